@@ -1,0 +1,319 @@
+"""From records to certified accuracy, curves and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robust_hub.records import Record, Run
+
+RADII = (0.25, 0.5, 0.75, 1.0)
+Runs: TypeAlias = Mapping[str, Sequence[Record]] | Iterable[Run]
+_MAY_DIFFER = ("sigma", "seed", "n", "n0", "batch_size")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Hold a share of images with its 95 % interval.
+
+    Attributes:
+        value: The share, in [0, 1].
+        n: Number of images.
+        low: Lower end of the Wilson interval.
+        high: Upper end of the Wilson interval.
+    """
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Best:
+    """Name the run that wins at one radius.
+
+    Attributes:
+        radius: The radius, l2 in [0, 1]-pixel units.
+        label: The winning run.
+        accuracy: Its certified accuracy at the radius.
+        at_zero: Its certified accuracy at radius 0.
+    """
+
+    radius: float
+    label: str
+    accuracy: Accuracy
+    at_zero: Accuracy
+
+
+def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Bound a success probability from both sides by Wilson's score interval.
+
+    The interval covers the true probability with about the given confidence (approximate, not guaranteed).
+
+    Args:
+        k: Successes, 0 <= k <= n.
+        n: Trials, at least 1.
+        confidence: Nominal coverage, in (0, 1).
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Source: Wilson 1927, without continuity correction.
+    """
+    if n < 1 or not 0 <= k <= n:
+        raise ValueError(f"expected 0 <= k <= n and n >= 1, got k {k} and n {n}; count the images again")
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected a confidence in (0, 1), got {confidence}; pass 0.95, for example")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = k / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+
+
+def certified_accuracy(records: Sequence[Record], radius: float) -> Accuracy:
+    """Give the share of all images with a correct prediction and at least the radius.
+
+    An abstention counts as wrong, at radius 0 too.
+
+    Args:
+        records: One record per image.
+        radius: Radius, l2 in [0, 1]-pixel units, >= 0.
+
+    Raises:
+        ValueError: If there are no records or the radius is negative or NaN.
+    """
+    _check_radii(np.array([radius]))
+    return _share(records, [bool(r.correct) and r.radius >= radius for r in records])
+
+
+def clean_accuracy(records: Sequence[Record]) -> Accuracy | None:
+    """Give the share of clean images the base classifier gets right; None if a record does not say.
+
+    Args:
+        records: One record per image.
+
+    Raises:
+        ValueError: If there are no records.
+    """
+    if any(r.base is None for r in records):
+        return None
+    return _share(records, [r.base == r.label for r in records])
+
+
+def abstention_rate(records: Sequence[Record]) -> Accuracy:
+    """Give the share of images without a certified class.
+
+    Args:
+        records: One record per image.
+
+    Raises:
+        ValueError: If there are no records.
+    """
+    return _share(records, [r.predict == -1 for r in records])
+
+
+def average_certified_radius(records: Sequence[Record]) -> float:
+    """Average the radius over all images, a wrong or abstaining one counting 0.
+
+    Args:
+        records: One record per image.
+
+    Raises:
+        ValueError: If there are no records.
+
+    Source: Zhai et al. 2020 (MACER).
+    """
+    _check_any(records)
+    return math.fsum(r.radius for r in records if r.correct) / len(records)
+
+
+def curve(records: Sequence[Record], radii: ArrayLike) -> NDArray[np.float64]:
+    """Give the certified accuracy at each radius.
+
+    Args:
+        records: One record per image.
+        radii: Radii (R,), l2 in [0, 1]-pixel units, >= 0.
+
+    Returns:
+        Shares (R,), float64.
+
+    Raises:
+        ValueError: If there are no records or a radius is negative or NaN.
+    """
+    _check_any(records)
+    points = np.atleast_1d(np.asarray(radii, dtype=np.float64))
+    _check_radii(points)
+    reached = np.sort([r.radius for r in records if r.correct])
+    return (len(reached) - np.searchsorted(reached, points, side="left")) / len(records)
+
+
+def labelled(runs: Runs) -> dict[str, Sequence[Record]]:
+    """Give each run's records under a label: the mapping's key, or sigma (and the path where needed).
+
+    Args:
+        runs: Records by label, or runs.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+    """
+    if isinstance(runs, Mapping):
+        result = dict(runs)
+    else:
+        result = {}
+        listed = sorted(runs, key=lambda run: math.inf if run.sigma is None else run.sigma)
+        names = [run.path.name if run.sigma is None else f"sigma = {run.sigma:g}" for run in listed]
+        for run, name in zip(listed, names, strict=True):
+            label = name if names.count(name) == 1 else f"{name} ({run.path})"
+            label += "" if run.finished else " (unfinished)"
+            if label in result:
+                raise ValueError(f"expected each run once, got {run.path} twice; name it once")
+            result[label] = run.records
+    if not result:
+        raise ValueError("expected at least one run, got none; name the folders that certify wrote")
+    for label, records in result.items():
+        if not records:
+            raise ValueError(f"expected records, got none in {label!r}; let certify finish an image first")
+    return result
+
+
+def best_per_radius(runs: Runs, radii: Sequence[float] = RADII) -> list[Best]:
+    """Find, for each radius over the whole set, the run (the sigma) with the highest certified accuracy.
+
+    Choosing sigma after seeing the test set is the paper's form; publish the per-sigma values beside it. Ties
+    go to the run with the higher accuracy at radius 0.
+
+    Args:
+        runs: Runs of one model on the same images, at several sigmas.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Raises:
+        ValueError: If the runs are of different images or models.
+    """
+    runs = runs if isinstance(runs, Mapping) else list(runs)
+    reason = _incomparable(runs)
+    if reason:
+        raise ValueError(f"expected runs of one model on the same images, but {reason}; compare runs that match")
+    table = labelled(runs)
+    result = []
+    for radius in radii:
+        candidates = [
+            Best(radius, label, certified_accuracy(records, radius), certified_accuracy(records, 0.0))
+            for label, records in table.items()
+        ]
+        result.append(max(candidates, key=lambda best: (best.accuracy.value, best.at_zero.value)))
+    return result
+
+
+def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
+    """Write the runs as a Markdown table: a row per sigma, then the paper's form, best sigma per radius.
+
+    Accuracies are in percent, with Wilson 95 % intervals.
+
+    Args:
+        runs: Records by label, or runs.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+    """
+    header, rows, best, note = _cells(runs, radii)
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows]
+    if best:
+        lines.append("| " + " | ".join(_escape_markdown(cell) for cell in best) + " |")
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def latex_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
+    """Write the runs as a LaTeX tabular (package booktabs) with the rows of `markdown_table`.
+
+    Args:
+        runs: Records by label, or runs.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+    """
+    header, rows, best, note = _cells(runs, radii)
+    lines = [f"% {note}", r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
+    lines += [" & ".join(map(_escape_latex, header)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(_escape_latex, row)) + r" \\" for row in rows]
+    if best:
+        lines += [r"\midrule", " & ".join(map(_escape_latex, best)) + r" \\"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str]], list[str], str]:
+    runs = runs if isinstance(runs, Mapping) else list(runs)
+    table = labelled(runs)
+    header = ["run", "images", "clean", "abstain", *(f"r = {radius:g}" for radius in radii)]
+    rows = []
+    for label, records in table.items():
+        clean = clean_accuracy(records)
+        certified = (certified_accuracy(records, radius) for radius in radii)
+        shares = (clean, abstention_rate(records), *certified)
+        rows.append([label, str(len(records)), *("-" if s is None else _percent(s) for s in shares)])
+    note = (
+        "Percent of all images with Wilson 95 % intervals; an abstention counts as wrong; "
+        "clean: the base classifier on clean images."
+    )
+    reason = _incomparable(runs)
+    if reason:
+        return header, rows, [], f"{note} No best-sigma row: {reason}."
+    if len(table) == 1:
+        return header, rows, [], note
+    found = best_per_radius(runs, radii)
+    winners = [f"({100 * best.at_zero.value:.1f}) {100 * best.accuracy.value:.1f}" for best in found]
+    images = str(len(next(iter(table.values()))))
+    note += " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set."
+    return header, rows, ["best per radius", images, "", "", *winners], note
+
+
+def _incomparable(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
+    """Say why the best over these runs would mean nothing; empty if it means something."""
+    sets = list(runs.values()) if isinstance(runs, Mapping) else [run.records for run in runs]
+    if len({frozenset((r.idx, r.label) for r in records) for records in sets}) > 1:
+        return "the runs are of different images"
+    if isinstance(runs, Mapping):
+        return ""
+    identities = [run.identity for run in runs]
+    keys = sorted({key for identity in identities for key in identity} - set(_MAY_DIFFER))
+    different = [k for k in keys if any(identity.get(k) != identities[0].get(k) for identity in identities)]
+    return f"the runs differ in {', '.join(different)}" if different else ""
+
+
+def _share(records: Sequence[Record], hits: Sequence[bool]) -> Accuracy:
+    _check_any(records)
+    k, n = sum(hits), len(hits)
+    return Accuracy(k / n, n, *wilson(k, n))
+
+
+def _check_any(records: Sequence[Record]) -> None:
+    if not records:
+        raise ValueError("expected at least one record, got none; certify at least one image first")
+
+
+def _check_radii(radii: NDArray[np.float64]) -> None:
+    if not bool(np.all(radii >= 0)):
+        raise ValueError(f"expected radii >= 0, got {radii.tolist()}; pass l2 radii in [0, 1]-pixel units")
+
+
+def _percent(share: Accuracy) -> str:
+    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _escape_latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)

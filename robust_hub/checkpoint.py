@@ -1,0 +1,182 @@
+"""A checkpoint folder: config.json in timm's form and model.safetensors, with the identity of the weights checked.
+
+Group, instance and layer norm have the same keys and shapes, so the file of one loads into another without a word.
+Here it does not: norm kind, architecture, every key and the sha256 of the file are compared first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+class CheckpointError(RuntimeError):
+    """Weights that are missing, damaged or not the ones they are said to be."""
+
+
+def sha256(path: Path) -> str:
+    """Hash a file, as lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a timm model as config.json and model.safetensors.
+
+    Args:
+        model: A model of `timm.create_model`.
+        folder: Where to write; made if need be. Each file appears whole or not at all.
+        recipe: How the weights came about, JSON values; kept in config.json.
+        dtype: Floating-point type of the file.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the model is not one that timm can make again by name.
+    """
+    folder = Path(folder)
+    source = getattr(model, "pretrained_cfg", None) or {}
+    architecture = source.get("architecture")
+    if not architecture:
+        raise ValueError(
+            f"expected a model of timm.create_model, got {type(model).__name__}: "
+            "save its state_dict yourself, a checkpoint folder needs a name to make the model again"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    norm, stem = str(getattr(model, "norm_kind", "")), str(getattr(model, "stem", ""))
+    state = {
+        k: (v.to(dtype) if v.is_floating_point() else v).detach().cpu().contiguous()
+        for k, v in model.state_dict().items()
+    }
+    metadata = {"format": "pt", "architecture": architecture, "norm": norm, "stem": stem}
+    partial = folder / (WEIGHTS + ".partial")
+    save_file(state, str(partial), metadata=metadata)
+    digest = sha256(partial)
+    keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "first_conv", "classifier")
+    model_args = {k: v for k, v in (getattr(model, "_model_args", None) or {}).items() if _plain(v)}
+    size = tuple(source.get("input_size") or ())
+    size = (int(model_args.get("in_chans", size[0])), *size[1:]) if size else None
+    config = {
+        "architecture": architecture,
+        "num_classes": int(getattr(model, "num_classes", 0)),
+        "num_features": int(getattr(model, "num_features", 0)),
+        "model_args": {k: v for k, v in model_args.items() if k not in ("num_classes", "pretrained")},
+        "pretrained_cfg": {
+            **{k: source[k] for k in keep if source.get(k) is not None},
+            **({"input_size": size} if size else {}),
+            "num_classes": int(getattr(model, "num_classes", 0)),
+        },
+        "robust_hub": {"norm": norm, "stem": stem, "sha256": digest, "recipe": dict(recipe or {})},
+    }
+    text = folder / (CONFIG + ".partial")
+    text.write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(partial, folder / WEIGHTS)
+    os.replace(text, folder / CONFIG)
+    return folder
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Read a checkpoint folder's config.json.
+
+    Raises:
+        CheckpointError: If it is missing or no JSON, or lacks what a model is made from.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"expected a checkpoint folder with {CONFIG} and {WEIGHTS}, found no {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): fetch or train the checkpoint again") from None
+    wanted = {"architecture": str, "num_classes": int, "pretrained_cfg": dict, "robust_hub": dict}
+    lacks = [k for k, kind in wanted.items() if not isinstance(config, dict) or not isinstance(config.get(k), kind)]
+    if lacks:
+        raise CheckpointError(f"{path} names no {', no '.join(lacks)}: fetch or train the checkpoint again")
+    return config
+
+
+def read_weights(folder: str | Path, *, norm: str | None = None, stem: str | None = None) -> dict[str, Tensor]:
+    """Read a checkpoint folder's weights after checking that they are the ones it promises.
+
+    Args:
+        folder: A folder of `save_checkpoint`.
+        norm: The norm kind of the network they are for, compared with the file's own.
+        stem: The stem of that network, compared likewise.
+
+    Returns:
+        The state dict, in float32.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, of another sha256, norm kind or stem.
+    """
+    folder = Path(folder)
+    ours = read_config(folder)["robust_hub"]
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"expected weights in {path}, found none: fetch or train the checkpoint again")
+    digest = sha256(path)
+    if digest != ours.get("sha256"):
+        raise CheckpointError(
+            f"{path} has sha256 {digest[:12]}..., {CONFIG} promises {str(ours.get('sha256'))[:12]}...: the file is "
+            "damaged or another one; fetch or train the checkpoint again"
+        )
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no safetensors file ({error}): fetch or train the checkpoint again") from None
+    for what, wanted in (("norm", norm), ("stem", stem)):
+        told = metadata.get(what, "")
+        if told != ours.get(what, ""):
+            raise CheckpointError(f"{path} was made with {what} {told!r}, {CONFIG} says {ours.get(what)!r}")
+        if wanted is not None and told != wanted:
+            raise CheckpointError(f"{path} holds weights of {what} {told!r}, the model has {what} {wanted!r}")
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def check_keys(state: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Refuse a state dict whose keys or shapes are not the model's own.
+
+    Raises:
+        CheckpointError: Naming what is missing, left over or of another shape.
+    """
+    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    missing, left = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    wrong = sorted(k for k in wanted.keys() & state.keys() if tuple(state[k].shape) != wanted[k])
+    if missing or left or wrong:
+        raise CheckpointError(
+            "these weights are not this model's: "
+            + "; ".join(
+                f"{title} {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
+                for title, keys in (("missing", missing), ("left over", left), ("of another shape", wrong))
+                if keys
+            )
+        )
+
+
+def _plain(value: Any) -> bool:
+    """Tell whether a value survives JSON."""
+    try:
+        return bool(json.loads(json.dumps(value)) == (list(value) if isinstance(value, tuple) else value))
+    except TypeError:
+        return False

@@ -1,0 +1,234 @@
+"""The command line: thin doors to public functions."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+SIGMAS = (0.25, 0.5, 1.0)
+
+
+class _Group(click.Group):
+    """A group whose expected errors are one sentence and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from robust_hub.checkpoint import CheckpointError
+
+        warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)  # type: ignore[assignment]
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError, ImportError, OSError, CheckpointError, FloatingPointError) as error:
+            click.echo(f"robust-hub: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+
+
+def _data_options(command: Any) -> Any:
+    for option in (
+        click.option("--size", type=int, help="Resize and crop images to this many pixels."),
+        click.option("--label-column", help="Column of the labels, where the data have several."),
+        click.option("--image-column", help="Column of the images, where the data have several."),
+        click.option(
+            "--data", required=True, help="digits, an image folder, a folder or Hub id of datasets, torch/cifar10 ..."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _training_options(command: Any) -> Any:
+    for option in (
+        click.option("--quiet", is_flag=True, help="No progress bar."),
+        click.option("--seed", default=0, show_default=True, help="Seed of everything random in training."),
+        click.option("--save-every", default=60.0, show_default=True, help="Seconds between saved states."),
+        click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True),
+        click.option("--label-smoothing", default=0.0, show_default=True, help="Label smoothing."),
+        click.option("--optimizer", default="sgd", show_default=True, help="Any optimizer of timm."),
+        click.option("--momentum", default=0.9, show_default=True, help="Momentum."),
+        click.option("--batch-size", default=128, show_default=True, help="Images a step and process."),
+        click.option(
+            "--out", type=click.Path(path_type=Path), required=True, help="Folder of the checkpoint; resumes."
+        ),
+        click.option("--split", default="train", show_default=True, help="Split of the data."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=_Group)
+@click.version_option(package_name="robust-hub")
+def main() -> None:
+    """Certifiably robust pretrained vision models: pretrain on mixed noise, fine-tune clean, certify."""
+
+
+@main.command()
+@click.option("--all", "every", is_flag=True, help="Architectures too, not only pretrained names.")
+def models(every: bool) -> None:
+    """List the models and which of them have weights here.
+
+    Example: robust-hub models
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from robust_hub.models import NAMES, SUFFIX, list_checkpoints
+
+    have = set(list_checkpoints())
+    table = Table("model", "weights")
+    for name in sorted(set(NAMES) | have):
+        if every or name.endswith(SUFFIX) or name in have:
+            table.add_row(name, "here" if name in have else "none yet" if name.endswith(SUFFIX) else "architecture")
+    Console(width=80).print(table)
+
+
+@main.command()
+@click.option("--model", default="resnet18s_ln", show_default=True, help="A timm name or a checkpoint folder.")
+@_data_options
+@_training_options
+@click.option("--sigmas", default="0,0.25,0.5,1.0", show_default=True, help="The noise mixture; 0 is the clean image.")
+@click.option("--epochs", default=100, show_default=True, help="Passes over the data.")
+@click.option(
+    "--learning-rate", default="0.1", show_default=True, help="One, or several with commas: the best is kept."
+)
+@click.option("--weight-decay", default=5e-4, show_default=True, help="Weight decay.")
+def pretrain(sigmas: str, **options: Any) -> None:
+    """Pretrain on a mixture of clean and noisy images.
+
+    Example: robust-hub pretrain --model resnet18s_ln --data imagenet32/ --epochs 60 --out runs/mixed
+    """
+    from robust_hub.noise import NoiseMixture
+    from robust_hub.pretrain import pretrain_mixed_noise
+
+    model, data, rest = _prepare(options)
+    result = pretrain_mixed_noise(model, data, mixture=NoiseMixture(_numbers(sigmas)), **rest)
+    _report_training(result, rest["out"])
+
+
+@main.command()
+@click.option(
+    "--model", default="resnet18s_ln_mixednoise", show_default=True, help="A timm name or a checkpoint folder."
+)
+@_data_options
+@_training_options
+@click.option("--head-only", is_flag=True, help="Train the classifier only, on fixed features.")
+@click.option("--epochs", default=1, show_default=True, help="Passes over the data.")
+@click.option(
+    "--learning-rate", default="0.01", show_default=True, help="One, or several with commas: the best is kept."
+)
+@click.option("--weight-decay", default=0.0, show_default=True, help="Weight decay.")
+def finetune(head_only: bool, **options: Any) -> None:
+    """Fine-tune a pretrained model on clean images only.
+
+    Example: robust-hub finetune --data digits --epochs 3 --out runs/digits
+    """
+    from robust_hub.finetune import finetune_clean
+
+    model, data, rest = _prepare(options)
+    result = finetune_clean(model, data, head_only=head_only, **rest)
+    _report_training(result, rest["out"])
+
+
+@main.command()
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@_data_options
+@click.option("--split", default="test", show_default=True, help="Split of the data.")
+@click.option("--sigma", "sigmas", default="0.25", show_default=True, help="One, or several with commas: a run each.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder; a sub-folder sigma_... a run; resumes."
+)
+@click.option("--every", default=20, show_default=True, help="Certify each image whose index this divides.")
+@click.option("--limit", type=int, help="Certify at most so many images.")
+@click.option("--n0", default=100, show_default=True, help="Samples that select the class.")
+@click.option("--n", default=100_000, show_default=True, help="Samples that bound its probability.")
+@click.option("--alpha", default=0.001, show_default=True, help="Failure probability of each certificate.")
+@click.option("--bound", type=click.Choice(["complement", "runner_up"]), default="complement", show_default=True)
+@click.option("--batch-size", default=512, show_default=True, help="Images a network batch.")
+@click.option("--seed", type=int, help="Seed of the noise; without one, the operating system's entropy.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def certify(sigmas: str, out: Path, quiet: bool, **options: Any) -> None:
+    """Certify test images by randomized smoothing: one record an image.
+
+    Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
+    """
+    from robust_hub.accuracy import markdown_table
+    from robust_hub.evaluate import certify as run
+
+    model, data, rest = _prepare(options)
+    runs = [
+        run(model, data, sigma, out=out / f"sigma_{sigma:g}", progress=not quiet, **rest) for sigma in _numbers(sigmas)
+    ]
+    click.echo(markdown_table(runs))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["markdown", "latex"]), default="markdown", show_default=True)
+@click.option("--radii", default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the table.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write the certified-accuracy curves to this PNG.")
+def report(runs: tuple[Path, ...], kind: str, radii: str, plot: Path | None) -> None:
+    """Make tables and curves from run folders, or from logs in the format of Cohen et al.
+
+    Example: robust-hub report runs/digits/certified/sigma_* --plot curves.png
+    """
+    from robust_hub.accuracy import latex_table, markdown_table
+    from robust_hub.plots import plot_curves
+    from robust_hub.records import read_run
+
+    read = [read_run(path) for path in runs]
+    click.echo((markdown_table if kind == "markdown" else latex_table)(read, _numbers(radii)))
+    if plot is not None:
+        click.echo(f"curves: {plot_curves(read, plot)}", err=True)
+
+
+@main.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("robust-hub-demo"), show_default=True, help="Folder."
+)
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def demo(out: Path, quiet: bool) -> None:
+    """Fine-tune the small checkpoint on clean digits, certify, print the table, draw curves and votes.
+
+    Example: robust-hub demo
+    """
+    from robust_hub.demo import run_demo
+
+    run_demo(out, progress=not quiet)
+    click.echo((out / "table.md").read_text())
+    click.echo(f"curves: {out / 'curves.png'}, votes of one image: {out / 'votes.png'}")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected numbers with commas between, such as 0.25,0.5, got {text!r}") from None
+
+
+def _prepare(options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Load model and data of a command and give the options that are left."""
+    from robust_hub.data import load_data
+    from robust_hub.models import load_model
+
+    take = {k: options.pop(k) for k in ("image_column", "label_column", "size")}
+    model = load_model(options.pop("model"))
+    data = load_data(options.pop("data"), options.pop("split"), **take)
+    if "learning_rate" in options:
+        rates = _numbers(options["learning_rate"])
+        options["learning_rate"] = rates if len(rates) > 1 else rates[0]
+        options["progress"] = not options.pop("quiet")
+    return model, data, options
+
+
+def _report_training(result: Any, out: Path) -> None:
+    last = result.history[-1]
+    click.echo(
+        f"{out}: {last['epoch']} epochs, loss {last['loss']:.3f}, training accuracy {100 * last['accuracy']:.1f} %, "
+        f"learning rate {result.learning_rate:g}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Certify a data set: images and labels in, one record an image out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
+from tqdm import tqdm
+
+from robust_hub.certificate import Certificate, check_sigma
+from robust_hub.data import ImageData, load_data
+from robust_hub.norms import warn_batch_norm
+from robust_hub.plans import fixed_plan
+from robust_hub.records import RUN_NAME, Record, Run, open_run, read_run
+from robust_hub.smoothing import SmoothedClassifier
+
+
+def certify(
+    model: nn.Module,
+    dataset: Any,
+    sigma: float,
+    *,
+    out: str | Path,
+    every: int = 20,
+    limit: int | None = None,
+    n0: int = 100,
+    n: int = 100_000,
+    alpha: float = 0.001,
+    bound: str = "complement",
+    batch_size: int = 512,
+    seed: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Certify every so-many-th image of a data set, one record an image.
+
+    Each record's certificate fails with probability at most alpha. Killed at any time, the same call with the same
+    `out` goes on where it stopped and ends with the records of an uninterrupted run, their times aside. Under
+    `accelerate launch` the images are shared among the processes.
+
+    Args:
+        model: Classifier of normalised images, (B, C, H, W) to logits (B, K); timm's bring their mean and std.
+        dataset: The test images: an ImageData, or anything that `load_data` takes (its split "test" is read).
+        sigma: Standard deviation of the noise, [0, 1]-pixel units.
+        out: Folder of the run: records.tsv and run.json. New, empty, or the same run's.
+        every: Certify the images whose index it divides; 20 makes 500 of 10,000.
+        limit: Certify at most so many images; None for all.
+        n0: Samples that select the class.
+        n: Fresh samples that bound its probability.
+        alpha: Failure probability of each certificate.
+        bound: "complement" or "runner_up", see `SmoothedClassifier.certify`.
+        batch_size: Images a network batch.
+        seed: Seed of the noise; None takes the operating system's entropy once, and run.json keeps it.
+        mean: Per-channel means, [0, 1]-pixel units; by default the model's.
+        std: Per-channel standard deviations, likewise.
+        progress: Whether to show a progress bar with the time that is left.
+
+    Returns:
+        The finished run, its records in the order of the images.
+
+    Raises:
+        ValueError: If an argument is outside its range, the labels do not fit the model's classes, or `out` holds
+            another run or can't be written.
+
+    Source: Cohen et al. 2019, section 4; Qiu et al. 2023, section 4.1.
+    """
+    check_sigma(sigma)
+    fixed_plan(n0, n, alpha, bound)
+    for name, value in (("every", every), ("limit", 1 if limit is None else limit), ("batch_size", batch_size)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"expected {name} to be a whole number, at least 1, got {value!r}")
+    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test")
+    warn_batch_norm(model, "certification")
+    state = PartialState()
+    model = model.to(state.device) if state.num_processes > 1 else model
+    smoothed = SmoothedClassifier(model, mean=mean, std=std)
+    indices = list(range(0, len(data), every))[:limit]
+    identity = {
+        "model": _name(model),
+        "weights": fingerprint(model),
+        "dtype": str(smoothed.dtype).removeprefix("torch."),
+        "mean": list(smoothed.mean),
+        "std": list(smoothed.std),
+        "data": data.name,
+        "split": data.split,
+        "data_fingerprint": data.fingerprint,
+        "every": every,
+        "images": len(indices),
+        "sigma": float(sigma),
+        "n0": n0,
+        "n": n,
+        "alpha": float(alpha),
+        "bound": bound,
+        "device": smoothed.device.type,
+    }
+    options = {"n0": n0, "n": n, "alpha": alpha, "bound": bound, "batch_size": batch_size}
+    with contextlib.ExitStack() as stack:
+        writer = None
+        shared: list[Any] = [None, None]
+        if state.is_main_process:
+            drawn = _seed(out, seed)
+            writer = stack.enter_context(open_run(out, {**identity, "seed": drawn}))
+            shared = [drawn, sorted(writer.done)]
+        if state.num_processes > 1:
+            broadcast_object_list(shared)
+        drawn, done = shared[0], set(shared[1])
+        todo = [i for i in indices if i not in done]
+        together = max(1, batch_size // (n0 + n)) * state.num_processes
+        bar = tqdm(
+            total=len(indices), initial=len(indices) - len(todo), unit="image", disable=not progress or not writer
+        )
+        for start in range(0, len(todo), together):
+            share = todo[start : start + together][state.process_index :: state.num_processes]
+            made = _certify(smoothed, data, share, sigma, drawn, options) if share else []
+            if state.num_processes > 1:
+                made = gather_object(made)
+            if writer is not None:
+                for record in sorted(made, key=lambda r: r.idx):
+                    writer.append(record)
+                bar.update(len(made))
+        bar.close()
+        if writer is not None:
+            writer.close({"records": len(indices)})
+        state.wait_for_everyone()
+    return read_run(out)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash a model's weights and buffers with their names and types, as lower-case hex."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _name(model: nn.Module) -> str:
+    config = getattr(model, "pretrained_cfg", None)
+    return str((config.get("architecture") if isinstance(config, dict) else None) or type(model).__name__)
+
+
+def _seed(out: str | Path, seed: int | None) -> int:
+    """Give the seed asked for, else the one that the folder's run has drawn, else a fresh one."""
+    if seed is None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            seed = int(json.loads((Path(out) / RUN_NAME).read_text())["identity"]["seed"])
+    return secrets.randbits(63) if seed is None else int(seed)
+
+
+def _certify(
+    smoothed: SmoothedClassifier,
+    data: ImageData,
+    indices: Sequence[int],
+    sigma: float,
+    seed: int,
+    options: dict[str, Any],
+) -> list[Record]:
+    """Certify some images and put their labels beside the results, for the first time here."""
+    start = time.perf_counter()
+    pixels, labels = data.batch(indices)
+    images = pixels.float() / 255
+    certificates = smoothed.certify_batch(images, sigma, seed=seed, indices=indices, **options)
+    base = smoothed.classify(images).tolist()
+    seconds = (time.perf_counter() - start) / len(indices)
+    classes = len(certificates[0].counts)
+    if int(labels.max()) >= classes:
+        raise ValueError(
+            f"expected labels of the model's {classes} classes, got {int(labels.max())}: fine-tune it on these data"
+        )
+    return [
+        _record(index, int(label), certificate, clean, seed, seconds)
+        for index, label, certificate, clean in zip(indices, labels, certificates, base, strict=True)
+    ]
+
+
+def _record(idx: int, label: int, certificate: Certificate, base: int, seed: int, seconds: float) -> Record:
+    return Record(
+        idx=idx,
+        label=label,
+        predict=certificate.prediction,
+        radius=certificate.radius,
+        correct=certificate.prediction == label,
+        time=round(seconds, 4),
+        base=base,
+        p_lower=certificate.p_lower,
+        count=certificate.count,
+        n=certificate.n,
+        n0=certificate.n0,
+        alpha=certificate.alpha,
+        sigma=certificate.sigma,
+        seed=seed,
+        counts=tuple((c, v) for c, v in enumerate(certificate.counts) if v),
+    )

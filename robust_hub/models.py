@@ -1,0 +1,243 @@
+"""ResNets whose norm and stem are named choices, registered with timm.
+
+`resnet{26,50,152}_{bn,gn,in,ln}` and the small `resnet18s_{bn,gn,in,ln}` are architectures; each has a
+`..._mixednoise` twin, the name of its pretrained weights. Registering touches neither disk nor network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from robust_hub.checkpoint import CheckpointError, check_keys, read_config, read_weights
+from robust_hub.norms import NORMS
+
+STEMS = {
+    "imagenet": "7x7 convolution of stride 2 and max-pool, timm's own, for 224x224",
+    "cifar": "3x3 convolution of stride 1, for 32x32",
+    "cifar_s2": "3x3 convolution of stride 2, for 32x32 at a quarter of the cost",
+}
+DEPTHS: dict[str, dict[str, Any]] = {
+    "resnet18s": {"block": BasicBlock, "layers": (2, 2, 2, 2), "channels": (32, 64, 128, 256), "stem": "cifar_s2"},
+    "resnet26": {"block": Bottleneck, "layers": (2, 2, 2, 2), "stem": "cifar"},
+    "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3), "stem": "cifar"},
+    "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3), "stem": "cifar"},
+}
+SUFFIX = "_mixednoise"
+PACKAGED = Path(__file__).parent / "weights"
+SHELF = Path(__file__).parent.parent / "model_cards"
+
+
+class RobustResNet(ResNet):
+    """timm's ResNet with a norm and a stem chosen by name.
+
+    Args:
+        block: timm's BasicBlock or Bottleneck.
+        layers: Blocks per stage.
+        norm: "bn", "gn" (32 groups), "in" or "ln" (over C, H, W; affine per channel).
+        stem: "cifar", "cifar_s2" or "imagenet".
+        in_chans: Input channels.
+        kwargs: Whatever else timm's ResNet takes.
+
+    Raises:
+        ValueError: If norm or stem are unknown; the near names are offered.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        layers: tuple[int, ...],
+        norm: str = "ln",
+        stem: str = "cifar",
+        in_chans: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        _choose("norm", norm, NORMS)
+        _choose("stem", stem, STEMS)
+        super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)
+        self.norm_kind, self.stem = norm, stem
+        if stem != "imagenet":
+            stride = 2 if stem == "cifar_s2" else 1
+            weight = next(self.conv1.parameters())
+            conv1 = nn.Conv2d(in_chans, len(weight), 3, stride, 1, bias=False, device=weight.device, dtype=weight.dtype)
+            nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
+            self.add_module("conv1", conv1)
+            self.add_module("maxpool", nn.Identity())
+            for position, info in enumerate(self.feature_info):
+                info["reduction"] = stride * 2 ** max(0, position - 1)
+
+
+def _choose(what: str, name: str, known: dict[str, Any]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known) or list(known)
+        raise ValueError(f"unknown {what} {name!r}: did you mean {' or '.join(near)}?")
+
+
+def _cfg(**kwargs: Any) -> dict[str, Any]:
+    return {
+        "num_classes": 1000,
+        "input_size": (3, 32, 32),
+        "pool_size": (4, 4),
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "first_conv": "conv1",
+        "classifier": "fc",
+        "license": "apache-2.0",
+        **kwargs,
+    }
+
+
+def checkpoint_folder(name: str) -> Path | None:
+    """Find a checkpoint's folder: the repository's model_cards first, then the package's own data.
+
+    Returns:
+        The folder, or None where neither has the name.
+    """
+    for place in (SHELF, PACKAGED):
+        if (place / name / "config.json").is_file():
+            return place / name
+    return None
+
+
+def list_checkpoints() -> list[str]:
+    """Name the checkpoints whose weights are here."""
+    folders = [f for place in (PACKAGED, SHELF) if place.is_dir() for f in place.iterdir()]
+    return sorted({f.name for f in folders if (f / "config.json").is_file()})
+
+
+def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """Build one member of the family; with `pretrained`, from weights whose identity has been checked."""
+    args = {**DEPTHS[depth], "norm": norm, **kwargs}
+    _choose("norm", args["norm"], NORMS)
+    _choose("stem", args["stem"], STEMS)
+    if args["norm"] != norm:
+        raise ValueError(
+            f"{variant} has norm {norm!r} in its name, got norm={args['norm']!r}: create {depth}_{args['norm']}"
+        )
+    overlay = dict(args.pop("pretrained_cfg_overlay", None) or {})
+    if pretrained and not overlay.get("state_dict"):
+        given = args.get("pretrained_cfg")  # timm names the folder of "local-dir:..." here
+        folder = overlay.pop("file", None) or (given.get("file") if isinstance(given, dict) else None)
+        config, state = _weights(variant, norm, str(args["stem"]), folder)
+        overlay |= _overlay(config, state)
+    model: nn.Module = build_model_with_cfg(RobustResNet, variant, pretrained, pretrained_cfg_overlay=overlay, **args)
+    return _without_state(model)
+
+
+def _overlay(config: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Make timm load this state dict, adapting head and first layer to the model as it does for its own weights."""
+    known = {k: tuple(v) if isinstance(v, list) else v for k, v in config["pretrained_cfg"].items()}
+    return {**known, "num_classes": config["num_classes"], "source": "", "state_dict": state}
+
+
+def _without_state(model: nn.Module) -> nn.Module:
+    model.pretrained_cfg = {k: v for k, v in dict(model.pretrained_cfg).items() if k != "state_dict"}  # type: ignore
+    model.default_cfg = model.pretrained_cfg
+    return model
+
+
+def _weights(variant: str, norm: str, stem: str, file: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read the weights of a name, or of the folder that the user names, and compare them with the architecture."""
+    folder = (Path(file) if Path(file).is_dir() else Path(file).parent) if file else checkpoint_folder(variant)
+    if folder is None:
+        have = ", ".join(list_checkpoints()) or "none yet"
+        raise CheckpointError(
+            f"{variant} has no trained weights here; there are: {have}. Train it with "
+            f"`robust-hub pretrain --model {variant.removesuffix(SUFFIX)}`, or pass pretrained=False"
+        )
+    config = read_config(folder)
+    told = config["architecture"].removesuffix(SUFFIX)
+    if told != variant.removesuffix(SUFFIX):
+        raise CheckpointError(f"{folder} holds weights of {told}, the model is {variant.removesuffix(SUFFIX)}")
+    state = read_weights(folder, norm=norm, stem=stem)
+    with torch.device("meta"):
+        depth = told.rsplit("_", 1)[0]
+        told_args = {"in_chans": config["pretrained_cfg"].get("input_size", (3,))[0], "num_classes": config["num_classes"]}
+        wanted = RobustResNet(**{**DEPTHS[depth], "norm": norm, "stem": stem, **told_args})
+    check_keys(state, wanted)
+    return config, state
+
+
+def _entry(variant: str, depth: str, norm: str) -> None:
+    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return _create(variant, depth, norm, pretrained, kwargs)
+
+    entry.__name__ = entry.__qualname__ = variant
+    entry.__doc__ = f"{depth} with norm {norm!r}" + (
+        ", pretrained on mixed noise." if variant.endswith(SUFFIX) else "."
+    )
+    globals()[variant] = register_model(entry)
+
+
+def _share_entry(variant: str, depth: str, norm: str) -> None:
+    """Register a name that timm has already: timm's own network and weights, unless a stem is asked for."""
+    original = timm.model_entrypoint(variant)
+
+    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        if "stem" in kwargs:
+            return _create(variant, depth, norm, pretrained, kwargs)
+        return original(pretrained, **kwargs)
+
+    entry.__name__ = entry.__qualname__ = variant
+    entry.__doc__ = f"timm's {variant}; with `stem` given, our {depth} with norm {norm!r}."
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Overwriting")
+        globals()[variant] = register_model(entry)
+
+
+NAMES = [f"{depth}_{norm}{suffix}" for depth in DEPTHS for norm in NORMS for suffix in ("", SUFFIX)]
+SHARED = [name for name in NAMES if timm.is_model(name)]  # resnet50_gn, which keeps timm's weights and default stem
+default_cfgs = generate_default_cfgs({name: _cfg() for name in NAMES if name not in SHARED})
+default_cfgs |= {name: timm.models.resnet.default_cfgs[name] for name in SHARED}
+for _depth in DEPTHS:
+    for _norm in NORMS:
+        for _suffix in ("", SUFFIX):
+            _name = f"{_depth}_{_norm}{_suffix}"
+            (_share_entry if _name in SHARED else _entry)(_name, _depth, _norm)
+
+
+def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
+    """Make a model from a checkpoint folder, or from any name that timm knows.
+
+    Args:
+        source: A folder of `save_checkpoint`, or a name: a `_mixednoise` one comes with its weights.
+        kwargs: Arguments for `timm.create_model`.
+
+    Raises:
+        CheckpointError: If the folder's weights are missing, damaged or another model's.
+        ValueError: If the name is unknown; near names are offered.
+    """
+    source = str(source)
+    if Path(source).is_dir():
+        return _load_folder(Path(source), kwargs)
+    if ":" not in source and source.split(".")[0] not in timm.list_models():
+        near = difflib.get_close_matches(source, timm.list_models(), n=4)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`robust-hub models` lists ours"
+        raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
+    kwargs.setdefault("pretrained", source.endswith(SUFFIX))
+    model: nn.Module = timm.create_model(source, **kwargs)
+    return model
+
+
+def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
+    """Make the model as it was saved to check the weights, then the one that is asked for to hold them."""
+    config = read_config(folder)
+    args = config.get("model_args") or {}
+    saved = timm.create_model(config["architecture"], **{**args, "num_classes": config["num_classes"]})
+    stem = str(kwargs.get("stem", getattr(saved, "stem", "")))
+    state = read_weights(folder, norm=str(getattr(saved, "norm_kind", "")), stem=stem)
+    check_keys(state, saved)
+    kwargs = {"num_classes": config["num_classes"], **args, **kwargs, "pretrained": True}
+    overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
+    model: nn.Module = timm.create_model(config["architecture"], **kwargs, pretrained_cfg_overlay=overlay)
+    return _without_state(model)

@@ -1,0 +1,106 @@
+"""The one place where Gaussian noise is drawn.
+
+Noise is float32, in [0, 1]-pixel units, added to the raw image and never clipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 32  # samples of one image that are drawn together; part of the stream's definition
+
+
+@dataclass(frozen=True)
+class NoiseMixture:
+    """The sigmas of pretraining: each image of a batch draws its own.
+
+    Attributes:
+        sigmas: Standard deviations in [0, 1]-pixel units; 0 is the clean image.
+        weights: Their probabilities, or None for equal ones; scaled to sum to 1.
+
+    Raises:
+        ValueError: If a sigma is negative or not finite, or the weights do not fit.
+
+    Source: Qiu et al. 2023, section 3.2.
+    """
+
+    sigmas: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check and normalise the fields."""
+        sigmas = tuple(float(s) for s in self.sigmas)
+        if not sigmas or any(not (math.isfinite(s) and s >= 0) for s in sigmas):
+            raise ValueError(f"expected finite sigmas >= 0 in [0, 1]-pixel units, got {self.sigmas!r}")
+        object.__setattr__(self, "sigmas", sigmas)
+        if self.weights is not None:
+            weights = tuple(float(w) for w in self.weights)
+            if len(weights) != len(sigmas) or any(not (math.isfinite(w) and w >= 0) for w in weights):
+                raise ValueError(f"expected {len(sigmas)} weights >= 0, one a sigma, got {self.weights!r}")
+            if sum(weights) <= 0:
+                raise ValueError("expected at least one positive weight")
+            object.__setattr__(self, "weights", tuple(w / sum(weights) for w in weights))
+
+    def add(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Add noise to a batch, each image with a sigma of its own.
+
+        Args:
+            images: Pixels in [0, 1], float32 (B, C, H, W).
+            generator: Source of randomness on the images' device.
+
+        Returns:
+            x + sigma * N(0, I), float32 (B, C, H, W), not clipped.
+        """
+        if images.dtype != torch.float32:
+            raise TypeError(f"expected float32 images: noise is never drawn in lower precision, got {images.dtype}")
+        if max(self.sigmas) == 0:
+            return images
+        device = images.device
+        weights = torch.tensor(self.weights or (1.0,) * len(self.sigmas), device=device)
+        choice = torch.multinomial(weights, len(images), replacement=True, generator=generator)
+        sigma = torch.tensor(self.sigmas, device=device)[choice].view(-1, 1, 1, 1)
+        return images + sigma * torch.randn(images.shape, device=device, generator=generator)
+
+
+class NoiseStream:
+    """Standard normal noise of one image, addressed by sample index.
+
+    The stream is a function of (seed, index, purpose) alone: sample k is the same whatever was drawn before it, on
+    how many devices, in batches of what size. On the CPU it is numpy's Philox with a 128-bit key, on an accelerator
+    torch's own counter-based generator; the two differ from each other.
+
+    Args:
+        seed: Seed of the run; draw it from the operating system after model and images are fixed.
+        index: The image's index, so that images have noise of their own.
+        purpose: Name of the use, so that selection and estimation never share a sample.
+        shape: Shape of one image, (C, H, W).
+        device: Where the noise is wanted.
+    """
+
+    def __init__(
+        self, seed: int, index: int, purpose: str, shape: Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        self.key = f"robust_hub noise 1|{int(seed)}|{int(index)}|{purpose}"
+        self.shape = tuple(shape)
+        self.device = torch.device(device)
+
+    def block(self, k: int) -> Tensor:
+        """Draw samples k * BLOCK to (k + 1) * BLOCK - 1.
+
+        Returns:
+            Standard normal noise, float32 (BLOCK, C, H, W), on the stream's device.
+        """
+        digest = hashlib.sha256(f"{self.key}|{int(k)}".encode()).digest()
+        shape = (BLOCK, *self.shape)
+        if self.device.type == "cpu":
+            philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+            return torch.from_numpy(np.random.Generator(philox).standard_normal(shape, dtype=np.float32))
+        generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return torch.randn(shape, device=self.device, generator=generator)

@@ -1,0 +1,44 @@
+"""The four normalisations of the paper, with one signature and the same learnable parameters.
+
+They differ only in what they average over. Batch norm averages over the batch, and a network that has it loses its
+robustness in clean fine-tuning; the other three see one image at a time.
+
+Source: Qiu et al. 2023, section 4.3; layer norm is over (C, H, W) with one gamma and beta a channel.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+from timm.layers.norm import GroupNorm, GroupNorm1
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "bn": nn.BatchNorm2d,
+    "gn": partial(GroupNorm, num_groups=32),
+    "in": partial(nn.InstanceNorm2d, affine=True),
+    "ln": GroupNorm1,
+}
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Tell whether any layer of the network averages over the batch (frozen batch norm does not)."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def warn_batch_norm(model: nn.Module, job: str) -> None:
+    """Warn that a network with batch norm may not keep its robustness, naming the job at hand.
+
+    Source: Qiu et al. 2023, table 6.
+    """
+    if has_batch_norm(model):
+        warnings.warn(
+            f"{job}: this network has batch norm, whose statistics of noisy pretraining do not fit clean images; "
+            "robustness seldom survives clean fine-tuning (certificates stay true, but small). "
+            "Use gn, in or ln to keep it",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,79 @@
+"""The contract on pixels: users give [0, 1], the network sees (pixels - mean) / std.
+
+Noise is added between the two, so that sigma and radius are in [0, 1]-pixel units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def check_pixels(x: Tensor) -> None:
+    """Refuse images that are not float tensors with every pixel in [0, 1].
+
+    Raises:
+        TypeError: If x is not a floating-point tensor.
+        ValueError: If a pixel is NaN, infinite or outside [0, 1].
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a torch tensor with pixels in [0, 1], got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"expected floating-point pixels in [0, 1], got {x.dtype}: divide integers 0..255 by 255")
+    if x.numel() == 0:
+        raise ValueError(f"expected an image, got an empty tensor of shape {tuple(x.shape)}")
+    low, high = (float(v) for v in torch.aminmax(x))
+    if not (low == low and high == high):
+        raise ValueError("expected pixels in [0, 1], got NaN: mend or leave out the image")
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"expected pixels in [0, 1], got values from {low:.3g} to {high:.3g}; if this image is normalised, pass "
+            "raw pixels: the model's mean and std are applied after the noise"
+        )
+
+
+def normalize(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Map pixels to network input, (x - mean) / std per channel.
+
+    Args:
+        x: Images in [0, 1], possibly with noise, float (B, C, H, W).
+        mean: C means, [0, 1]-pixel units.
+        std: C standard deviations, [0, 1]-pixel units.
+
+    Returns:
+        Network input, same shape and dtype.
+    """
+    shape = (1, -1, 1, 1)
+    centre = torch.tensor(mean, dtype=x.dtype, device=x.device).view(shape)
+    scale = torch.tensor(std, dtype=x.dtype, device=x.device).view(shape)
+    return (x - centre) / scale
+
+
+def mean_std(
+    model: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Find the mean and std that belong to a network: those given, else those of its `pretrained_cfg`.
+
+    Args:
+        model: Any classifier; timm's carry a `pretrained_cfg`.
+        mean: Per-channel means, or None for the network's own.
+        std: Per-channel standard deviations, or None for the network's own.
+
+    Raises:
+        ValueError: If neither the caller nor the network says them, or they are not as many positive finite numbers.
+    """
+    config = getattr(model, "pretrained_cfg", None)
+    known = config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
+    mean = known.get("mean") if mean is None else mean
+    std = known.get("std") if std is None else std
+    if mean is None or std is None:
+        raise ValueError(
+            "expected mean and std: this model has no pretrained_cfg that says them; pass mean=(...) and std=(...), "
+            "or mean=(0, 0, 0) and std=(1, 1, 1) for a network that takes [0, 1] pixels"
+        )
+    centre, scale = tuple(float(v) for v in mean), tuple(float(v) for v in std)
+    if not centre or len(centre) != len(scale) or any(not 0 < v < float("inf") for v in scale):
+        raise ValueError(f"expected as many positive stds as means, got mean={centre} and std={scale}")
+    return centre, scale

@@ -1,0 +1,226 @@
+"""A checkpoint folder: what is written, and every way in which it can be wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from robust_hub.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    CheckpointError,
+    check_keys,
+    read_config,
+    read_weights,
+    save_checkpoint,
+    sha256,
+)
+from robust_hub.models import load_model
+
+NAME = "resnet18s_ln"
+TINY: dict[str, Any] = {"channels": (32, 32, 32, 32), "layers": (1, 1, 1, 1)}
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model(NAME, num_classes=7).eval()
+
+
+@pytest.fixture(scope="module")
+def saved(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(model, tmp_path_factory.mktemp("saved") / "deep" / "er", recipe={"epochs": 3})
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    change(config)
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def rewrite(folder: Path, state: dict[str, torch.Tensor], **metadata: str) -> None:
+    """Other weights with an honest hash, so that the hash is not what refuses them."""
+    told = {"format": "pt", "architecture": NAME, "norm": "ln", "stem": "cifar_s2", **metadata}
+    save_file(state, str(folder / WEIGHTS), metadata=told)
+    edit(folder, lambda c: c["robust_hub"].update(sha256=sha256(folder / WEIGHTS)))
+
+
+def test_round_trip_is_exact(model: nn.Module, saved: Path) -> None:
+    state = read_weights(saved, norm="ln", stem="cifar_s2")
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(load_model(saved).eval()(x), model(x))
+
+
+def test_config_says_what_it_is(saved: Path) -> None:
+    config = read_config(saved)
+    assert (config["architecture"], config["num_classes"], config["num_features"]) == (NAME, 7, 256)
+    assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
+    assert config["pretrained_cfg"]["num_classes"] == 7
+    digest = sha256(saved / WEIGHTS)
+    assert config["robust_hub"] == {"norm": "ln", "stem": "cifar_s2", "sha256": digest, "recipe": {"epochs": 3}}
+    assert sorted(path.name for path in saved.iterdir()) == [CONFIG, WEIGHTS]
+
+
+def test_half_precision_file_is_read_as_float32(model: nn.Module, tmp_path: Path) -> None:
+    folder = save_checkpoint(model, tmp_path, dtype=torch.float16)
+    assert {v.dtype for v in load_file(folder / WEIGHTS).values()} == {torch.float16}
+    state = read_weights(folder)
+    assert {v.dtype for v in state.values()} == {torch.float32}
+    assert torch.equal(state["fc.weight"], model.fc.weight.half().float())
+
+
+def test_batch_norm_counter_stays_an_integer(tmp_path: Path) -> None:
+    folder = save_checkpoint(timm.create_model("resnet18s_bn", **TINY), tmp_path, dtype=torch.float16)
+    assert read_weights(folder)["bn1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_saving_again_replaces_both_files(model: nn.Module, folder: Path) -> None:
+    before = sha256(folder / WEIGHTS)
+    save_checkpoint(timm.create_model(NAME, num_classes=3), folder)
+    assert sha256(folder / WEIGHTS) == read_config(folder)["robust_hub"]["sha256"] != before
+    assert load_model(folder).num_classes == 3
+
+
+def test_model_arguments_survive(tmp_path: Path) -> None:
+    model = timm.create_model("resnet18s_gn", num_classes=4, in_chans=1, stem="cifar", drop_rate=0.2, **TINY).eval()
+    back = load_model(save_checkpoint(model, tmp_path)).eval()
+    assert (back.stem, back.norm_kind, back.drop_rate) == ("cifar", "gn", 0.2)
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.equal(back(x), model(x))
+    assert read_config(tmp_path)["pretrained_cfg"]["input_size"] == [1, 32, 32]
+
+
+def test_a_reset_head_is_what_is_saved(tmp_path: Path) -> None:
+    model = timm.create_model(NAME, num_classes=4, **TINY)
+    model.reset_classifier(9)
+    back = load_model(save_checkpoint(model, tmp_path))
+    assert (back.num_classes, tuple(back.fc.weight.shape)) == (9, (9, 32))
+
+
+def test_timms_own_model_without_norm_or_stem_of_ours(tmp_path: Path) -> None:
+    model = timm.create_model("test_resnet", num_classes=5).eval()
+    back = load_model(save_checkpoint(model, tmp_path)).eval()
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(back(x), model(x))
+
+
+def test_a_plain_torch_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a model of timm.create_model, got Linear"):
+        save_checkpoint(nn.Linear(2, 2), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_config(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint folder with config.json.*found no "):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"{", b"", b"\xff\xfe\x00"])
+def test_config_is_no_json(folder: Path, text: bytes) -> None:
+    (folder / CONFIG).write_bytes(text)
+    with pytest.raises(CheckpointError, match=r"config.json is damaged .*fetch or train"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("key", ["architecture", "num_classes", "pretrained_cfg", "robust_hub"])
+def test_config_lacks_a_key(folder: Path, key: str) -> None:
+    edit(folder, lambda c: c.pop(key))
+    with pytest.raises(CheckpointError, match=rf"names no {key}: fetch or train"):
+        load_model(folder)
+
+
+def test_config_is_a_list(folder: Path) -> None:
+    (folder / CONFIG).write_text("[1]")
+    with pytest.raises(CheckpointError, match=r"names no architecture, no num_classes"):
+        read_config(folder)
+
+
+def test_no_weights(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=r"expected weights in .*model.safetensors, found none"):
+        read_weights(folder)
+
+
+def test_one_flipped_bit(folder: Path) -> None:
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[-1000] ^= 1
+    (folder / WEIGHTS).write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"has sha256 .* promises .*damaged or another one"):
+        read_weights(folder)
+
+
+@pytest.mark.parametrize("rehash", [False, True])
+def test_truncated(folder: Path, rehash: bool) -> None:
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
+    if rehash:
+        edit(folder, lambda c: c["robust_hub"].update(sha256=sha256(folder / WEIGHTS)))
+    with pytest.raises(CheckpointError, match=r"no safetensors file" if rehash else r"has sha256"):
+        read_weights(folder)
+
+
+def test_config_without_a_hash_is_not_trusted(folder: Path) -> None:
+    edit(folder, lambda c: c["robust_hub"].pop("sha256"))
+    with pytest.raises(CheckpointError, match=r"promises None"):
+        read_weights(folder)
+
+
+@pytest.mark.parametrize(("what", "said"), [("norm", "gn"), ("stem", "cifar")])
+def test_another_kind_than_the_models(folder: Path, what: str, said: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"holds weights of {what} '.*', the model has {what} '{said}'"):
+        read_weights(folder, **{what: said})
+
+
+@pytest.mark.parametrize("what", ["norm", "stem"])
+def test_file_and_config_disagree(folder: Path, what: str) -> None:
+    rewrite(folder, load_file(folder / WEIGHTS), **{what: "other"})
+    with pytest.raises(CheckpointError, match=rf"was made with {what} 'other', config.json says"):
+        read_weights(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s.pop("layer2.0.conv1.weight"), r"missing layer2\.0\.conv1\.weight$"),
+        (lambda s: s.update(extra=torch.zeros(1)), r"left over extra$"),
+        (lambda s: s.update({"fc.bias": torch.zeros(8)}), r"of another shape fc\.bias$"),
+        (lambda s: [s.pop(k) for k in list(s) if k.startswith("layer2")], r"missing (layer2\.\S+, ){3}layer2\S+, \.\.\.$"),
+    ],
+)
+def test_other_layers_with_an_honest_hash(folder: Path, change: Callable[[Any], Any], said: str) -> None:
+    state = load_file(folder / WEIGHTS)
+    change(state)
+    rewrite(folder, state)
+    with pytest.raises(CheckpointError, match=said):
+        load_model(folder)
+
+
+def test_check_keys_takes_the_models_own(model: nn.Module) -> None:
+    check_keys(model.state_dict(), model)
+
+
+def test_silent_mix_up_of_norms_is_what_this_prevents(folder: Path, model: nn.Module) -> None:
+    """Without the check, weights of LN load into GN without a word, and mean something else."""
+    other = timm.create_model("resnet18s_gn", num_classes=7).eval()
+    other.load_state_dict(model.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    assert not torch.allclose(other(x), model(x), atol=1e-3)
+    edit(folder, lambda c: c.update(architecture="resnet18s_gn"))
+    with pytest.raises(CheckpointError, match=r"holds weights of norm 'ln', the model has norm 'gn'"):
+        load_model(folder)

@@ -1,0 +1,447 @@
+"""The sampler: against the plain reference, and invariant to everything but seed, image and index."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from reference import certify as reference_certify
+from reference import fresh_noise, sample_under_noise, stream_noise
+from reference import predict as reference_predict
+from scipy.stats import norm
+from torch import Tensor, nn
+
+from robust_hub.certificate import certify_counts
+from robust_hub.smoothing import ESTIMATION, PREDICTION, SELECTION, SmoothedClassifier
+
+SHAPE = (3, 8, 8)
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+CLASSES = 4
+
+
+def tiny(seed: int = 0) -> nn.Module:
+    """A network without training, whose votes split over its classes."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(128, CLASSES)
+    )
+    return model.eval()
+
+
+def smoothed(model: nn.Module | None = None) -> SmoothedClassifier:
+    return SmoothedClassifier(model or tiny(), mean=MEAN, std=STD)
+
+
+def images(count: int = 5) -> Tensor:
+    return torch.rand((count, *SHAPE), generator=torch.Generator().manual_seed(9))
+
+
+def scripted(function: object) -> nn.Module:
+    """A module that computes `function`."""
+
+    class Scripted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)  # type: ignore[operator]
+
+    return Scripted()
+
+
+def test_counts_equal_the_reference_on_equal_noise() -> None:
+    model, x = tiny(), images(3)
+    certificates = smoothed(model).certify_batch(x, 0.5, n0=40, n=300, alpha=0.01, batch_size=64, seed=7, indices=[4, 0, 9])
+    spread = 0
+    for image, index, got in zip(x, (4, 0, 9), certificates, strict=True):
+        selection, counts = (
+            sample_under_noise(model, image, num, 0.5, stream_noise(7, index, purpose, SHAPE), MEAN, STD, CLASSES)
+            for purpose, num in ((SELECTION, 40), (ESTIMATION, 300))
+        )
+        prediction, radius, lower = reference_certify(selection, counts, 0.5, 0.01)
+        assert got.counts == tuple(counts)
+        assert got.prediction == prediction
+        assert got.radius == pytest.approx(radius, abs=1e-9)
+        assert got.p_lower == pytest.approx(lower, abs=1e-9)
+        assert (got.n0, got.n, got.sigma, got.alpha) == (40, 300, 0.5, 0.01)
+        assert got == certify_counts(selection, counts, 0.5, 0.01)
+        spread += sum(c > 0 for c in counts)
+    assert spread > 6  # votes split, or equality would say little
+
+
+def test_counts_follow_the_reference_on_fresh_noise() -> None:
+    model, x, n = tiny(), images(5), 1500
+    generator = torch.Generator().manual_seed(0)
+    certificates = smoothed(model).certify_batch(x, 0.5, n0=10, n=n, batch_size=256, seed=11)
+    for image, got in zip(x, certificates, strict=True):
+        counts = sample_under_noise(model, image, n, 0.5, fresh_noise(SHAPE, generator), MEAN, STD, CLASSES)
+        for ours, theirs in zip(got.counts, counts, strict=True):
+            pooled = (ours + theirs) / (2 * n)
+            z = (ours - theirs) / math.sqrt(max(2 * n * pooled * (1 - pooled), 1e-12))
+            assert abs(z) < norm.isf(1e-6 / 20 / 2)
+
+
+def test_predict_equals_the_reference() -> None:
+    model, x = tiny(), images(4)
+    got = [smoothed(model).predict(image, 0.5, n=100, alpha=0.05, seed=3, index=i) for i, image in enumerate(x)]
+    want = [
+        reference_predict(
+            sample_under_noise(model, image, 100, 0.5, stream_noise(3, i, PREDICTION, SHAPE), MEAN, STD, CLASSES), 0.05
+        )
+        for i, image in enumerate(x)
+    ]
+    assert got == want
+
+
+def test_batch_size_changes_nothing() -> None:
+    classifier, x = smoothed(), images(3)
+    runs = [classifier.certify_batch(x, 0.5, n0=33, n=200, batch_size=size, seed=1) for size in (1, 7, 64, 1000)]
+    assert all(run == runs[0] for run in runs)
+
+
+def test_certify_batch_is_certify() -> None:
+    classifier, x = smoothed(), images(4)
+    together = classifier.certify_batch(x, 0.5, n0=20, n=150, batch_size=50, seed=1)
+    alone = [classifier.certify(image, 0.5, n0=20, n=150, batch_size=50, seed=1, index=i) for i, image in enumerate(x)]
+    assert together == alone
+
+
+def test_order_and_shards_change_nothing() -> None:
+    classifier, x = smoothed(), images(6)
+    options = {"n0": 20, "n": 150, "batch_size": 64, "seed": 1}
+    whole = classifier.certify_batch(x, 0.5, **options)
+    order = [3, 0, 5, 1, 4, 2]
+    shuffled = classifier.certify_batch(x[order], 0.5, indices=order, **options)
+    assert [shuffled[order.index(i)] for i in range(6)] == whole
+    for shards in (2, 3):
+        for k in range(shards):
+            mine = list(range(k, 6, shards))
+            assert classifier.certify_batch(x[mine], 0.5, indices=mine, **options) == whole[k::shards]
+
+
+def test_more_samples_continue_the_same_votes() -> None:
+    # Sample k is the same whatever n is: votes of a longer run contain those of a shorter one.
+    classifier, x = smoothed(), images(1)[0]
+    few, many = (classifier.certify(x, 0.5, n0=10, n=n, seed=1).counts for n in (100, 300))
+    assert all(a <= b for a, b in zip(few, many, strict=True))
+    assert sum(many) == 300
+
+
+def seen_by_network(**options: object) -> Tensor:
+    """All that the network is given, one row a sample; batches of full size, so that nothing is padded."""
+    rows: list[Tensor] = []
+
+    def look(x: Tensor) -> Tensor:
+        rows.append(x.clone())
+        return torch.stack([x.flatten(1).sum(1), -x.flatten(1).sum(1)], 1)
+
+    model = scripted(look)
+    SmoothedClassifier(model, mean=MEAN, std=STD).certify(images(1)[0], 0.5, n0=32, n=64, batch_size=32, **options)
+    return torch.cat(rows)
+
+
+def test_noise_is_added_before_normalisation_and_not_clipped() -> None:
+    x = images(1)[0]
+    rows = seen_by_network(seed=1)
+    pixels = rows * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    noise = (pixels - x) / 0.5
+    assert len(rows) == 96
+    want = torch.stack([z for z, _ in zip(stream_noise(1, 0, SELECTION, SHAPE), range(32), strict=False)])
+    assert torch.allclose(noise[:32], want, atol=1e-5)
+    for channel in range(3):
+        assert float(noise[:, channel].std()) == pytest.approx(1, abs=0.05)
+    assert pixels.max() > 1.5
+    assert pixels.min() < -0.5
+
+
+def test_no_sample_is_seen_twice() -> None:
+    rows = seen_by_network(seed=1)
+    assert len({row.numpy().tobytes() for row in rows}) == len(rows)
+
+
+def test_index_and_seed_give_other_noise() -> None:
+    base = seen_by_network(seed=1, index=0)
+    assert torch.equal(base, seen_by_network(seed=1, index=0))
+    assert not torch.isclose(base, seen_by_network(seed=1, index=1)).flatten(1).all(1).any()
+    assert not torch.isclose(base, seen_by_network(seed=2, index=0)).flatten(1).all(1).any()
+
+
+def test_without_seed_the_noise_is_fresh() -> None:
+    assert not torch.equal(seen_by_network(), seen_by_network())
+    torch.manual_seed(0)
+    one = seen_by_network()
+    torch.manual_seed(0)
+    assert not torch.equal(one, seen_by_network())
+
+
+def test_equal_images_at_two_indices_get_noise_of_their_own() -> None:
+    x = images(1).expand(2, -1, -1, -1)
+    one, two = smoothed().certify_batch(x, 0.5, n0=10, n=500, seed=1)
+    assert one.counts != two.counts
+
+
+def test_memory_is_that_of_one_batch() -> None:
+    sizes: list[int] = []
+
+    def look(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return x.flatten(1)[:, :2]
+
+    SmoothedClassifier(scripted(look), mean=MEAN, std=STD).certify_batch(images(3), 0.5, n0=10, n=90, batch_size=64, seed=1)
+    assert sizes == [64] * 5  # 300 samples of three images fill five batches, the last one padded
+
+
+def test_padding_casts_no_vote() -> None:
+    # A model that knows padding (all pixels 0) from noise: padded rows would all vote for class 1.
+    def padded(x: Tensor) -> Tensor:
+        empty = (x.flatten(1).abs().sum(1) == 0).float()
+        return torch.stack([torch.full_like(empty, 0.5), empty], 1)
+
+    model = SmoothedClassifier(scripted(padded), mean=(0, 0, 0), std=(1, 1, 1))
+    got = model.certify_batch(images(2), 0.5, n0=5, n=45, batch_size=64, seed=1)
+    assert [c.counts for c in got] == [(45, 0)] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_network_of_another_type(dtype: torch.dtype) -> None:
+    x = images(3)
+    full = smoothed().certify_batch(x, 0.5, n0=20, n=300, seed=1)
+    other = smoothed(tiny().to(dtype)).certify_batch(x, 0.5, n0=20, n=300, seed=1)
+    for one, two in zip(full, other, strict=True):
+        # Noise and pixels are float32 for both, so that few votes move.
+        assert sum(abs(a - b) for a, b in zip(one.counts, two.counts, strict=True)) <= 30
+    assert smoothed(tiny().to(dtype)).classify(x).dtype == torch.int64
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_of_another_type(dtype: torch.dtype) -> None:
+    x = images(2).to(dtype)
+    assert smoothed().certify_batch(x, 0.5, n0=10, n=50, seed=1) == smoothed().certify_batch(x.float(), 0.5, n0=10, n=50, seed=1)
+
+
+def test_mode_is_restored_and_eval_used() -> None:
+    model = tiny()
+    classifier, x = smoothed(model), images(2)
+    want = classifier.certify_batch(x, 0.5, n0=10, n=100, seed=1), classifier.classify(x).tolist()
+    model.train()
+    model[1].eval()  # modes may differ between modules
+    before = [m.training for m in model.modules()]
+    got = classifier.certify_batch(x, 0.5, n0=10, n=100, seed=1), classifier.classify(x).tolist()
+    assert got == want
+    assert [m.training for m in model.modules()] == before == [True, True, False, True, True, True, True]
+    classifier.predict(x[0], 0.5, n=20, seed=1)
+    assert [m.training for m in model.modules()] == before
+
+
+def test_mode_is_restored_after_an_error_and_nothing_learns() -> None:
+    model = tiny().train()
+    with torch.no_grad():
+        model[-1].bias[0] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        smoothed(model).classify(images(1))
+    assert all(m.training for m in model.modules())
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten()).train()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    smoothed(model).certify(images(1)[0], 0.5, n0=10, n=50, seed=1)
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_input_is_left_alone() -> None:
+    x = images(2)
+    copy = x.clone()
+    smoothed().certify_batch(x, 0.5, n0=10, n=50, seed=1)
+    assert torch.equal(x, copy)
+
+
+def test_timm_model_brings_its_mean_and_std() -> None:
+    model = timm.create_model("test_resnet", num_classes=5)
+    classifier = SmoothedClassifier(model)
+    assert classifier.mean == tuple(model.pretrained_cfg["mean"])
+    assert classifier.std == tuple(model.pretrained_cfg["std"])
+    got = classifier.certify(torch.rand(3, 32, 32), 0.25, n0=5, n=20, seed=0)
+    assert len(got.counts) == 5
+
+
+def test_classify_is_the_base_classifier() -> None:
+    model, x = tiny(), images(5)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    with torch.no_grad():
+        want = model((x - mean) / std).argmax(1)
+    assert torch.equal(smoothed(model).classify(x, batch_size=2), want)
+
+
+def test_runner_up_bound_is_passed_on() -> None:
+    x = images(1)[0]
+    got = smoothed().certify(x, 0.5, n0=20, n=300, seed=1, bound="runner_up")
+    plain = smoothed().certify(x, 0.5, n0=20, n=300, seed=1)
+    assert got.bound == "runner_up"
+    assert got.counts == plain.counts
+    assert got == certify_counts(np.eye(CLASSES, dtype=int)[got.counts.index(got.count)] * 20, got.counts, 0.5, bound="runner_up")
+    assert replace(plain, bound="runner_up", p_lower=got.p_lower) != plain
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_cuda(dtype: torch.dtype) -> None:
+    classifier, x = smoothed(tiny().to("cuda", dtype)), images(2)
+    one, two = (classifier.certify_batch(x, 0.5, n0=20, n=2000, batch_size=256, seed=1) for _ in range(2))
+    assert one == two
+    cpu = smoothed().certify_batch(x, 0.5, n0=20, n=2000, seed=1)
+    for a, b in zip(one, cpu, strict=True):
+        assert max(abs(i - j) for i, j in zip(a.counts, b.counts, strict=True)) < 250
+
+
+# Errors.
+
+
+def test_no_module() -> None:
+    with pytest.raises(TypeError, match="expected a torch module as base classifier, got function"):
+        SmoothedClassifier(lambda x: x)  # type: ignore[arg-type]
+
+
+def test_model_without_classifier() -> None:
+    with pytest.raises(ValueError, match=r"this model has no classifier \(num_classes=0\): fine-tune it, or call reset_classifier"):
+        SmoothedClassifier(timm.create_model("test_resnet", num_classes=0))
+
+
+def test_model_without_mean_and_std() -> None:
+    with pytest.raises(ValueError, match="expected mean and std: this model has no pretrained_cfg"):
+        SmoothedClassifier(tiny())
+
+
+@pytest.mark.parametrize(
+    ("function", "got"),
+    [
+        (lambda x: x, r"\(.*8, 8\)"),
+        (lambda x: x.flatten(1)[:, :1], r"\(.*, 1\)"),
+        (lambda x: [x], "list"),
+        (lambda x: x.flatten(1)[:, 0], r"\(.*,\)"),
+    ],
+)
+def test_output_that_is_no_logits(function: object, got: str) -> None:
+    classifier = SmoothedClassifier(scripted(function), mean=MEAN, std=STD)
+    words = rf"expected logits \(B, K\) of at least 2 classes from the model, got {got}: is it a classifier\?"
+    with pytest.raises(ValueError, match=words):
+        classifier.certify(images(1)[0], 0.5, n0=10, n=20)
+    with pytest.raises(ValueError, match=words):
+        classifier.classify(images(1))
+
+
+def test_nan_logits() -> None:
+    calls = 0
+
+    def late(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        logits = x.flatten(1)[:, :3].clone()
+        if calls == 3:
+            logits[1, 2] = torch.nan
+        return logits
+
+    classifier = SmoothedClassifier(scripted(late), mean=MEAN, std=STD)
+    words = "the model returned NaN logits, which are no vote: check its weights and input type"
+    with pytest.raises(ValueError, match=words):
+        classifier.certify(images(1)[0], 0.5, n0=10, n=90, batch_size=20)
+    always = SmoothedClassifier(scripted(lambda x: x.flatten(1) * torch.nan), mean=MEAN, std=STD)
+    for call in (lambda: always.predict(images(1)[0], 0.5, n=20), lambda: always.classify(images(1))):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (8, 8), (3,)])
+def test_one_image_has_three_dimensions(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected one image \(C, H, W\), got shape \(.*\): use certify_batch for several"):
+        smoothed().certify(torch.zeros(shape), 0.5)
+    with pytest.raises(ValueError, match=r"expected one image \(C, H, W\), got shape \("):
+        smoothed().predict(torch.zeros(shape), 0.5)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 2, 3, 8, 8)])
+def test_a_batch_has_four_dimensions(shape: tuple[int, ...]) -> None:
+    for call in (lambda: smoothed().certify_batch(torch.zeros(shape), 0.5), lambda: smoothed().classify(torch.zeros(shape))):
+        with pytest.raises(ValueError, match=r"expected images \(B, C, H, W\), got shape \("):
+            call()
+
+
+def test_wrong_channels() -> None:
+    for call in (lambda: smoothed().certify(torch.zeros(1, 8, 8), 0.5), lambda: smoothed().classify(torch.zeros(2, 1, 8, 8))):
+        with pytest.raises(ValueError, match="expected images of 3 channels, as mean and std have, got 1"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "words"),
+    [
+        (torch.full(SHAPE, 2.0), ValueError, r"expected pixels in \[0, 1\], got values from 2 to 2"),
+        (torch.full(SHAPE, torch.nan), ValueError, "got NaN"),
+        (torch.zeros(SHAPE, dtype=torch.uint8), TypeError, "divide integers 0..255 by 255"),
+        (np.zeros(SHAPE), TypeError, "expected a torch tensor"),
+    ],
+)
+def test_bad_pixels(x: object, error: type[Exception], words: str) -> None:
+    for call in (lambda: smoothed().certify(x, 0.5), lambda: smoothed().predict(x, 0.5)):
+        with pytest.raises(error, match=words):
+            call()
+    for call in (lambda: smoothed().certify_batch(x[None], 0.5), lambda: smoothed().classify(x[None])):  # type: ignore[index]
+        with pytest.raises(error, match=words):
+            call()
+
+
+def test_no_images() -> None:
+    for call in (lambda x: smoothed().certify_batch(x, 0.5), lambda x: smoothed().classify(x)):
+        with pytest.raises(ValueError, match=r"expected an image, got an empty tensor of shape \(0, 3, 8, 8\)"):
+            call(torch.zeros(0, *SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sigma": 0.0}, "expected a finite sigma > 0"),
+        ({"sigma": -1.0}, "expected a finite sigma > 0"),
+        ({"sigma": math.nan}, "expected a finite sigma > 0"),
+        ({"sigma": math.inf}, "expected a finite sigma > 0"),
+        ({"alpha": 0.0}, r"expected alpha in \(0, 1\)"),
+        ({"alpha": 1.0}, r"expected alpha in \(0, 1\)"),
+        ({"n": 9}, "expected n >= 10: at alpha=0.001 even 9 unanimous votes certify nothing, got n=9"),
+        ({"n0": 0}, "expected n0 to be a whole number of samples, at least 1, got 0"),
+        ({"batch_size": 0}, "expected batch_size to be a whole number, at least 1, got 0"),
+        ({"batch_size": 2.5}, "expected batch_size to be a whole number, at least 1, got 2.5"),
+        ({"bound": "best"}, "expected bound to be one of"),
+    ],
+)
+def test_options_outside_their_range(options: dict[str, object], words: str) -> None:
+    x = images(1)
+    options = {"sigma": 0.5, **options}
+    with pytest.raises(ValueError, match=words):
+        smoothed().certify(x[0], **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=words):
+        smoothed().certify_batch(x, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": 10}, "expected n >= 11: at alpha=0.001 fewer votes always abstain, got n=10"),
+        ({"n": 4, "alpha": 0.05}, "expected n >= 6: at alpha=0.05 fewer votes always abstain, got n=4"),
+        ({"alpha": 2.0}, r"expected alpha in \(0, 1\)"),
+        ({"sigma": 0.0}, "expected a finite sigma > 0"),
+        ({"batch_size": 0}, "expected batch_size to be a whole number"),
+    ],
+)
+def test_predict_options_outside_their_range(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        smoothed().predict(images(1)[0], **{"sigma": 0.5, **options})  # type: ignore[arg-type]
+
+
+def test_predict_can_decide_at_the_smallest_n() -> None:
+    always = SmoothedClassifier(scripted(lambda x: x.new_tensor([0.0, 1.0]).expand(len(x), 2)), mean=MEAN, std=STD)
+    assert always.predict(images(1)[0], 0.5, n=11, seed=0) == 1
+    assert always.predict(images(1)[0], 0.5, n=6, alpha=0.05, seed=0) == 1
+
+
+@pytest.mark.parametrize("indices", [[0], [0, 0], [0, 1, 2]])
+def test_indices_that_do_not_fit(indices: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"expected 2 different indices, one an image, got \["):
+        smoothed().certify_batch(images(2), 0.5, indices=indices)
