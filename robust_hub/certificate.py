@@ -112,6 +112,7 @@ def upper_confidence_bound(count: int, n: int, alpha: float) -> float:
 
     Source: Clopper & Pearson 1934, the lower bound on the failures' side.
     """
+    _check_count(count, n)
     return 1.0 - lower_confidence_bound(n - count, n, alpha)
 
 

@@ -74,7 +74,7 @@ def save_checkpoint(
     keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "first_conv", "classifier")
     model_args = {k: v for k, v in (getattr(model, "_model_args", None) or {}).items() if _plain(v)}
     size = tuple(source.get("input_size") or ())
-    size = (int(model_args.get("in_chans", size[0])), *size[1:]) if size else None
+    size = (int(model_args.get("in_chans", size[0])), *size[1:]) if size else ()
     config = {
         "architecture": architecture,
         "num_classes": int(getattr(model, "num_classes", 0)),
@@ -102,7 +102,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / CONFIG
     try:
-        config = json.loads(path.read_text())
+        config: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"expected a checkpoint folder with {CONFIG} and {WEIGHTS}, found no {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -304,6 +304,11 @@ def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
     return held
 
 
+def _label(name: str) -> str:
+    """Name data for records: of a folder its last part alone, since the way there is the machine's affair."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
 def _finish(
     images: _Images | Tensor,
     labels: Any,
@@ -343,7 +348,7 @@ def _finish(
         pixels,
         target,
         classes,
-        name=name,
+        name=_label(name),
         split=split,
         images=None if in_memory else images,
         size=size,

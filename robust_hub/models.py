@@ -62,7 +62,7 @@ class RobustResNet(ResNet):
     ) -> None:
         _choose("norm", norm, NORMS)
         _choose("stem", stem, STEMS)
-        super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)
+        super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)  # type: ignore[arg-type]
         self.norm_kind, self.stem = norm, stem
         if stem != "imagenet":
             stride = 2 if stem == "cifar_s2" else 1
@@ -141,8 +141,8 @@ def _overlay(config: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str
 
 
 def _without_state(model: nn.Module) -> nn.Module:
-    model.pretrained_cfg = {k: v for k, v in dict(model.pretrained_cfg).items() if k != "state_dict"}  # type: ignore
-    model.default_cfg = model.pretrained_cfg
+    known: Any = model.pretrained_cfg
+    known.pop("state_dict", None)  # default_cfg is the same dict
     return model
 
 
@@ -162,8 +162,9 @@ def _weights(variant: str, norm: str, stem: str, file: Any) -> tuple[dict[str, A
     state = read_weights(folder, norm=norm, stem=stem)
     with torch.device("meta"):
         depth = told.rsplit("_", 1)[0]
-        told_args = {"in_chans": config["pretrained_cfg"].get("input_size", (3,))[0], "num_classes": config["num_classes"]}
-        wanted = RobustResNet(**{**DEPTHS[depth], "norm": norm, "stem": stem, **told_args})
+        channels = config["pretrained_cfg"].get("input_size", (3,))[0]
+        args = {**DEPTHS[depth], "norm": norm, "stem": stem, "in_chans": channels}
+        wanted = RobustResNet(**args, num_classes=config["num_classes"])
     check_keys(state, wanted)
     return config, state
 
@@ -186,7 +187,8 @@ def _share_entry(variant: str, depth: str, norm: str) -> None:
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         if "stem" in kwargs:
             return _create(variant, depth, norm, pretrained, kwargs)
-        return original(pretrained, **kwargs)
+        model: nn.Module = original(pretrained, **kwargs)
+        return model
 
     entry.__name__ = entry.__qualname__ = variant
     entry.__doc__ = f"timm's {variant}; with `stem` given, our {depth} with norm {norm!r}."

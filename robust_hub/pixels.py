@@ -74,6 +74,7 @@ def mean_std(
             "or mean=(0, 0, 0) and std=(1, 1, 1) for a network that takes [0, 1] pixels"
         )
     centre, scale = tuple(float(v) for v in mean), tuple(float(v) for v in std)
-    if not centre or len(centre) != len(scale) or any(not 0 < v < float("inf") for v in scale):
-        raise ValueError(f"expected as many positive stds as means, got mean={centre} and std={scale}")
+    finite = all(abs(v) < float("inf") for v in centre + scale)  # false for NaN too
+    if not centre or len(centre) != len(scale) or not finite or min(scale) <= 0:
+        raise ValueError(f"expected as many positive stds as means, all finite, got mean={centre} and std={scale}")
     return centre, scale

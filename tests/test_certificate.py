@@ -105,7 +105,9 @@ def test_lower_bound_covers_every_probability(n: int, alpha: float) -> None:
 def test_upper_bound_covers_every_probability() -> None:
     n, alpha = 60, 0.05
     bounds = np.array([upper_confidence_bound(k, n, alpha) for k in range(n + 1)])
-    worst = max(binom.cdf(int((bounds < p).sum()) - 1, n, p) for p in [*np.linspace(0.001, 0.999, 500), *(bounds + 1e-12)[:-1]])
+    worst = max(
+        binom.cdf(int((bounds < p).sum()) - 1, n, p) for p in [*np.linspace(0.001, 0.999, 500), *(bounds + 1e-12)[:-1]]
+    )
     assert alpha * (1 - 1e-6) <= worst <= alpha * (1 + 1e-9)
 
 
@@ -127,8 +129,7 @@ def test_radius_is_never_above_the_formula(p_lower: float, p_upper: float, sigma
     assert radius >= 0
     if p_lower <= p_upper:
         assert radius == 0
-    elif math.isfinite(radius):
-        exact = sigma / 2 * (norm.ppf(p_lower) - norm.ppf(p_upper))
+    elif math.isfinite(exact := sigma / 2 * (norm.ppf(p_lower) - norm.ppf(p_upper))):
         assert radius < exact or radius == 0
         # The slow formula itself loses digits of 1 - p near p_lower = 1.
         assert radius == pytest.approx(exact, abs=1e-9 * max(1, sigma))
@@ -225,7 +226,9 @@ def test_runner_up_of_one_class_has_no_rival() -> None:
     assert got.prediction == 0
 
 
-@pytest.mark.parametrize(("n", "count", "p"), [(100, 3, (0.5, 0.4, 0.1)), (100, 4, (0.4, 0.2, 0.2, 0.2)), (60, 3, (0.5, 0.5, 0.0))])
+@pytest.mark.parametrize(
+    ("n", "count", "p"), [(100, 3, (0.5, 0.4, 0.1)), (100, 4, (0.4, 0.2, 0.2, 0.2)), (60, 3, (0.5, 0.5, 0.0))]
+)
 def test_runner_up_bounds_hold_together(n: int, count: int, p: tuple[float, ...]) -> None:
     # Both bounds at once fail with probability at most alpha; the test raises a false alarm with 1e-6.
     alpha, runs = 0.05, 3000
@@ -270,14 +273,18 @@ def test_alpha_outside_its_range(alpha: float) -> None:
         lambda: predict_counts([1], alpha),
         lambda: smallest_n(alpha),
     ):
-        with pytest.raises(ValueError, match=r"expected alpha in \(0, 1\), the failure probability of one certificate, got"):
+        with pytest.raises(
+            ValueError, match=r"expected alpha in \(0, 1\), the failure probability of one certificate, got"
+        ):
             call()
 
 
 @pytest.mark.parametrize("sigma", [0, -0.25, math.nan, math.inf, "0.25", None])
 def test_sigma_outside_its_range(sigma: float) -> None:
     for call in (lambda: certified_radius(0.9, 0.1, sigma), lambda: certify_counts([1], [1], sigma)):
-        with pytest.raises(ValueError, match=r"expected a finite sigma > 0, the noise's standard deviation in \[0, 1\]"):
+        with pytest.raises(
+            ValueError, match=r"expected a finite sigma > 0, the noise's standard deviation in \[0, 1\]"
+        ):
             call()
 
 
@@ -285,11 +292,13 @@ def test_sigma_outside_its_range(sigma: float) -> None:
 def test_counts_outside_their_range(count: int, n: int) -> None:
     with pytest.raises(ValueError, match=rf"expected 0 <= count <= n and n >= 1, got count={count} and n={n}"):
         lower_confidence_bound(count, n, 0.05)
-    with pytest.raises(ValueError, match="expected 0 <= count <= n and n >= 1"):
+    with pytest.raises(ValueError, match=rf"expected 0 <= count <= n and n >= 1, got count={count} and n={n}"):
         upper_confidence_bound(count, n, 0.05)
 
 
-@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.5), (1.1, 0.5), (0.5, -0.1), (0.5, 1.1), (math.nan, 0.1), (0.9, math.nan)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-0.1, 0.5), (1.1, 0.5), (0.5, -0.1), (0.5, 1.1), (math.nan, 0.1), (0.9, math.nan)]
+)
 def test_probabilities_outside_their_range(low: float, high: float) -> None:
     with pytest.raises(ValueError, match=r"expected probabilities in \[0, 1\], got p_lower="):
         certified_radius(low, high, 0.5)

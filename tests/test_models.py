@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from robust_hub.models import DEPTHS, NAMES, STEMS, RobustResNet, list_checkpoin
 from robust_hub.norms import NORMS
 
 NAME = "resnet18s_ln_mixednoise"
+SHALLOW = {"layers": (1, 1, 1, 1), "num_classes": 10}
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -36,6 +38,15 @@ def scramble(model: nn.Module) -> nn.Module:
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.data.copy_(parameter.data + 0.1 * noise if parameter.ndim == 1 else noise * parameter.data.std())
     return model
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny work: on a busy machine, threads that wait for one another cost more than they give."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +87,8 @@ def test_every_member_can_be_built() -> None:
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_all_norms_learn_the_same_parameters(depth: str) -> None:
     with torch.device("meta"):
-        shapes = [
-            {k: v.shape for k, v in timm.create_model(f"{depth}_{norm}", stem="cifar").named_parameters()} for norm in NORMS
-        ]
+        members = [timm.create_model(f"{depth}_{norm}", stem="cifar") for norm in NORMS]
+    shapes = [{name: p.shape for name, p in model.named_parameters()} for model in members]
     assert all(shape == shapes[0] for shape in shapes)
     count = sum(shape.numel() for shape in shapes[0].values())
     assert count > {"resnet18s": 2e6, "resnet26": 1e7, "resnet50": 2e7, "resnet152": 5e7}[depth]
@@ -170,7 +180,7 @@ def test_one_channel(stem: str) -> None:
 
 
 def test_gradient_checkpointing_changes_nothing() -> None:
-    model = scramble(make("resnet18s_ln", num_classes=10)).train()
+    model = scramble(make("resnet18s_ln", **SHALLOW)).train()
     model(IMAGES).square().sum().backward()
     plain = {k: p.grad.clone() for k, p in model.named_parameters()}
     model.zero_grad()
@@ -182,11 +192,9 @@ def test_gradient_checkpointing_changes_nothing() -> None:
 
 
 def test_export() -> None:
-    model = scramble(make("resnet18s_gn", num_classes=10))
+    model = scramble(make("resnet18s_gn", **SHALLOW))
     program = torch.export.export(model, (IMAGES,))
     torch.testing.assert_close(program.module()(IMAGES), model(IMAGES))
-    traced = torch.jit.trace(model, IMAGES)
-    torch.testing.assert_close(traced(IMAGES), model(IMAGES))
 
 
 # --- An image alone and in a batch
@@ -195,7 +203,7 @@ def test_export() -> None:
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("norm", ["gn", "in", "ln"])
 def test_company_changes_nothing(norm: str, training: bool) -> None:
-    model = scramble(make(f"resnet18s_{norm}", num_classes=10)).train(training)
+    model = scramble(make(f"resnet18s_{norm}", **SHALLOW)).train(training)
     with torch.no_grad():
         together = model(IMAGES)
         alone = torch.cat([model(image[None]) for image in IMAGES])
@@ -205,13 +213,13 @@ def test_company_changes_nothing(norm: str, training: bool) -> None:
 
 @pytest.mark.parametrize("norm", ["gn", "in", "ln"])
 def test_train_and_eval_mode_agree_without_batch_norm(norm: str) -> None:
-    model = scramble(make(f"resnet18s_{norm}", num_classes=10))
+    model = scramble(make(f"resnet18s_{norm}", **SHALLOW))
     with torch.no_grad():
         assert torch.equal(model.eval()(IMAGES), model.train()(IMAGES))
 
 
 def test_company_changes_everything_for_batch_norm_in_train_mode() -> None:
-    model = scramble(make("resnet18s_bn", num_classes=10))
+    model = scramble(make("resnet18s_bn", **SHALLOW))
     with torch.no_grad():
         torch.testing.assert_close(model(IMAGES[:2]), model(IMAGES)[:2], atol=1e-4, rtol=1e-4)
         model.train()

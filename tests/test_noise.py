@@ -104,7 +104,9 @@ def test_each_image_draws_its_own_sigma(weights: tuple[float, ...] | None) -> No
     noise = mixture.add(images, generator) - images
     spread = noise.flatten(1).std(1)
     nearest = (spread[:, None] - torch.tensor(mixture.sigmas)).abs().argmin(1)
-    assert ((spread - torch.tensor(mixture.sigmas)[nearest]).abs() < 0.3 * torch.tensor(mixture.sigmas)[nearest] + 1e-9).all()
+    assert (
+        (spread - torch.tensor(mixture.sigmas)[nearest]).abs() < 0.3 * torch.tensor(mixture.sigmas)[nearest] + 1e-9
+    ).all()
     counts = torch.bincount(nearest, minlength=4).numpy()
     shares = np.array(weights or (1, 1, 1, 1)) / sum(weights or (1, 1, 1, 1))
     assert chisquare(counts, 2000 * shares).pvalue > LEVEL

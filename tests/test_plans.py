@@ -24,7 +24,8 @@ def test_smallest_n_is_named_and_right(alpha: float, bound: str) -> None:
     assert fixed_plan(1, least, alpha, bound) == Plan(1, least, alpha, bound)
     few = least - 1
     with pytest.raises(
-        ValueError, match=rf"expected n >= {least}: at alpha={alpha} even {few} unanimous votes certify nothing, got n={few}"
+        ValueError,
+        match=rf"expected n >= {least}: at alpha={alpha} even {few} unanimous votes certify nothing, got n={few}",
     ):
         fixed_plan(1, few, alpha, bound)
 

@@ -52,7 +52,9 @@ def scripted(function: object) -> nn.Module:
 
 def test_counts_equal_the_reference_on_equal_noise() -> None:
     model, x = tiny(), images(3)
-    certificates = smoothed(model).certify_batch(x, 0.5, n0=40, n=300, alpha=0.01, batch_size=64, seed=7, indices=[4, 0, 9])
+    certificates = smoothed(model).certify_batch(
+        x, 0.5, n0=40, n=300, alpha=0.01, batch_size=64, seed=7, indices=[4, 0, 9]
+    )
     spread = 0
     for image, index, got in zip(x, (4, 0, 9), certificates, strict=True):
         selection, counts = (
@@ -71,7 +73,7 @@ def test_counts_equal_the_reference_on_equal_noise() -> None:
 
 
 def test_counts_follow_the_reference_on_fresh_noise() -> None:
-    model, x, n = tiny(), images(5), 1500
+    model, x, n = tiny(), images(2), 1500
     generator = torch.Generator().manual_seed(0)
     certificates = smoothed(model).certify_batch(x, 0.5, n0=10, n=n, batch_size=256, seed=11)
     for image, got in zip(x, certificates, strict=True):
@@ -79,7 +81,7 @@ def test_counts_follow_the_reference_on_fresh_noise() -> None:
         for ours, theirs in zip(got.counts, counts, strict=True):
             pooled = (ours + theirs) / (2 * n)
             z = (ours - theirs) / math.sqrt(max(2 * n * pooled * (1 - pooled), 1e-12))
-            assert abs(z) < norm.isf(1e-6 / 20 / 2)
+            assert abs(z) < norm.isf(1e-6 / 8 / 2)
 
 
 def test_predict_equals_the_reference() -> None:
@@ -188,7 +190,9 @@ def test_memory_is_that_of_one_batch() -> None:
         sizes.append(len(x))
         return x.flatten(1)[:, :2]
 
-    SmoothedClassifier(scripted(look), mean=MEAN, std=STD).certify_batch(images(3), 0.5, n0=10, n=90, batch_size=64, seed=1)
+    SmoothedClassifier(scripted(look), mean=MEAN, std=STD).certify_batch(
+        images(3), 0.5, n0=10, n=90, batch_size=64, seed=1
+    )
     assert sizes == [64] * 5  # 300 samples of three images fill five batches, the last one padded
 
 
@@ -217,7 +221,9 @@ def test_network_of_another_type(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_images_of_another_type(dtype: torch.dtype) -> None:
     x = images(2).to(dtype)
-    assert smoothed().certify_batch(x, 0.5, n0=10, n=50, seed=1) == smoothed().certify_batch(x.float(), 0.5, n0=10, n=50, seed=1)
+    assert smoothed().certify_batch(x, 0.5, n0=10, n=50, seed=1) == smoothed().certify_batch(
+        x.float(), 0.5, n0=10, n=50, seed=1
+    )
 
 
 def test_mode_is_restored_and_eval_used() -> None:
@@ -278,7 +284,9 @@ def test_runner_up_bound_is_passed_on() -> None:
     plain = smoothed().certify(x, 0.5, n0=20, n=300, seed=1)
     assert got.bound == "runner_up"
     assert got.counts == plain.counts
-    assert got == certify_counts(np.eye(CLASSES, dtype=int)[got.counts.index(got.count)] * 20, got.counts, 0.5, bound="runner_up")
+    assert got == certify_counts(
+        np.eye(CLASSES, dtype=int)[got.counts.index(got.count)] * 20, got.counts, 0.5, bound="runner_up"
+    )
     assert replace(plain, bound="runner_up", p_lower=got.p_lower) != plain
 
 
@@ -302,7 +310,9 @@ def test_no_module() -> None:
 
 
 def test_model_without_classifier() -> None:
-    with pytest.raises(ValueError, match=r"this model has no classifier \(num_classes=0\): fine-tune it, or call reset_classifier"):
+    with pytest.raises(
+        ValueError, match=r"this model has no classifier \(num_classes=0\): fine-tune it, or call reset_classifier"
+    ):
         SmoothedClassifier(timm.create_model("test_resnet", num_classes=0))
 
 
@@ -352,7 +362,9 @@ def test_nan_logits() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (8, 8), (3,)])
 def test_one_image_has_three_dimensions(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected one image \(C, H, W\), got shape \(.*\): use certify_batch for several"):
+    with pytest.raises(
+        ValueError, match=r"expected one image \(C, H, W\), got shape \(.*\): use certify_batch for several"
+    ):
         smoothed().certify(torch.zeros(shape), 0.5)
     with pytest.raises(ValueError, match=r"expected one image \(C, H, W\), got shape \("):
         smoothed().predict(torch.zeros(shape), 0.5)
@@ -360,13 +372,19 @@ def test_one_image_has_three_dimensions(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 2, 3, 8, 8)])
 def test_a_batch_has_four_dimensions(shape: tuple[int, ...]) -> None:
-    for call in (lambda: smoothed().certify_batch(torch.zeros(shape), 0.5), lambda: smoothed().classify(torch.zeros(shape))):
+    for call in (
+        lambda: smoothed().certify_batch(torch.zeros(shape), 0.5),
+        lambda: smoothed().classify(torch.zeros(shape)),
+    ):
         with pytest.raises(ValueError, match=r"expected images \(B, C, H, W\), got shape \("):
             call()
 
 
 def test_wrong_channels() -> None:
-    for call in (lambda: smoothed().certify(torch.zeros(1, 8, 8), 0.5), lambda: smoothed().classify(torch.zeros(2, 1, 8, 8))):
+    for call in (
+        lambda: smoothed().certify(torch.zeros(1, 8, 8), 0.5),
+        lambda: smoothed().classify(torch.zeros(2, 1, 8, 8)),
+    ):
         with pytest.raises(ValueError, match="expected images of 3 channels, as mean and std have, got 1"):
             call()
 

@@ -1,0 +1,87 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import robust_hub
+from robust_hub.cli import main
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("command", ["models", "pretrain", "finetune", "certify", "report", "demo"])
+def test_help_has_an_example(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: robust-hub {command}" in " ".join(result.output.split())
+
+
+def test_the_whole_way_on_the_command_line(tmp_path):
+    words = ("--data", "digits", "--quiet")
+    assert run("pretrain", *words, "--epochs", 1, "--out", tmp_path / "mixed", "--batch-size", 256).exit_code == 0
+    tuned = run("finetune", "--model", tmp_path / "mixed", *words, "--head-only", "--out", tmp_path / "tuned")
+    assert tuned.exit_code == 0, tuned.output
+    config = json.loads((tmp_path / "tuned" / "config.json").read_text())
+    assert config["robust_hub"]["norm"] == "ln"
+    assert config["num_classes"] == 10
+    certified = run(
+        *("certify", "--model", tmp_path / "tuned", *words, "--sigma", "0.25,0.5"),
+        *("--n", 100, "--every", 250, "--out", tmp_path / "runs", "--seed", 1),
+    )
+    assert certified.exit_code == 0, certified.output
+    folders = [tmp_path / "runs" / f"sigma_{sigma}" for sigma in ("0.25", "0.5")]
+    table = run("report", *folders, "--plot", tmp_path / "curves.png")
+    assert table.exit_code == 0, table.output
+    assert "sigma = 0.25" in table.output and "best per radius" in table.output
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    latex = run("report", *folders, "--format", "latex")
+    assert r"\begin{tabular}" in latex.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("certify", "--model", "resnet18s_l", "--data", "digits", "--out", "x"), "did you mean"),
+        (("pretrain", "--data", "no/such/folder/here", "--out", "x"), "no/such/folder/here"),
+        (("pretrain", "--data", "digits", "--out", "x", "--sigmas", "0,a"), "expected numbers"),
+        (("finetune", "--model", "resnet152_ln_mixednoise", "--data", "digits", "--out", "x"), "no trained weights"),
+        (("report", "no-such-run"), "no-such-run"),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_code_2(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = run(*words)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_models_lists_every_pretrained_name():
+    result = run("models", "--all")
+    assert result.exit_code == 0
+    for name in ("resnet152_ln_mixednoise", "resnet18s_ln_mixednoise", "resnet26_in", "resnet50_gn"):
+        assert name in result.output
+
+
+def test_the_public_names_are_these():
+    assert set(robust_hub.__all__) == {
+        "ABSTAIN",
+        "Certificate",
+        "CheckpointError",
+        "ImageData",
+        "NoiseMixture",
+        "SmoothedClassifier",
+        "certified_accuracy",
+        "certify",
+        "finetune_clean",
+        "load_data",
+        "load_model",
+        "pretrain_mixed_noise",
+        "read_run",
+        "save_checkpoint",
+    }
+    assert all(hasattr(robust_hub, name) for name in robust_hub.__all__)

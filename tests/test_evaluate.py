@@ -1,0 +1,155 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from robust_hub.data import load_data
+from robust_hub.evaluate import certify, fingerprint
+from robust_hub.records import read_run
+from robust_hub.smoothing import SmoothedClassifier
+
+FLAT = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "progress": False}
+SCRIPT = """
+import os, sys, torch
+from torch import nn
+from robust_hub import evaluate
+from robust_hub.data import load_data
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 10))
+left, append = int(sys.argv[2]), evaluate.open_run
+
+def opened(*args):
+    writer = append(*args)
+    write = writer.append
+    def dying(record):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), 9)
+        write(record)
+    writer.append = dying
+    return writer
+
+evaluate.open_run = opened
+evaluate.certify(model, load_data("digits", split="test"), 0.25, out=sys.argv[1], every=25, n=200, seed=7,
+                 mean=(0.5,) * 3, std=(0.5,) * 3, progress=False)
+"""
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 10))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", split="test")
+
+
+def without_times(records):
+    return [{k: v for k, v in vars(r).items() if k != "time"} for r in records]
+
+
+def test_records_hold_what_the_smoothed_classifier_says(model, digits, tmp_path):
+    run = certify(model, digits, 0.25, out=tmp_path / "run", every=100, n=200, seed=3, **FLAT)
+    assert [r.idx for r in run.records] == list(range(0, len(digits), 100))
+    assert run.finished
+    smoothed = SmoothedClassifier(model, mean=FLAT["mean"], std=FLAT["std"])
+    for record in run.records:
+        image, label = digits[record.idx]
+        certificate = smoothed.certify(image, 0.25, n=200, seed=3, index=record.idx)
+        assert (record.predict, record.radius, record.count) == (
+            certificate.prediction,
+            certificate.radius,
+            certificate.count,
+        )
+        assert record.label == label
+        assert dict(record.counts) == {c: v for c, v in enumerate(certificate.counts) if v}
+        assert record.base == int(smoothed.classify(image[None])[0])
+
+
+def test_batch_size_and_grouping_do_not_change_records(model, digits, tmp_path):
+    runs = [
+        certify(model, digits, 0.5, out=tmp_path / str(size), every=60, n=100, seed=1, batch_size=size, **FLAT)
+        for size in (33, 1000)
+    ]
+    assert without_times(runs[0].records) == without_times(runs[1].records)
+
+
+def test_killed_in_the_middle_and_resumed_equals_uninterrupted(model, digits, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    for left in ("4", "9"):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), left], env=environment, capture_output=True
+        )
+        assert done.returncode == -9, done.stderr.decode()
+    assert len(read_run(tmp_path / "killed").records) == 3 + 8
+    with (tmp_path / "killed" / "records.tsv").open("a") as file:
+        file.write("275\t3\t3\t0.1")  # the line that a kill cut off
+    arguments = {"every": 25, "n": 200, "seed": 7, **FLAT}
+    resumed = certify(model, digits, 0.25, out=tmp_path / "killed", **arguments)
+    whole = certify(model, digits, 0.25, out=tmp_path / "whole", **arguments)
+    assert without_times(resumed.records) == without_times(whole.records)
+    assert len(whole.records) == 20
+
+
+def test_without_a_seed_a_resume_keeps_the_one_drawn(model, digits, tmp_path):
+    arguments = {"every": 100, "n": 100, **FLAT}
+    first = certify(model, digits, 0.25, out=tmp_path / "a", **arguments)
+    again = certify(model, digits, 0.25, out=tmp_path / "a", **arguments)
+    other = certify(model, digits, 0.25, out=tmp_path / "b", **arguments)
+    assert first.identity["seed"] == again.identity["seed"] != other.identity["seed"]
+    assert first.records == again.records
+
+
+@pytest.mark.parametrize(("change", "named"), [({"sigma": 0.5}, "sigma"), ({"seed": 2}, "seed"), ({"n": 200}, "n")])
+def test_another_run_in_the_folder_is_named(model, digits, tmp_path, change, named):
+    arguments = {"sigma": 0.25, "every": 100, "n": 100, "seed": 1, **FLAT}
+    certify(model, digits, out=tmp_path, **arguments)
+    with pytest.raises(ValueError, match=rf"\b{named}\b"):
+        certify(model, digits, out=tmp_path, **{**arguments, **change})
+
+
+def test_another_model_in_the_folder_is_named(model, digits, tmp_path):
+    arguments = {"every": 100, "n": 100, "seed": 1, **FLAT}
+    certify(model, digits, 0.25, out=tmp_path, **arguments)
+    with torch.no_grad():
+        model[2].bias += 1
+    with pytest.raises(ValueError, match="weights"):
+        certify(model, digits, 0.25, out=tmp_path, **arguments)
+
+
+def test_fingerprint_tells_models_apart(model):
+    before = fingerprint(model)
+    assert before == fingerprint(model)
+    model[2].bias.data[3] += 1e-6
+    assert fingerprint(model) != before
+
+
+def test_labels_beyond_the_models_classes_are_refused(digits, tmp_path):
+    small = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 3))
+    with pytest.raises(ValueError, match="labels of the model's 3 classes"):
+        certify(small, digits, 0.25, out=tmp_path, every=100, n=100, **FLAT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sigma": 0.0}, "finite sigma > 0"),
+        ({"n": 5}, "expected n >= 10"),
+        ({"every": 0}, "expected every"),
+        ({"limit": 0}, "expected limit"),
+        ({"alpha": 1.5}, "alpha in"),
+        ({"bound": "best"}, "bound"),
+    ],
+)
+def test_bad_arguments_leave_no_folder(model, digits, tmp_path, change, message):
+    arguments = {"sigma": 0.25, "n": 100, **FLAT, **change}
+    with pytest.raises(ValueError, match=message):
+        certify(model, digits, out=tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()
