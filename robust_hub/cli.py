@@ -18,7 +18,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         from robust_hub.checkpoint import CheckpointError
 
-        warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)  # type: ignore[assignment]
+        warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
         try:
             return super().invoke(ctx)
         except (ValueError, TypeError, ImportError, OSError, CheckpointError, FloatingPointError) as error:

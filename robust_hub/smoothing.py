@@ -194,7 +194,7 @@ class SmoothedClassifier:
         """
         self._check_images(x)
         with self._inference():
-            parts = [self._logits(part.to(self.device, torch.float32)) for part in x.split(batch_size)]
+            parts = [self._logits(part.to(self.device, torch.float32)) for part in torch.split(x, batch_size)]
         logits = torch.cat(parts)
         _refuse_nan(bool(logits.isnan().any()))
         return logits.argmax(1).cpu()

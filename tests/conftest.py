@@ -1,5 +1,16 @@
-"""One thread a test: small tensors gain nothing from more, and threads of several processes wait for one another."""
+"""What every test shares.
+
+One thread a test: small tensors gain nothing from more, and threads of several processes wait for one another.
+Processes that tests start import this very package.
+"""
+
+import os
+from pathlib import Path
 
 import torch
 
 torch.set_num_threads(1)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+)
+os.environ["OMP_NUM_THREADS"] = "1"
