@@ -283,7 +283,8 @@ def _incomparable(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
     if len({frozenset((r.idx, r.label) for r in records) for records in sets}) > 1:
         return "the runs are of different images"
     if isinstance(runs, Mapping):
-        return ""
+        sigmas = [records[0].sigma for records in sets if records and records[0].sigma is not None]
+        return "rows that share a sigma are not one model" if len(set(sigmas)) < len(sigmas) else ""
     identities = [run.identity for run in runs]
     keys = sorted({key for identity in identities for key in identity} - set(_MAY_DIFFER))
     different = [k for k in keys if any(identity.get(k) != identities[0].get(k) for identity in identities)]

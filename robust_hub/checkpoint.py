@@ -70,6 +70,7 @@ def save_checkpoint(
     metadata = {"format": "pt", "architecture": architecture, "norm": norm, "stem": stem}
     partial = folder / (WEIGHTS + ".partial")
     save_file(state, str(partial), metadata=metadata)
+    partial.chmod(0o644)  # safetensors makes files that only their owner can read
     digest = sha256(partial)
     keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "first_conv", "classifier")
     model_args = {k: v for k, v in (getattr(model, "_model_args", None) or {}).items() if _plain(v)}

@@ -146,17 +146,27 @@ def finetune(head_only: bool, **options: Any) -> None:
 @click.option("--alpha", default=0.001, show_default=True, help="Failure probability of each certificate.")
 @click.option("--bound", type=click.Choice(["complement", "runner_up"]), default="complement", show_default=True)
 @click.option("--batch-size", default=512, show_default=True, help="Images a network batch.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the network; the certificate is of the network in this type, so deploy it so.",
+)
 @click.option("--seed", type=int, help="Seed of the noise; without one, the operating system's entropy.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def certify(sigmas: str, out: Path, quiet: bool, **options: Any) -> None:
+def certify(sigmas: str, out: Path, dtype: str, quiet: bool, **options: Any) -> None:
     """Certify test images by randomized smoothing: one record an image.
 
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """
+    import torch
+
     from robust_hub.accuracy import markdown_table
     from robust_hub.evaluate import certify as run
 
     model, data, rest = _prepare(options)
+    model = model.to(getattr(torch, dtype))
     runs = [
         run(model, data, sigma, out=out / f"sigma_{sigma:g}", progress=not quiet, **rest) for sigma in _numbers(sigmas)
     ]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from robust_hub.certificate import Certificate, check_sigma
 from robust_hub.data import ImageData, load_data
 from robust_hub.norms import warn_batch_norm
-from robust_hub.plans import fixed_plan
+from robust_hub.plans import check_samples, fixed_plan
 from robust_hub.records import RUN_NAME, Record, Run, open_run, read_run
 from robust_hub.smoothing import SmoothedClassifier
 
@@ -78,11 +78,10 @@ def certify(
     check_sigma(sigma)
     fixed_plan(n0, n, alpha, bound)
     for name, value in (("every", every), ("limit", 1 if limit is None else limit), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"expected {name} to be a whole number, at least 1, got {value!r}")
+        check_samples(name, value)
     data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test")
     warn_batch_norm(model, "certification")
-    state = PartialState()
+    state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     indices = list(range(0, len(data), every))[:limit]

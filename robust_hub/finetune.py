@@ -12,7 +12,8 @@ from torch import nn
 
 from robust_hub.data import ImageData, load_data
 from robust_hub.norms import warn_batch_norm
-from robust_hub.training import TrainResult, check_out, train, write_checkpoint
+from robust_hub.state import check_out
+from robust_hub.training import TrainResult, train, write_checkpoint
 
 _HEADS = ("fc", "head", "classifier")  # where models that are not timm's keep their last layer
 

@@ -1,7 +1,7 @@
 """ResNets whose norm and stem are named choices, registered with timm.
 
 `resnet{26,50,152}_{bn,gn,in,ln}` and the small `resnet18s_{bn,gn,in,ln}` are architectures; each has a
-`..._mixednoise` twin, the name of its pretrained weights. Registering touches neither disk nor network.
+`..._mixednoise` twin, the name of its pretrained weights. Registering asks which weights are here and loads none.
 """
 
 from __future__ import annotations
@@ -115,6 +115,12 @@ def list_checkpoints() -> list[str]:
     return sorted({f.name for f in folders if (f / "config.json").is_file()})
 
 
+def _source(name: str) -> dict[str, str]:
+    """Tell timm's listings where a name has weights; they are loaded by `_create` alone, which checks them."""
+    folder = checkpoint_folder(name)
+    return {} if folder is None else {"file": str(folder / "model.safetensors")}
+
+
 def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
     """Build one member of the family; with `pretrained`, from weights whose identity has been checked."""
     args = {**DEPTHS[depth], "norm": norm, **kwargs}
@@ -199,7 +205,7 @@ def _share_entry(variant: str, depth: str, norm: str) -> None:
 
 NAMES = [f"{depth}_{norm}{suffix}" for depth in DEPTHS for norm in NORMS for suffix in ("", SUFFIX)]
 SHARED = [name for name in NAMES if timm.is_model(name)]  # resnet50_gn, which keeps timm's weights and default stem
-default_cfgs = generate_default_cfgs({name: _cfg() for name in NAMES if name not in SHARED})
+default_cfgs = generate_default_cfgs({name: _cfg(**_source(name)) for name in NAMES if name not in SHARED})
 default_cfgs |= {name: timm.models.resnet.default_cfgs[name] for name in SHARED}
 for _depth in DEPTHS:
     for _norm in NORMS:

@@ -6,6 +6,7 @@ A plan is fixed before the first sample is drawn. The fixed budget of the paper 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from robust_hub.certificate import check_alpha, smallest_n
 
@@ -27,6 +28,12 @@ class Plan:
     bound: str = "complement"
 
 
+def check_samples(name: str, value: int) -> None:
+    """Refuse a number of samples that is not a whole number, at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"expected {name} to be a whole number, at least 1, got {value!r}")
+
+
 def fixed_plan(n0: int = 100, n: int = 100_000, alpha: float = 0.001, bound: str = "complement") -> Plan:
     """Plan one look at n samples.
 
@@ -44,9 +51,8 @@ def fixed_plan(n0: int = 100, n: int = 100_000, alpha: float = 0.001, bound: str
     Source: Cohen et al. 2019, Certify.
     """
     check_alpha(alpha)
-    for name, value in (("n0", n0), ("n", n)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"expected {name} to be a whole number of samples, at least 1, got {value!r}")
+    check_samples("n0", n0)
+    check_samples("n", n)
     least = smallest_n(alpha, bound)
     if n < least:
         raise ValueError(f"expected n >= {least}: at alpha={alpha} even {n} unanimous votes certify nothing, got n={n}")

@@ -24,7 +24,7 @@ from robust_hub.certificate import (
 )
 from robust_hub.noise import BLOCK, NoiseStream
 from robust_hub.pixels import check_pixels, mean_std, normalize
-from robust_hub.plans import Plan, fixed_plan
+from robust_hub.plans import Plan, check_samples, fixed_plan
 
 SELECTION, ESTIMATION, PREDICTION = "selection", "estimation", "prediction"
 
@@ -54,8 +54,16 @@ class SmoothedClassifier:
             raise ValueError("this model has no classifier (num_classes=0): fine-tune it, or call reset_classifier")
         self.model = model
         self.mean, self.std = mean_std(model, mean, std)
-        parameter = next(model.parameters(), torch.empty(0))
-        self.device, self.dtype = parameter.device, parameter.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and so where noise is drawn and votes are counted."""
+        return next(self.model.parameters(), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's floating-point type, part of what is certified."""
+        return next(self.model.parameters(), torch.empty(0)).dtype
 
     def certify(
         self,
@@ -170,6 +178,7 @@ class SmoothedClassifier:
         """
         check_alpha(alpha)
         least = int(np.ceil(1 - np.log2(alpha)))
+        check_samples("n", n)
         if n < least:
             raise ValueError(f"expected n >= {least}: at alpha={alpha} fewer votes always abstain, got n={n}")
         if isinstance(x, Tensor) and x.ndim != 3:
@@ -193,6 +202,7 @@ class SmoothedClassifier:
             ValueError: If x has another shape, or the model returns NaN or no (B, K) logits.
         """
         self._check_images(x)
+        check_samples("batch_size", batch_size)
         with self._inference():
             parts = [self._logits(part.to(self.device, torch.float32)) for part in torch.split(x, batch_size)]
         logits = torch.cat(parts)
@@ -223,22 +233,20 @@ class SmoothedClassifier:
         """Count the votes of each image for each job, a purpose with its number of samples."""
         self._check_images(x)
         check_sigma(sigma)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"expected batch_size to be a whole number, at least 1, got {batch_size!r}")
+        check_samples("batch_size", batch_size)
         indices = range(len(x)) if indices is None else indices
         if len(indices) != len(x) or len(set(indices)) != len(x):
             raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
         seed = secrets.randbits(63) if seed is None else int(seed)
-        x = x.to(self.device, torch.float32)
-        streams = [
-            NoiseStream(seed, index, purpose, x.shape[1:], self.device) for index in indices for purpose, _ in jobs
-        ]
+        device = self.device
+        x = x.to(device, torch.float32)
+        streams = [NoiseStream(seed, index, purpose, x.shape[1:], device) for index in indices for purpose, _ in jobs]
         sizes = [size for _ in indices for _, size in jobs]
         batch_size = min(batch_size, sum(sizes))
-        batch = torch.empty((batch_size, *x.shape[1:]), dtype=torch.float32, device=self.device)
-        owner = torch.empty(batch_size, dtype=torch.int64, device=self.device)
+        batch = torch.empty((batch_size, *x.shape[1:]), dtype=torch.float32, device=device)
+        owner = torch.empty(batch_size, dtype=torch.int64, device=device)
         counts: Tensor | None = None
-        nan = torch.zeros((), dtype=torch.bool, device=self.device)
+        nan = torch.zeros((), dtype=torch.bool, device=device)
         with self._inference():
             for pieces in _batches(streams, sizes, batch_size):
                 filled = 0
@@ -252,7 +260,7 @@ class SmoothedClassifier:
                 nan |= logits.isnan().any()
                 classes = logits.shape[1]
                 if counts is None:
-                    counts = torch.zeros(len(sizes) * classes, dtype=torch.int64, device=self.device)
+                    counts = torch.zeros(len(sizes) * classes, dtype=torch.int64, device=device)
                 counts += torch.bincount(owner[:filled] * classes + logits.argmax(1), minlength=len(counts))
         _refuse_nan(bool(nan))
         assert counts is not None
@@ -261,7 +269,8 @@ class SmoothedClassifier:
 
     def _logits(self, images: Tensor) -> Tensor:
         """Normalise and classify; noise and mean are float32, the network has a type of its own."""
-        logits = self.model(normalize(images, self.mean, self.std).to(self.dtype))
+        inputs = normalize(images, self.mean, self.std).to(self.dtype, memory_format=torch.channels_last)
+        logits = self.model(inputs)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(

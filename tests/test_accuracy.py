@@ -190,3 +190,13 @@ def test_every_published_log_reads() -> None:
     logs = sorted(ORACLES.glob("cohen2019__*.tsv"))
     sizes = [len(read_records(log)) for log in logs]
     assert len(logs) == 13 and sorted(set(sizes)) == [427, 500, 513]
+
+
+def test_rows_that_share_a_sigma_have_no_best_row() -> None:
+    def records(sigma: float) -> list[Record]:
+        return [Record(0, 1, 1, 0.4, 1, 1.0, sigma=sigma), Record(1, 1, 2, 0.9, 0, 1.0, sigma=sigma)]
+
+    assert "best per radius" in markdown_table({"a": records(0.25), "b": records(0.5)})
+    table = markdown_table({"mixed": records(0.25), "clean": records(0.25)})
+    assert "best per radius" not in table
+    assert "rows that share a sigma" in table

@@ -12,8 +12,9 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "certificate norms pixels noise data checkpoint",
-    "plans models records",
+    "sources",
+    "certificate norms pixels noise data checkpoint state",
+    "plans models records loop",
     "smoothing training accuracy",
     "pretrain finetune evaluate plots cards",
     "hub recipes demo",
@@ -30,6 +31,8 @@ NEVER = {
     "plans": GUARANTEE,
     "smoothing": {OURS + "data", OURS + "records"},
     "accuracy": {"torch", "torchvision", "timm", "datasets", OURS + "data"},
+    "state": METRIC,
+    "loop": METRIC,
     "training": METRIC,
     "pretrain": METRIC,
     "finetune": METRIC,
@@ -134,6 +137,8 @@ def test_the_package_itself_opens_no_door() -> None:
         ("accuracy", "try:\n    import torch\nexcept ImportError: ...", "never import torch"),
         ("accuracy", "from robust_hub.data import ImageData", "never import robust_hub.data"),
         ("training", "from robust_hub.certificate import Certificate", "never import robust_hub.certificate"),
+        ("loop", "from robust_hub.training import train", "not below"),
+        ("state", "from robust_hub.evaluate import certify", "never import robust_hub.evaluate"),
         ("finetune", "from robust_hub.smoothing import SmoothedClassifier", "never import robust_hub.smoothing"),
         ("pretrain", "from robust_hub import evaluate", "never import robust_hub.evaluate"),
         ("models", "def f():\n    from robust_hub.hub import fetch", "never import robust_hub.hub"),
