@@ -113,6 +113,7 @@ def pretrain(sigmas: str, **options: Any) -> None:
 )
 @_data_options
 @_training_options
+@click.option("--head-scale", default=1.0, show_default=True, help="Factor on the new classifier's learning rate.")
 @click.option("--head-only", is_flag=True, help="Train the classifier only, on fixed features.")
 @click.option("--epochs", default=1, show_default=True, help="Passes over the data.")
 @click.option(

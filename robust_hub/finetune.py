@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ def finetune_clean(
     head_only: bool = False,
     epochs: int = 1,
     learning_rate: float | Sequence[float] = 0.01,
+    head_scale: float = 1.0,
     weight_decay: float = 0.0,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -42,6 +44,8 @@ def finetune_clean(
             that batch norm statistics stay as they are.
         epochs: Passes over the data.
         learning_rate: The peak learning rate, or several of which the best on held-out training images is kept.
+        head_scale: Factor on the new classifier's learning rate. A fresh classifier can take larger steps than
+            pretrained features, which lose robustness with every step on clean images.
         weight_decay: Weight decay; normalisation layers and biases have none.
         out: Folder of the checkpoint; log and state of the run lie in its sub-folder `training`.
         seed: Seed of everything random here, the new classifier included.
@@ -57,7 +61,11 @@ def finetune_clean(
     folder = check_out(model, out, options)
     warn_batch_norm(model, "fine-tuning")
     head = reset_head(model, data.num_classes, seed)
+    if not (math.isfinite(head_scale) and head_scale > 0):
+        raise ValueError(f"expected a finite head_scale > 0, got {head_scale}")
     identity = {"job": "finetune", "head_only": head_only, "pretrained": _features(model, head)}
+    if head_scale != 1.0:
+        identity["head_scale"] = head_scale
     result = train(
         model,
         data,
@@ -65,6 +73,7 @@ def finetune_clean(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         parameters=head.parameters() if head_only else None,
+        scales=None if head_scale == 1.0 else dict.fromkeys(head.parameters(), head_scale),
         seed=seed,
         folder=folder,
         identity=identity,

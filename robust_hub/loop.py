@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.optim import create_optimizer_v2, param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -161,6 +161,7 @@ def run(
     corrupt: Corrupt | None,
     trained: set[nn.Parameter] | None,
     folder: Path | None,
+    scales: Mapping[nn.Parameter, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Train with one learning rate, from the newest state in the folder if there is one.
 
@@ -171,6 +172,7 @@ def run(
         corrupt: Changes a batch before normalisation, as in `robust_hub.training.train`.
         trained: The parameters that are trained; modules without one of them stay in eval mode. None: all.
         folder: Where log and state are kept. None keeps nothing.
+        scales: Factors on the learning rate of some parameters; 1 for all others.
 
     Returns:
         The history, one row per epoch.
@@ -184,7 +186,7 @@ def run(
     own = set(vars(model))
     model.to(memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(
-        model,
+        _groups(model, options.weight_decay, scales) if scales else model,
         opt="momentum" if options.optimizer == "sgd" and options.momentum == 0 else options.optimizer,
         lr=options.learning_rate,
         weight_decay=options.weight_decay,
@@ -288,6 +290,16 @@ def run(
                 vars(model).pop(name, None)
         accelerator.free_memory()
     return done.history
+
+
+def _groups(model: nn.Module, weight_decay: float, scales: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
+    """Cut timm's parameter groups, with and without weight decay, by the factor on the learning rate."""
+    groups = []
+    for group in param_groups_weight_decay(model, weight_decay):
+        for scale in sorted({scales.get(p, 1.0) for p in group["params"]}):
+            chosen = [p for p in group["params"] if scales.get(p, 1.0) == scale]
+            groups.append({**group, "params": chosen, "lr_scale": scale})
+    return groups
 
 
 class _Meter:

@@ -53,6 +53,7 @@ def train(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     parameters: Iterable[nn.Parameter] | None = None,
+    scales: Mapping[nn.Parameter, float] | None = None,
     holdout: float = 0.1,
     folder: str | os.PathLike[str] | None = None,
     identity: Mapping[str, Any] | None = None,
@@ -74,6 +75,7 @@ def train(
         mean: Mean per channel, [0, 1] pixel units. None: from the model's pretrained_cfg.
         std: Standard deviation per channel, likewise.
         parameters: The only parameters to train; modules without one of them stay in eval mode. None: all.
+        scales: Factors on the learning rate of some parameters, a fresh classifier's for example.
         holdout: Share of the data that judges the learning rates; unused for a single one.
         folder: Where log and state are kept. None keeps nothing.
         identity: Further settings, JSON values, that a resumed run must share.
@@ -110,10 +112,10 @@ def train(
         _only(model, parameters) as trained,
     ):
         if len(rates) == 1:
-            history = run(model, data, chosen, corrupt, trained, folder)
+            history = run(model, data, chosen, corrupt, trained, folder, scales)
             rate, accuracy = rates[0], None
         else:
-            history, rate, accuracy = _choose(model, data, chosen, rates, holdout, corrupt, trained, folder)
+            history, rate, accuracy = _choose(model, data, chosen, rates, holdout, corrupt, trained, folder, scales)
     model.to(memory_format=torch.contiguous_format)
     model.eval()
     return TrainResult(model, folder, tuple(history), rate, accuracy)
@@ -158,6 +160,7 @@ def _choose(
     corrupt: Corrupt | None,
     trained: set[nn.Parameter] | None,
     folder: Path | None,
+    scales: Mapping[nn.Parameter, float] | None,
 ) -> tuple[list[dict[str, Any]], float, float]:
     """Train once per learning rate and leave the weights of the best in the model."""
     part, held = holdout_split(data, holdout, options.seed)
@@ -170,7 +173,7 @@ def _choose(
         try:
             if "diverged" in known:
                 raise FloatingPointError(known["diverged"])
-            history = run(model, part, replace(options, learning_rate=rate), corrupt, trained, place)
+            history = run(model, part, replace(options, learning_rate=rate), corrupt, trained, place, scales)
         except FloatingPointError as error:
             warnings.warn(f"learning rate {rate:g} is left out: {error}", stacklevel=3)
             write_result(place, {"learning_rate": rate, "diverged": str(error)})
