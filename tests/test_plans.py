@@ -32,9 +32,9 @@ def test_smallest_n_is_named_and_right(alpha: float, bound: str) -> None:
 
 @pytest.mark.parametrize("value", [0, -3, 10.0, "100", None])
 def test_samples_that_are_no_whole_number(value: int) -> None:
-    with pytest.raises(ValueError, match=r"expected n0 to be a whole number of samples, at least 1, got"):
+    with pytest.raises(ValueError, match=r"expected n0 to be a whole number, at least 1, got"):
         fixed_plan(n0=value)
-    with pytest.raises(ValueError, match=r"expected n to be a whole number of samples, at least 1, got"):
+    with pytest.raises(ValueError, match=r"expected n to be a whole number, at least 1, got"):
         fixed_plan(n=value)
 
 

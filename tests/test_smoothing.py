@@ -423,7 +423,7 @@ def test_no_images() -> None:
         ({"alpha": 0.0}, r"expected alpha in \(0, 1\)"),
         ({"alpha": 1.0}, r"expected alpha in \(0, 1\)"),
         ({"n": 9}, "expected n >= 10: at alpha=0.001 even 9 unanimous votes certify nothing, got n=9"),
-        ({"n0": 0}, "expected n0 to be a whole number of samples, at least 1, got 0"),
+        ({"n0": 0}, "expected n0 to be a whole number, at least 1, got 0"),
         ({"batch_size": 0}, "expected batch_size to be a whole number, at least 1, got 0"),
         ({"batch_size": 2.5}, "expected batch_size to be a whole number, at least 1, got 2.5"),
         ({"bound": "best"}, "expected bound to be one of"),
