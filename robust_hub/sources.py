@@ -204,8 +204,10 @@ def _folder(root: Path, split: str) -> Source:
     parts = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and p.name in {*SPLIT_FOLDERS, split}}
     # A folder without split folders is its own split: "train", or whatever the folder is called.
     parts = parts or {"train": root, name: root}
-    chosen = _pick(parts, split, str(root))
     classes = sorted({p.name for part in parts.values() for p in part.iterdir() if p.is_dir() and p.name[0] != "."})
+    if not classes:
+        raise ValueError(f"expected images in one subfolder a class, got a folder without images: {root}")
+    chosen = _pick(parts, split, str(root))
     present = {label: k for k, label in enumerate(classes) if (chosen / label).is_dir()}
     found = make_dataset(str(chosen), present, extensions=IMG_EXTENSIONS, allow_empty=True) if present else []
     if not found:

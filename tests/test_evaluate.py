@@ -98,6 +98,21 @@ def test_killed_in_the_middle_and_resumed_equals_uninterrupted(model, digits, tm
     assert len(whole.records) == 20
 
 
+def test_two_processes_share_the_images_and_write_the_records_of_one(model, digits, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "share.py").write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    launch += ["--rdzv-endpoint", "127.0.0.1:0", str(tmp_path / "share.py"), str(tmp_path / "shared")]
+    for left in ("4", "-1"):  # the process that writes dies at its fourth record, then the run is taken up again
+        done = subprocess.run([*launch, left], env=environment, capture_output=True, timeout=300)
+        assert (done.returncode == 0) is (left == "-1"), done.stderr.decode()
+        assert len(read_run(tmp_path / "shared").records) == (20 if left == "-1" else 3)
+    whole = certify(model, digits, 0.25, out=tmp_path / "whole", every=25, n=200, seed=7, **FLAT)
+    shared = read_run(tmp_path / "shared")
+    assert shared.finished
+    assert without_times(shared.records) == without_times(whole.records)
+
+
 def test_without_a_seed_a_resume_keeps_the_one_drawn(model, digits, tmp_path):
     arguments = {"every": 100, "n": 100, **FLAT}
     first = certify(model, digits, 0.25, out=tmp_path / "a", **arguments)
