@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from robust_hub.accuracy import certified_accuracy, clean_accuracy, markdown_table
+from robust_hub.accuracy import certified_accuracy, clean_accuracy
 from robust_hub.records import read_run
+from robust_hub.tables import markdown_table
 
 HERE = Path(__file__).parent
 PAGE = HERE / "small-checkpoint.md"

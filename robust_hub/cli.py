@@ -163,8 +163,8 @@ def certify(sigmas: str, out: Path, dtype: str, quiet: bool, **options: Any) -> 
     """
     import torch
 
-    from robust_hub.accuracy import markdown_table
     from robust_hub.evaluate import certify as run
+    from robust_hub.tables import markdown_table
 
     model, data, rest = _prepare(options)
     model = model.to(getattr(torch, dtype))
@@ -184,9 +184,9 @@ def report(runs: tuple[Path, ...], kind: str, radii: str, plot: Path | None) -> 
 
     Example: robust-hub report runs/digits/certified/sigma_* --plot curves.png
     """
-    from robust_hub.accuracy import latex_table, markdown_table
     from robust_hub.plots import plot_curves
     from robust_hub.records import read_run
+    from robust_hub.tables import latex_table, markdown_table
 
     read = [read_run(path) for path in runs]
     click.echo((markdown_table if kind == "markdown" else latex_table)(read, _numbers(radii)))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from robust_hub.accuracy import markdown_table
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
@@ -15,6 +14,7 @@ from robust_hub.models import load_model
 from robust_hub.noise import NoiseStream
 from robust_hub.plots import plot_curves, plot_votes
 from robust_hub.records import Run
+from robust_hub.tables import markdown_table
 from robust_hub.training import TrainResult
 
 MODEL = "resnet18s_ln_mixednoise"

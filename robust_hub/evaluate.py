@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from robust_hub.certificate import Certificate, check_sigma
 from robust_hub.data import ImageData, load_data
+from robust_hub.journal import open_run
 from robust_hub.norms import warn_batch_norm
 from robust_hub.plans import check_samples, fixed_plan
-from robust_hub.records import RUN_NAME, Record, Run, open_run, read_run
+from robust_hub.records import RUN_NAME, Record, Run, read_run
 from robust_hub.smoothing import SmoothedClassifier
 
 

@@ -29,6 +29,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import nn
 
+from robust_hub.files import replace_text
+
 SETTINGS, LOG, STATE, RESULT = "settings.json", "log.jsonl", "state", "result.json"
 PROGRESS, LOCK = "progress.json", ".lock"
 RUN = "training"  # the run's folder inside the folder of its checkpoint
@@ -133,7 +135,7 @@ def claimed(folder: Path | None, settings: Mapping[str, Any]) -> Iterator[None]:
         elif any(p.name not in (LOCK, SETTINGS + ".new") for p in folder.iterdir()):
             raise ValueError(f"expected a new or empty folder or a training run, got {folder}: choose another one")
         else:
-            _write(folder / SETTINGS, json.dumps(wanted, indent=1))
+            replace_text(folder / SETTINGS, json.dumps(wanted, indent=1))
 
     try:
         write_in_main(folder, claim)
@@ -215,7 +217,7 @@ class Keeper:
     def _log(self, done: Progress) -> None:
         assert self.folder is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / LOG, "".join(json.dumps(row) + "\n" for row in done.history))
+        replace_text(self.folder / LOG, "".join(json.dumps(row) + "\n" for row in done.history))
 
 
 def read_result(folder: Path | None) -> dict[str, Any]:
@@ -233,7 +235,7 @@ def write_result(folder: Path | None, result: Mapping[str, Any]) -> None:
         ValueError: If the folder cannot be written.
     """
     if folder is not None:
-        write_in_main(folder, lambda: _write(folder / RESULT, json.dumps(result)))
+        write_in_main(folder, lambda: replace_text(folder / RESULT, json.dumps(result)))
 
 
 def _compare(folder: Path, wanted: dict[str, Any]) -> None:
@@ -256,11 +258,3 @@ def _compare(folder: Path, wanted: dict[str, Any]) -> None:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text)
-    os.replace(fresh, path)

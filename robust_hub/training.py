@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import ImageData, holdout_split
-from robust_hub.loop import Corrupt, Options, network_input, run, seed_of
+from robust_hub.loop import Corrupt, network_input, run
 from robust_hub.pixels import mean_std
+from robust_hub.schedule import Options, seed_of
 from robust_hub.state import claimed, read_result, write_in_main, write_result
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from logs import SMALL, make_rows, runs
 from scipy.stats import binomtest
 
 from robust_hub.accuracy import (
@@ -16,34 +17,13 @@ from robust_hub.accuracy import (
     certified_accuracy,
     clean_accuracy,
     curve,
-    latex_table,
-    markdown_table,
     wilson,
 )
-from robust_hub.records import Record, Run, read_records, read_run
+from robust_hub.records import read_records, read_run
+from robust_hub.tables import markdown_table
 
 ORACLES = Path(__file__).parents[2] / "shared" / "oracles"
 RADII = (0.25, 0.5, 0.75)
-
-# (predict, radius, base) of four images with label 1.
-SMALL = [(1, 0.5, 1), (1, 0.25, 1), (2, 0.75, 1), (-1, 0.0, 0)]
-LARGE = [(1, 1.0, 1), (-1, 0.0, 1), (-1, 0.0, 0), (1, 0.9, 0)]
-
-
-def make(rows: list[tuple[int, float, int]], with_base: bool = True) -> list[Record]:
-    """Make records of images with label 1."""
-    return [
-        Record(i, 1, predict, radius, int(predict == 1), 1.0, base if with_base else None)
-        for i, (predict, radius, base) in enumerate(rows)
-    ]
-
-
-def runs(**other: object) -> list[Run]:
-    """Make two runs of one model."""
-    return [
-        Run(tuple(make(LARGE)), {"model": "m", "sigma": 0.5, **other}, Path("b")),
-        Run(tuple(make(SMALL)), {"model": "m", "sigma": 0.25}, Path("a")),
-    ]
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
@@ -60,7 +40,7 @@ def test_wilson_bad_input(arguments: tuple[int, int]) -> None:
 
 
 def test_certified_accuracy_by_hand() -> None:
-    records = make(SMALL)
+    records = make_rows(SMALL)
     # radius >= r, not >; the wrong image never counts, the abstention not even at 0.
     assert [certified_accuracy(records, r).value for r in (0, 0.25, 0.2500001, 0.5, 0.75)] == [
         0.5,
@@ -75,13 +55,13 @@ def test_certified_accuracy_by_hand() -> None:
     assert abstention_rate(records).value == 0.25
     clean = clean_accuracy(records)
     assert clean is not None and clean.value == 0.75
-    assert clean_accuracy(make(SMALL, with_base=False)) is None
+    assert clean_accuracy(make_rows(SMALL, with_base=False)) is None
 
 
 def test_curve_equals_certified_accuracy() -> None:
     generator = np.random.default_rng(0)
     rows = [(int(generator.integers(-1, 3)), float(generator.integers(0, 9)) / 8, 1) for _ in range(200)]
-    records = make([(p, 0.0 if p == -1 else r, b) for p, r, b in rows])
+    records = make_rows([(p, 0.0 if p == -1 else r, b) for p, r, b in rows])
     radii = np.linspace(0, 1.25, 21)
     expected = [certified_accuracy(records, float(r)).value for r in radii]
     np.testing.assert_array_equal(curve(records, radii), expected)
@@ -95,7 +75,7 @@ def test_bad_input() -> None:
         curve([], [0.5])
     for radius in (-0.1, float("nan")):
         with pytest.raises(ValueError, match="radii >= 0"):
-            certified_accuracy(make(SMALL), radius)
+            certified_accuracy(make_rows(SMALL), radius)
     with pytest.raises(ValueError, match="at least one run"):
         markdown_table([])
     with pytest.raises(ValueError, match="got none in 'x'"):
@@ -109,50 +89,18 @@ def test_best_per_radius() -> None:
     # Both are at 50 % at 0.25 and at radius 0: the first (the smaller sigma) stays; LARGE wins above.
     assert [b.label for b in best] == ["sigma = 0.25", "sigma = 0.5", "sigma = 0.5"]
     assert [b.accuracy.value for b in best] == [0.5, 0.5, 0.5]
-    tie = best_per_radius({"a": make([(1, 1.0, 1), (2, 0, 1)]), "b": make([(1, 1.0, 1), (1, 0.1, 1)])}, (1.0,))
+    tie = best_per_radius(
+        {"a": make_rows([(1, 1.0, 1), (2, 0, 1)]), "b": make_rows([(1, 1.0, 1), (1, 0.1, 1)])}, (1.0,)
+    )
     assert (tie[0].label, tie[0].at_zero.value) == ("b", 1.0)
 
 
 def test_best_needs_runs_that_match() -> None:
     with pytest.raises(ValueError, match="of different images"):
-        best_per_radius({"a": make(SMALL), "b": make(SMALL[:3])})
+        best_per_radius({"a": make_rows(SMALL), "b": make_rows(SMALL[:3])})
     with pytest.raises(ValueError, match="differ in model"):
         best_per_radius(runs(model="other"))
     best_per_radius(runs(seed=9, n=1000))
-
-
-def test_markdown_table() -> None:
-    low, high = wilson(2, 4)
-    lines = markdown_table(runs(), RADII).splitlines()
-    assert lines[0] == "| run | images | clean | abstain | r = 0.25 | r = 0.5 | r = 0.75 |"
-    assert lines[1].count("---") == 7
-    half = f"50.0 [{100 * low:.1f}, {100 * high:.1f}]"
-    assert lines[2].startswith("| sigma = 0.25 | 4 | 75.0 [") and f"| {half} |" in lines[2]
-    assert lines[3].startswith("| sigma = 0.5 | 4 | 50.0 [")
-    assert lines[4] == "| best per radius | 4 |  |  | (50.0) 50.0 | (50.0) 50.0 | (50.0) 50.0 |"
-    assert all(line.count("|") == 8 for line in lines[:5])
-    other = markdown_table(runs(model="other"), RADII)
-    assert "No best-sigma row: the runs differ in model." in other and "best per radius" not in other
-    assert "| - |" in markdown_table({"x": make(SMALL, with_base=False)})
-    unfinished = Run(tuple(make(SMALL)), {"sigma": 0.25}, Path("a"), finished=False)
-    assert "sigma = 0.25 (unfinished)" in markdown_table([unfinished])
-
-
-def test_runs_of_one_sigma_keep_apart() -> None:
-    first = Run(tuple(make(SMALL)), {"sigma": 0.25}, Path("a"))
-    second = Run(tuple(make(LARGE)), {"sigma": 0.25}, Path("b"))
-    table = markdown_table([first, second])
-    assert "sigma = 0.25 (a)" in table and "sigma = 0.25 (b)" in table
-
-
-def test_latex_table() -> None:
-    text = latex_table({"50%_x": make(SMALL), "y": make(LARGE)}, (0.5,))
-    assert text.startswith("% ")
-    assert "run & images & clean & abstain & r = 0.5 \\\\" in text
-    assert r"50\%\_x & 4 & 75.0 [" in text
-    assert r"best per radius & 4 &  &  & (50.0) 50.0 \\" in text
-    assert text.rstrip().endswith(r"\end{tabular}")
-    assert all(line.count(" & ") == 4 for line in text.splitlines() if line.endswith(r"\\"))
 
 
 def test_synthetic_log_in_cohens_format(tmp_path: Path) -> None:
@@ -190,13 +138,3 @@ def test_every_published_log_reads() -> None:
     logs = sorted(ORACLES.glob("cohen2019__*.tsv"))
     sizes = [len(read_records(log)) for log in logs]
     assert len(logs) == 13 and sorted(set(sizes)) == [427, 500, 513]
-
-
-def test_rows_that_share_a_sigma_have_no_best_row() -> None:
-    def records(sigma: float) -> list[Record]:
-        return [Record(0, 1, 1, 0.4, 1, 1.0, sigma=sigma), Record(1, 1, 2, 0.9, 0, 1.0, sigma=sigma)]
-
-    assert "best per radius" in markdown_table({"a": records(0.25), "b": records(0.5)})
-    table = markdown_table({"mixed": records(0.25), "clean": records(0.25)})
-    assert "best per radius" not in table
-    assert "rows that share a sigma" in table

@@ -12,11 +12,11 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources",
+    "sources files schedule",
     "certificate norms pixels noise data checkpoint state",
     "plans models records loop",
-    "smoothing training accuracy",
-    "pretrain finetune evaluate plots cards",
+    "smoothing training accuracy journal",
+    "pretrain finetune evaluate plots tables cards",
     "hub recipes demo",
     "cli app",
 )
@@ -31,6 +31,7 @@ NEVER = {
     "plans": GUARANTEE,
     "smoothing": {OURS + "data", OURS + "records"},
     "accuracy": {"torch", "torchvision", "timm", "datasets", OURS + "data"},
+    "schedule": METRIC,
     "state": METRIC,
     "loop": METRIC,
     "training": METRIC,

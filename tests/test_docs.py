@@ -21,9 +21,7 @@ def test_published_tables_are_those_of_the_records():
 
 def test_a_number_changed_by_hand_is_found(tmp_path):
     page = (ROOT / "docs" / "small-checkpoint.md").read_text()
-    start = page.index("<!-- records -->")
-    before, digits = page[:start], page[start:]
-    (tmp_path / "small-checkpoint.md").write_text(before + digits.replace("| 500 |", "| 501 |", 1))
+    (tmp_path / "small-checkpoint.md").write_text(page.replace("<!-- records -->", "<!-- records -->\n| by hand |"))
     (tmp_path / "make_tables.py").write_text(SCRIPT.read_text())
     (tmp_path / "evidence").symlink_to(ROOT / "docs" / "evidence")
     done = check(tmp_path / "make_tables.py")

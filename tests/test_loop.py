@@ -1,8 +1,7 @@
-"""The loop: schedule, batches, exact resume after kill -9, several processes, losses that are not finite."""
+"""The loop: warm-up, exact resume after kill -9, several processes, losses that are not finite."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
@@ -19,19 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from toys import PIXELS, plain_run, same_weights, toy_data, toy_model, toy_run, without_times
 
-from robust_hub.loop import epoch_batches, learning_rate_at
 from robust_hub.training import train
-
-
-def test_learning_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [learning_rate_at(step, 100, 10, 0.4) for step in range(100)]
-    assert rates[0] == pytest.approx(0.04)
-    assert rates[9] == pytest.approx(0.4)
-    assert rates[10] == pytest.approx(0.4)
-    assert rates[55] == pytest.approx(0.2)
-    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
-    assert learning_rate_at(100, 100, 10, 0.4) == pytest.approx(0)
-    assert learning_rate_at(0, 5, 0, 0.4) == 0.4
 
 
 def test_warm_up_lasts_ten_epochs_or_a_tenth() -> None:
@@ -40,20 +27,6 @@ def test_warm_up_lasts_ten_epochs_or_a_tenth() -> None:
     long = train(toy_model(), toy_data(12), epochs=110, batch_size=12, learning_rate=0.1, progress=False, **PIXELS)
     assert [long.history[i]["lr"] for i in (0, 4, 9)] == pytest.approx([0.01, 0.05, 0.1])
     assert long.history[20]["lr"] < 0.1
-
-
-def test_batches_cover_the_data_once_and_split_among_processes() -> None:
-    alone = epoch_batches(50, 8, seed=1, epoch=0)
-    assert [len(b) for b in alone] == [8] * 6
-    assert len({i for batch in alone for i in batch}) == 48
-    assert alone == epoch_batches(50, 8, 1, 0)
-    assert alone != epoch_batches(50, 8, 1, 1)
-    assert alone != epoch_batches(50, 8, 2, 0)
-    parts = [epoch_batches(50, 4, 1, 0, rank, 2) for rank in (0, 1)]
-    assert [a + b for a, b in zip(*parts, strict=True)] == alone
-    assert sorted(epoch_batches(5, 8, 0, 0)[0]) == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match="got 1 images for 2 processes"):
-        epoch_batches(1, 8, 0, 0, 0, 2)
 
 
 @pytest.mark.parametrize(("save_every", "kept"), [(0.0, 14), (3600.0, 12)])

@@ -1,0 +1,95 @@
+"""Certified accuracies as tables, in Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from robust_hub.accuracy import (
+    RADII,
+    Accuracy,
+    Runs,
+    abstention_rate,
+    best_per_radius,
+    certified_accuracy,
+    clean_accuracy,
+    incomparable,
+    labelled,
+)
+
+
+def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
+    """Write the runs as a Markdown table: a row per sigma, then the paper's form, best sigma per radius.
+
+    Accuracies are in percent, with Wilson 95 % intervals.
+
+    Args:
+        runs: Records by label, or runs.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+    """
+    header, rows, best, note = _cells(runs, radii)
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows]
+    if best:
+        lines.append("| " + " | ".join(_escape_markdown(cell) for cell in best) + " |")
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def latex_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
+    """Write the runs as a LaTeX tabular (package booktabs) with the rows of `markdown_table`.
+
+    Args:
+        runs: Records by label, or runs.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+    """
+    header, rows, best, note = _cells(runs, radii)
+    lines = [f"% {note}", r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
+    lines += [" & ".join(map(_escape_latex, header)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(_escape_latex, row)) + r" \\" for row in rows]
+    if best:
+        lines += [r"\midrule", " & ".join(map(_escape_latex, best)) + r" \\"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str]], list[str], str]:
+    runs = runs if isinstance(runs, Mapping) else list(runs)
+    table = labelled(runs)
+    header = ["run", "images", "clean", "abstain", *(f"r = {radius:g}" for radius in radii)]
+    rows = []
+    for label, records in table.items():
+        clean = clean_accuracy(records)
+        certified = (certified_accuracy(records, radius) for radius in radii)
+        shares = (clean, abstention_rate(records), *certified)
+        rows.append([label, str(len(records)), *("-" if s is None else _percent(s) for s in shares)])
+    note = (
+        "Percent of all images with Wilson 95 % intervals; an abstention counts as wrong; "
+        "clean: the base classifier on clean images."
+    )
+    reason = incomparable(runs)
+    if reason:
+        return header, rows, [], f"{note} No best-sigma row: {reason}."
+    if len(table) == 1:
+        return header, rows, [], note
+    found = best_per_radius(runs, radii)
+    winners = [f"({100 * best.at_zero.value:.1f}) {100 * best.accuracy.value:.1f}" for best in found]
+    images = str(len(next(iter(table.values()))))
+    note += " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set."
+    return header, rows, ["best per radius", images, "", "", *winners], note
+
+
+def _percent(share: Accuracy) -> str:
+    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _escape_latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
