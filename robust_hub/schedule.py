@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 from dataclasses import dataclass
 
 import torch
+from timm.optim import list_optimizers  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Options:
         for rule, holds in ranges.items():
             if not holds:
                 raise ValueError(f"expected {rule}, got {getattr(self, rule.split()[0])}")
+        known = [str(name) for name in list_optimizers()]
+        if self.optimizer.lower().removeprefix("lookahead_") not in known:
+            near = difflib.get_close_matches(self.optimizer, known) or ["sgd", "adamw", "nmuon"]
+            hint = f"did you mean {' or '.join(near)}?"
+            raise ValueError(f"expected an optimizer of timm, got {self.optimizer!r}: {hint}")
 
 
 def learning_rate_at(step: int, total: int, warmup_steps: int, base: float) -> float:

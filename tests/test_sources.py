@@ -172,6 +172,26 @@ def test_missing_extra_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
         load_data("someone/pictures")
 
 
+def test_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    waited: list[bool] = []
+
+    def silent(*_: object, **__: object) -> None:
+        raise ConnectionError("no route")
+
+    def asked(*_: object, **__: object) -> None:
+        waited.append(True)
+        raise ConnectionError("the client asked the Hub again")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", silent)
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", asked)
+    before = datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(ValueError, match=r"expected 'digits', a folder, torch/<name> or a Hub id, got 'some/where': "):
+        load_data("some/where")
+    assert not waited
+    assert before == datasets.config.HF_HUB_OFFLINE
+
+
 def test_columns_by_type_by_name_and_missing(tmp_path: Path) -> None:
     labels = {"coarse_label": [0, 0, 1, 1], "fine_label": [0, 1, 0, 1]}
     root = parquet(tmp_path / "two", **labels)

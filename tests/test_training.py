@@ -82,13 +82,15 @@ def test_a_diverging_learning_rate_is_left_out_with_a_warning(tmp_path: Path) ->
         ({"mixed_precision": "int8"}, "expected mixed_precision among"),
         ({"label_smoothing": 1.0}, "expected label_smoothing"),
         ({"warmup": 2.0}, "expected warmup"),
-        ({"optimizer": "nonesuch"}, "nonesuch"),
+        ({"optimizer": "nonesuch"}, "expected an optimizer of timm, got 'nonesuch': did you mean"),
+        ({"optimizer": "adamww"}, "did you mean .*adamw"),
         ({"mean": None, "std": None}, "mean"),
     ],
 )
-def test_bad_options_are_errors(options: dict[str, Any], words: str) -> None:
+def test_bad_options_are_errors(options: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=words):
-        toy_run(None, **options)
+        toy_run(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()  # the corrected call finds a free folder
 
 
 def test_models_that_do_not_fit_the_data_are_errors() -> None:
