@@ -43,13 +43,13 @@ class Best:
         radius: The radius, l2 in [0, 1]-pixel units.
         label: The winning run.
         accuracy: Its certified accuracy at the radius.
-        at_zero: Its certified accuracy at radius 0.
+        at_zero: Its certified accuracy at radius 0; None where radius 0 was not decided.
     """
 
     radius: float
     label: str
     accuracy: Accuracy
-    at_zero: Accuracy
+    at_zero: Accuracy | None
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -88,10 +88,33 @@ def certified_accuracy(records: Sequence[Record], radius: float) -> Accuracy:
         radius: Radius, l2 in [0, 1]-pixel units, >= 0.
 
     Raises:
-        ValueError: If there are no records or the radius is negative or NaN.
+        ValueError: If there are no records, the radius is negative or NaN, or a record decided other radii only.
     """
     _check_radii(np.array([radius]))
+    _check_decided(records, [radius])
     return _share(records, [bool(r.correct) and r.radius >= radius for r in records])
+
+
+def decides(records: Sequence[Record], radius: float) -> bool:
+    """Tell whether every record says if its image is certified at the radius.
+
+    Records of a sequential plan do so at the radii of their grid alone: sampling stopped when those were decided.
+
+    Args:
+        records: One record per image.
+        radius: Radius, l2 in [0, 1]-pixel units.
+    """
+    return all(record.radii is None or radius in record.radii for record in records)
+
+
+def grid_of(records: Sequence[Record]) -> tuple[float, ...] | None:
+    """Give the radii that all records decided; None if they decided every radius.
+
+    Args:
+        records: One record per image.
+    """
+    grids = [record.radii for record in records if record.radii is not None]
+    return tuple(radius for radius in grids[0] if decides(records, radius)) if grids else None
 
 
 def clean_accuracy(records: Sequence[Record]) -> Accuracy | None:
@@ -127,11 +150,13 @@ def average_certified_radius(records: Sequence[Record]) -> float:
         records: One record per image.
 
     Raises:
-        ValueError: If there are no records.
+        ValueError: If there are no records, or their radii are those of a grid.
 
     Source: Zhai et al. 2020 (MACER).
     """
     _check_any(records)
+    if grid_of(records) is not None:
+        raise ValueError("expected radii of a fixed plan for an average, got a grid's: certify without radii")
     return math.fsum(r.radius for r in records if r.correct) / len(records)
 
 
@@ -146,11 +171,12 @@ def curve(records: Sequence[Record], radii: ArrayLike) -> NDArray[np.float64]:
         Shares (R,), float64.
 
     Raises:
-        ValueError: If there are no records or a radius is negative or NaN.
+        ValueError: If there are no records, a radius is negative or NaN, or a record decided other radii only.
     """
     _check_any(records)
     points = np.atleast_1d(np.asarray(radii, dtype=np.float64))
     _check_radii(points)
+    _check_decided(records, points.tolist())
     reached = np.sort([r.radius for r in records if r.correct])
     return (len(reached) - np.searchsorted(reached, points, side="left")) / len(records)
 
@@ -205,10 +231,15 @@ def best_per_radius(runs: Runs, radii: Sequence[float] = RADII) -> list[Best]:
     result = []
     for radius in radii:
         candidates = [
-            Best(radius, label, certified_accuracy(records, radius), certified_accuracy(records, 0.0))
+            Best(
+                radius,
+                label,
+                certified_accuracy(records, radius),
+                certified_accuracy(records, 0.0) if decides(records, 0.0) else None,
+            )
             for label, records in table.items()
         ]
-        result.append(max(candidates, key=lambda best: (best.accuracy.value, best.at_zero.value)))
+        result.append(max(candidates, key=lambda b: (b.accuracy.value, b.at_zero.value if b.at_zero else 0.0)))
     return result
 
 
@@ -217,6 +248,8 @@ def incomparable(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
     sets = list(runs.values()) if isinstance(runs, Mapping) else [run.records for run in runs]
     if len({frozenset((r.idx, r.label) for r in records) for records in sets}) > 1:
         return "the runs are of different images"
+    if len({record.radii for records in sets for record in records}) > 1:
+        return "the runs decided different radii"
     if isinstance(runs, Mapping):
         sigmas = [records[0].sigma for records in sets if records and records[0].sigma is not None]
         return "rows that share a sigma are not one model" if len(set(sigmas)) < len(sigmas) else ""
@@ -230,6 +263,15 @@ def _share(records: Sequence[Record], hits: Sequence[bool]) -> Accuracy:
     _check_any(records)
     k, n = sum(hits), len(hits)
     return Accuracy(k / n, n, *wilson(k, n))
+
+
+def _check_decided(records: Sequence[Record], radii: Sequence[float]) -> None:
+    for radius in radii:
+        if not decides(records, radius):
+            raise ValueError(
+                f"expected a radius of the grid that was decided, {grid_of(records)}, got {radius:g}: certify with "
+                "this radius in the grid, or without radii"
+            )
 
 
 def _check_any(records: Sequence[Record]) -> None:

@@ -34,11 +34,15 @@ class Certificate:
         p_upper: Upper confidence bound on the probability of any other class.
         sigma: Standard deviation of the noise, [0, 1]-pixel units.
         alpha: Failure probability of this certificate.
-        n0: Samples that selected the class.
+        n0: Samples that selected the class; 0 if the plan needs none.
         n: Samples that bounded its probability, none of them among the n0.
         count: Votes of the selected class among the n.
         counts: Votes of each class among the n.
         bound: How p_upper was found, "complement" or "runner_up".
+        plan: How samples were planned, see `robust_hub.plans`.
+        radii: The grid of radii that were tested, `radius` being one of them; None if any radius can come out.
+        undecided: Radii of the grid that were neither certified nor given up when the samples ran out.
+        out_of_reach: Radii of the grid that this many samples can never certify; no sample was spent on them.
     """
 
     prediction: int
@@ -52,6 +56,15 @@ class Certificate:
     count: int
     counts: tuple[int, ...]
     bound: str = "complement"
+    plan: str = "fixed"
+    radii: tuple[float, ...] | None = None
+    undecided: tuple[float, ...] = ()
+    out_of_reach: tuple[float, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Noisy copies of the image that the certificate rests on."""
+        return self.n0 + self.n
 
     @property
     def abstained(self) -> bool:

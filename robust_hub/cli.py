@@ -142,10 +142,13 @@ def finetune(head_only: bool, **options: Any) -> None:
 )
 @click.option("--every", default=20, show_default=True, help="Certify each image whose index this divides.")
 @click.option("--limit", type=int, help="Certify at most so many images.")
-@click.option("--n0", default=100, show_default=True, help="Samples that select the class.")
-@click.option("--n", default=100_000, show_default=True, help="Samples that bound its probability.")
-@click.option("--alpha", default=0.001, show_default=True, help="Failure probability of each certificate.")
-@click.option("--bound", type=click.Choice(["complement", "runner_up"]), default="complement", show_default=True)
+@click.option(
+    "--radii", help="Decide these radii only, with commas, and stop an image when they are: far fewer samples."
+)
+@click.option("--n0", type=int, help="Samples that select the class [default: 100; none with --radii].")
+@click.option("--n", type=int, help="Samples that bound its probability, the most with --radii [default: 100,000].")
+@click.option("--alpha", type=float, help="Failure probability of each certificate [default: 0.001].")
+@click.option("--bound", type=click.Choice(["complement", "runner_up"]), help="Bound on p_B [default: complement].")
 @click.option("--batch-size", default=512, show_default=True, help="Images a network batch.")
 @click.option(
     "--dtype",
@@ -156,22 +159,25 @@ def finetune(head_only: bool, **options: Any) -> None:
 )
 @click.option("--seed", type=int, help="Seed of the noise; without one, the operating system's entropy.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def certify(sigmas: str, out: Path, dtype: str, quiet: bool, **options: Any) -> None:
+def certify(sigmas: str, out: Path, dtype: str, quiet: bool, radii: str | None, **options: Any) -> None:
     """Certify test images by randomized smoothing: one record an image.
 
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """
     import torch
 
+    from robust_hub.accuracy import RADII
     from robust_hub.evaluate import certify as run
     from robust_hub.tables import markdown_table
 
+    grid = None if radii is None else _numbers(radii)
     model, data, rest = _prepare(options)
     model = model.to(getattr(torch, dtype))
     runs = [
-        run(model, data, sigma, out=out / f"sigma_{sigma:g}", progress=not quiet, **rest) for sigma in _numbers(sigmas)
+        run(model, data, sigma, out=out / f"sigma_{sigma:g}", radii=grid, progress=not quiet, **rest)
+        for sigma in _numbers(sigmas)
     ]
-    click.echo(markdown_table(runs))
+    click.echo(markdown_table(runs, [radius for radius in grid if radius] if grid else RADII))
 
 
 @main.command()

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robust_hub.accuracy import Runs, curve, labelled, wilson
+from robust_hub.accuracy import Runs, certified_accuracy, curve, grid_of, labelled, wilson
 from robust_hub.records import Record
 
 
 def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Path:
     """Draw certified accuracy over the radius, one curve a run, with Wilson 95 % bands.
+
+    A run that decided a grid of radii is drawn at those radii alone, with error bars.
 
     Args:
         runs: Records by label, or runs.
@@ -37,7 +39,11 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
     figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for label, records in table.items():
-        shares, n = curve(records, radii), len(records)
+        grid, n = grid_of(records), len(records)
+        if grid is not None:
+            _draw_grid(axes, label, records, grid)
+            continue
+        shares = curve(records, radii)
         bands = np.array([wilson(round(share * n), n) for share in shares])
         (line,) = axes.plot(radii, 100 * shares, drawstyle="steps-pre", label=f"{label}, {n} images")
         low, high = 100 * bands.T
@@ -49,6 +55,15 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
     if title:
         axes.set_title(title)
     return _save(figure, out)
+
+
+def _draw_grid(axes: Any, label: str, records: Sequence[Record], grid: tuple[float, ...]) -> None:
+    found = [certified_accuracy(records, radius) for radius in grid]
+    middle = np.array([100 * share.value for share in found])
+    ends = np.array([[100 * share.low for share in found], [100 * share.high for share in found]])
+    axes.errorbar(
+        grid, middle, np.abs(ends - middle), fmt="o:", capsize=3, markersize=4, label=f"{label}, {len(records)} images"
+    )
 
 
 def plot_votes(

@@ -30,11 +30,15 @@ class Record:
         p_lower: Lower confidence bound of the certified class's probability.
         count: Votes of the guessed class among the n samples.
         n: Samples of the estimation.
-        n0: Samples of the selection.
+        n0: Samples of the selection; 0 where the plan needs none.
         alpha: Failure probability of this certificate.
         sigma: Standard deviation of the noise, [0, 1]-pixel units.
         seed: Seed of the noise; None if the operating system's entropy was used.
         counts: Pairs (class, votes) of the classes that got votes.
+        plan: Name of the plan, see `robust_hub.plans`.
+        radii: The grid of radii that were decided, `radius` being one of them; None if any radius can come out.
+        undecided: Radii of the grid that were neither certified nor given up when the samples ran out.
+        out_of_reach: Radii of the grid that so many samples can never certify.
 
     Raises:
         ValueError: If the values contradict one another or are outside their range.
@@ -55,6 +59,10 @@ class Record:
     sigma: float | None = None
     seed: int | None = None
     counts: tuple[tuple[int, int], ...] | None = None
+    plan: str | None = None
+    radii: tuple[float, ...] | None = None
+    undecided: tuple[float, ...] | None = None
+    out_of_reach: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the record can be true."""
@@ -74,10 +82,13 @@ class Record:
                 f"expected correct = (predict == label), got correct {self.correct}, predict {self.predict}, "
                 f"label {self.label}; correct the record of {self.idx}"
             )
+        if self.radii is not None and self.predict != -1 and self.radius not in self.radii:
+            raise ValueError(f"expected a radius of the grid {self.radii}, got {self.radius}; correct {self.idx}")
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Record))
 _COHEN = COLUMNS[:6]
+_GRIDS = ("radii", "undecided", "out_of_reach")
 
 
 @dataclass(frozen=True)
@@ -176,8 +187,12 @@ def _format(name: str, value: Any) -> str:
         return ""
     if name == "counts":
         return ",".join(f"{int(label)}:{int(votes)}" for label, votes in value)
+    if name in _GRIDS:
+        return ",".join(repr(float(radius)) for radius in value)
     if name in _FLOATS:
         return repr(float(value))
+    if name == "plan":
+        return str(value)
     return str(int(value))
 
 
@@ -192,7 +207,7 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
         raise ValueError(
             f"expected the columns {' '.join(_COHEN)} in {file}, got {lines[0][:80]!r}; name a certification log"
         )
-    ours = tuple(header) == COLUMNS
+    ours = "p_lower" in header
     for number, raw in enumerate(lines[1:], start=2):
         line = raw.rstrip("\r")
         values = line.split("\t")
@@ -227,6 +242,10 @@ def _record(row: dict[str, str]) -> Record:
         elif name == "counts":
             pairs = (pair.split(":") for pair in text.split(","))
             values[name] = tuple((int(label), int(votes)) for label, votes in pairs)
+        elif name in _GRIDS:
+            values[name] = tuple(float(radius) for radius in text.split(","))
+        elif name == "plan":
+            values[name] = text
         else:
             values[name] = float(text) if name in _FLOATS else int(text)
     return Record(correct=int(values["predict"] == values["label"]), **values)

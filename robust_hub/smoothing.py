@@ -6,27 +6,24 @@ batches. It never sees a label.
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robust_hub.certificate import (
-    Certificate,
-    certify_counts,
-    check_alpha,
-    check_sigma,
-    predict_counts,
-)
+from robust_hub.batches import Course, Flight, Piece, fill
+from robust_hub.certificate import Certificate, check_alpha, check_sigma
+from robust_hub.courses import prediction_course
 from robust_hub.noise import BLOCK, NoiseStream
 from robust_hub.pixels import check_pixels, mean_std, normalize
-from robust_hub.plans import Plan, check_samples, fixed_plan
-
-SELECTION, ESTIMATION, PREDICTION = "selection", "estimation", "prediction"
+from robust_hub.plans import Plan, check_samples, make_plan
 
 
 class SmoothedClassifier:
@@ -70,13 +67,15 @@ class SmoothedClassifier:
         x: Tensor,
         sigma: float,
         *,
-        n0: int = 100,
-        n: int = 100_000,
-        alpha: float = 0.001,
+        n0: int | None = None,
+        n: int | None = None,
+        alpha: float | None = None,
+        bound: str | None = None,
+        radii: Sequence[float] | None = None,
+        plan: Plan | None = None,
         batch_size: int = 512,
         seed: int | None = None,
         index: int = 0,
-        bound: str = "complement",
     ) -> Certificate:
         """Certify one image.
 
@@ -86,39 +85,44 @@ class SmoothedClassifier:
         Args:
             x: Pixels in [0, 1], float (C, H, W).
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
-            n0: Samples that select the class.
-            n: Fresh samples that bound its probability.
-            alpha: Failure probability.
+            n0: Samples that select the class; 100. Not for radii, which need none.
+            n: Fresh samples that bound its probability; 100,000. With radii, the most that are drawn.
+            alpha: Failure probability; 0.001.
+            bound: "complement" (p_B <= 1 - p_A, the default) or "runner_up" (a bound of its own, at alpha / 2 each).
+            radii: Certify the largest of these radii, [0, 1]-pixel units, and stop as soon as all are decided: the
+                same table at a small part of the cost. None certifies the largest radius that n samples give.
+            plan: Any other plan of `robust_hub.plans`; it says n0, n, alpha, bound and radii itself.
             batch_size: Images a network batch, the last one padded; memory grows with it and not with n.
             seed: Seed of the noise; None takes the operating system's entropy. Fix model and image first.
             index: The image's index: equal seeds and indices mean equal noise.
-            bound: "complement" (p_B <= 1 - p_A) or "runner_up" (a bound of its own, at alpha / 2 each).
 
         Raises:
             TypeError: If x holds no floating-point pixels.
-            ValueError: If an argument is outside its range, or the model returns NaN or no (B, K) logits.
+            ValueError: If an argument is outside its range or contradicts the plan, or the model returns NaN or no
+                (B, K) logits.
 
-        Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2.
+        Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii, docs/statistics.md.
         """
         if isinstance(x, Tensor) and x.ndim != 3:
             raise ValueError(f"expected one image (C, H, W), got shape {tuple(x.shape)}: use certify_batch for several")
         check_pixels(x)
-        return self.certify_batch(
-            x[None], sigma, n0=n0, n=n, alpha=alpha, batch_size=batch_size, seed=seed, indices=[index], bound=bound
-        )[0]
+        plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
+        return self.certify_batch(x[None], sigma, plan=plan, batch_size=batch_size, seed=seed, indices=[index])[0]
 
     def certify_batch(
         self,
         x: Tensor,
         sigma: float,
         *,
-        n0: int = 100,
-        n: int = 100_000,
-        alpha: float = 0.001,
+        n0: int | None = None,
+        n: int | None = None,
+        alpha: float | None = None,
+        bound: str | None = None,
+        radii: Sequence[float] | None = None,
+        plan: Plan | None = None,
         batch_size: int = 512,
         seed: int | None = None,
         indices: Sequence[int] | None = None,
-        bound: str = "complement",
     ) -> list[Certificate]:
         """Certify several images, network batches filled across them.
 
@@ -126,22 +130,62 @@ class SmoothedClassifier:
 
         Args:
             x: Pixels in [0, 1], float (B, C, H, W).
-            sigma: As in `certify`, as are n0, n, alpha, batch_size, seed and bound.
+            sigma: As in `certify`, as are n0, n, alpha, bound, radii, plan, batch_size and seed.
             n0: Samples that select the class.
             n: Fresh samples that bound its probability.
             alpha: Failure probability of each certificate.
+            bound: "complement" or "runner_up".
+            radii: Radii to decide.
+            plan: Any other plan.
             batch_size: Images a network batch.
             seed: Seed of the noise.
             indices: The images' indices, all different; by default 0 to B - 1.
-            bound: "complement" or "runner_up".
 
         Raises:
             TypeError: If x holds no floating-point pixels.
             ValueError: As in `certify`.
         """
-        plan = fixed_plan(n0, n, alpha, bound)
-        votes = self._votes(x, sigma, ((SELECTION, plan.n0), (ESTIMATION, plan.n)), batch_size, seed, indices)
-        return [self._certificate(selected, counted, sigma, plan) for selected, counted in votes]
+        plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
+        self._check_images(x)
+        indices = range(len(x)) if indices is None else indices
+        if len(indices) != len(x) or len(set(indices)) != len(x):
+            raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
+        batch_size = min(batch_size, len(x) * plan.most) if isinstance(batch_size, int) else batch_size
+        pairs = zip(indices, x, strict=True)
+        found = {i: c for i, c, _ in self.certify_each(pairs, sigma, plan, batch_size=batch_size, seed=seed)}
+        return [found[i] for i in indices]
+
+    def certify_each(
+        self,
+        images: Iterable[tuple[int, Tensor]],
+        sigma: float,
+        plan: Plan,
+        *,
+        batch_size: int = 512,
+        seed: int | None = None,
+    ) -> Iterator[tuple[int, Certificate, float]]:
+        """Certify a stream of images, each certificate given as soon as its image is decided.
+
+        Only as many images are asked for as network batches need.
+
+        Args:
+            images: Pairs of index and pixels in [0, 1], float (C, H, W); all of one shape, all indices different.
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            plan: How many samples, see `robust_hub.plans`.
+            batch_size: Images a network batch.
+            seed: Seed of the noise; None takes the operating system's entropy.
+
+        Yields:
+            Index, certificate and seconds of an image; which one comes first depends on what they need.
+
+        Raises:
+            TypeError: If an image holds no floating-point pixels.
+            ValueError: As in `certify`.
+        """
+        plan.check(sigma)
+        check_samples("batch_size", batch_size)
+        for flight in self._land(self._flights(images, lambda: plan.course(sigma), seed), sigma, batch_size):
+            yield flight.index, flight.result, flight.seconds
 
     def predict(
         self,
@@ -184,8 +228,12 @@ class SmoothedClassifier:
         if isinstance(x, Tensor) and x.ndim != 3:
             raise ValueError(f"expected one image (C, H, W), got shape {tuple(x.shape)}")
         check_pixels(x)
-        ((counts,),) = self._votes(x[None], sigma, ((PREDICTION, n),), batch_size, seed, [index])
-        return predict_counts(counts, alpha)
+        check_sigma(sigma)
+        check_samples("batch_size", batch_size)
+        self._check_images(x[None])
+        flights = self._flights([(index, x)], lambda: prediction_course(n, alpha), seed)
+        (flight,) = self._land(flights, sigma, min(batch_size, n))
+        return int(flight.result)
 
     def classify(self, x: Tensor, *, batch_size: int = 512) -> Tensor:
         """Classify clean images with the base classifier: no noise, no guarantee.
@@ -209,11 +257,6 @@ class SmoothedClassifier:
         _refuse_nan(bool(logits.isnan().any()))
         return logits.argmax(1).cpu()
 
-    def _certificate(
-        self, selected: NDArray[np.int64], counted: NDArray[np.int64], sigma: float, plan: Plan
-    ) -> Certificate:
-        return certify_counts(selected, counted, sigma, plan.alpha, plan.bound)
-
     def _check_images(self, x: Tensor) -> None:
         check_pixels(x)
         if x.ndim != 4:
@@ -221,51 +264,73 @@ class SmoothedClassifier:
         if x.shape[1] != len(self.mean):
             raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[1]}")
 
-    def _votes(
-        self,
-        x: Tensor,
-        sigma: float,
-        jobs: Sequence[tuple[str, int]],
-        batch_size: int,
-        seed: int | None,
-        indices: Sequence[int] | None,
-    ) -> list[list[NDArray[np.int64]]]:
-        """Count the votes of each image for each job, a purpose with its number of samples."""
-        self._check_images(x)
-        check_sigma(sigma)
-        check_samples("batch_size", batch_size)
-        indices = range(len(x)) if indices is None else indices
-        if len(indices) != len(x) or len(set(indices)) != len(x):
-            raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
+    def _flights(
+        self, images: Iterable[tuple[int, Tensor]], course: Callable[[], Course], seed: int | None
+    ) -> Iterator[Flight]:
+        """Start a course for each image, with noise of its own."""
         seed = secrets.randbits(63) if seed is None else int(seed)
         device = self.device
-        x = x.to(device, torch.float32)
-        streams = [NoiseStream(seed, index, purpose, x.shape[1:], device) for index in indices for purpose, _ in jobs]
-        sizes = [size for _ in indices for _, size in jobs]
-        batch_size = min(batch_size, sum(sizes))
-        batch = torch.empty((batch_size, *x.shape[1:]), dtype=torch.float32, device=device)
-        owner = torch.empty(batch_size, dtype=torch.int64, device=device)
-        counts: Tensor | None = None
-        nan = torch.zeros((), dtype=torch.bool, device=device)
+        for index, x in images:
+            self._check_images(x[None])
+            stream = partial(NoiseStream, seed, index, shape=x.shape, device=device)
+            yield Flight(index, x.detach().to(device, torch.float32), course(), stream)
+
+    def _land(self, arrivals: Iterator[Flight], sigma: float, batch_size: int) -> Iterator[Flight]:
+        """Lead flights through their courses and yield each when it has its result.
+
+        On an accelerator one batch is computed while the votes of the one before are read; nothing within a batch
+        waits for the device.
+        """
+        together = 2 + 2 * batch_size // BLOCK  # images on their way at a time: batches stay full of wanted samples
+        depth = 0 if self.device.type == "cpu" else 1
+        flights: list[Flight] = []
+        pieces: list[Piece] = []
+        running: deque[tuple[list[Piece], Tensor]] = deque()
+        batch: Tensor | None = None
+        clock = time.perf_counter()
+        while True:
+            flights += itertools.islice(arrivals, max(0, together - len(flights)))
+            room = batch_size - sum(len(piece.noise) for piece in pieces)
+            new = fill(flights, room, ahead=not running)
+            pieces, room = pieces + new, room - sum(len(piece.noise) for piece in new)
+            if pieces and (room == 0 or not running):
+                if batch is None:
+                    batch = torch.empty((batch_size, *pieces[0].noise.shape[1:]), device=self.device)
+                running.append((pieces, self._count(pieces, sigma, batch)))
+                pieces = []
+                if len(running) <= depth:
+                    continue
+            if not running:
+                return
+            counted, votes = running.popleft()
+            table = votes.cpu().numpy()
+            _refuse_nan(bool(table[-1, 0]))
+            seconds = (time.perf_counter() - clock) / sum(len(piece.noise) for piece in counted)
+            clock = time.perf_counter()
+            for piece, row in zip(counted, table, strict=False):
+                piece.flight.seconds += seconds * len(piece.noise)
+                piece.flight.count(piece, row)
+            yield from (flight for flight in flights if flight.landed)
+            flights = [flight for flight in flights if not flight.landed]
+
+    def _count(self, pieces: Sequence[Piece], sigma: float, batch: Tensor) -> Tensor:
+        """Count the votes of each piece: int64 (pieces + 2, K), then a row for padding and a mark of NaN."""
         with self._inference():
-            for pieces in _batches(streams, sizes, batch_size):
-                filled = 0
-                for row, noise in pieces:
-                    end = filled + len(noise)
-                    torch.add(x[row // len(jobs)], noise, alpha=sigma, out=batch[filled:end])
-                    owner[filled:end] = row
-                    filled = end
-                batch[filled:] = 0  # every batch has one shape, so that the network computes the same function
-                logits = self._logits(batch)[:filled]
-                nan |= logits.isnan().any()
-                classes = logits.shape[1]
-                if counts is None:
-                    counts = torch.zeros(len(sizes) * classes, dtype=torch.int64, device=device)
-                counts += torch.bincount(owner[:filled] * classes + logits.argmax(1), minlength=len(counts))
-        _refuse_nan(bool(nan))
-        assert counts is not None
-        table = counts.view(len(indices), len(jobs), -1).cpu().numpy()
-        return [list(rows) for rows in table]
+            filled = 0
+            for piece in pieces:
+                end = filled + len(piece.noise)
+                torch.add(piece.flight.image, piece.noise, alpha=sigma, out=batch[filled:end])
+                filled = end
+            batch[filled:] = 0  # every batch has one shape, so that the network computes the same function
+            logits = self._logits(batch)
+            rows, classes = len(pieces) + 2, logits.shape[1]
+            sizes = torch.tensor([*(len(piece.noise) for piece in pieces), len(batch) - filled, 0])
+            owner = torch.repeat_interleave(torch.arange(rows), sizes).to(batch.device, non_blocking=True)
+            place = owner * classes + logits.argmax(1)
+            votes = torch.zeros(rows * classes, dtype=torch.int64, device=batch.device)
+            votes.scatter_add_(0, place, torch.ones_like(place))
+            votes[-classes] = logits[:filled].isnan().any()
+        return votes.view(rows, classes)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Normalise and classify; noise and mean are float32, the network has a type of its own."""
@@ -289,26 +354,6 @@ class SmoothedClassifier:
         finally:
             for module in training:
                 module.training = True
-
-
-def _batches(
-    streams: Sequence[NoiseStream], sizes: Sequence[int], batch_size: int
-) -> Iterator[list[tuple[int, Tensor]]]:
-    """Cut the samples of all streams, in their order, into network batches of (row, noise) pieces."""
-    pieces: list[tuple[int, Tensor]] = []
-    room = batch_size
-    for row, (stream, size) in enumerate(zip(streams, sizes, strict=True)):
-        for start in range(0, size, BLOCK):
-            noise = stream.block(start // BLOCK)[: size - start]
-            while len(noise):
-                piece, noise = noise[:room], noise[room:]
-                pieces.append((row, piece))
-                room -= len(piece)
-                if room == 0:
-                    yield pieces
-                    pieces, room = [], batch_size
-    if pieces:
-        yield pieces
 
 
 def _refuse_nan(found: bool) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from robust_hub.accuracy import (
     RADII,
     Accuracy,
+    Best,
     Runs,
     abstention_rate,
     best_per_radius,
     certified_accuracy,
     clean_accuracy,
+    decides,
     incomparable,
     labelled,
 )
@@ -63,23 +65,32 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
     rows = []
     for label, records in table.items():
         clean = clean_accuracy(records)
-        certified = (certified_accuracy(records, radius) for radius in radii)
-        shares = (clean, abstention_rate(records), *certified)
+        certified = (certified_accuracy(records, radius) if decides(records, radius) else None for radius in radii)
+        abstaining = abstention_rate(records) if decides(records, 0.0) else None
+        shares = (clean, abstaining, *certified)
         rows.append([label, str(len(records)), *("-" if s is None else _percent(s) for s in shares)])
     note = (
         "Percent of all images with Wilson 95 % intervals; an abstention counts as wrong; "
         "clean: the base classifier on clean images."
     )
+    if not all(decides(records, radius) for records in table.values() for radius in (0.0, *radii)):
+        note += " -: the run did not decide this radius (abstain: radius 0)."
     reason = incomparable(runs)
     if reason:
         return header, rows, [], f"{note} No best-sigma row: {reason}."
     if len(table) == 1:
         return header, rows, [], note
-    found = best_per_radius(runs, radii)
-    winners = [f"({100 * best.at_zero.value:.1f}) {100 * best.accuracy.value:.1f}" for best in found]
+    decided = [radius for radius in radii if all(decides(records, radius) for records in table.values())]
+    found = {best.radius: best for best in best_per_radius(runs, decided)}
+    winners = [_winner(found[radius]) if radius in found else "-" for radius in radii]
     images = str(len(next(iter(table.values()))))
     note += " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set."
     return header, rows, ["best per radius", images, "", "", *winners], note
+
+
+def _winner(best: Best) -> str:
+    at_zero = "" if best.at_zero is None else f"({100 * best.at_zero.value:.1f}) "
+    return f"{at_zero}{100 * best.accuracy.value:.1f}"
 
 
 def _percent(share: Accuracy) -> str:

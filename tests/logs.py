@@ -60,3 +60,11 @@ def runs(**other: object) -> list[Run]:
         Run(tuple(make_rows(LARGE)), {"model": "m", "sigma": 0.5, **other}, Path("b")),
         Run(tuple(make_rows(SMALL)), {"model": "m", "sigma": 0.25}, Path("a")),
     ]
+
+
+def make_grid(rows: list[tuple[int, float, int]], radii: tuple[float, ...]) -> list[Record]:
+    """Make records of a sequential plan for images with label 1."""
+    return [
+        Record(i, 1, predict, radius, int(predict == 1), 1.0, base, sigma=0.5, plan="sequential", radii=radii)
+        for i, (predict, radius, base) in enumerate(rows)
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import SMALL, make_rows, runs
+from logs import LARGE, SMALL, make_grid, make_rows, runs
 from scipy.stats import binomtest
 
 from robust_hub.accuracy import (
@@ -17,6 +17,7 @@ from robust_hub.accuracy import (
     certified_accuracy,
     clean_accuracy,
     curve,
+    grid_of,
     wilson,
 )
 from robust_hub.records import read_records, read_run
@@ -101,6 +102,35 @@ def test_best_needs_runs_that_match() -> None:
     with pytest.raises(ValueError, match="differ in model"):
         best_per_radius(runs(model="other"))
     best_per_radius(runs(seed=9, n=1000))
+
+
+def test_radii_that_were_not_decided_are_refused() -> None:
+    grid = make_grid(SMALL, (0.25, 0.5, 0.75))
+    assert [certified_accuracy(grid, r).value for r in (0.25, 0.5)] == [0.5, 0.25]
+    assert curve(grid, [0.25, 0.5]).tolist() == [0.5, 0.25]
+    for radius in (0.0, 0.3, 1.0):
+        with pytest.raises(ValueError, match=r"grid that was decided, \(0.25, 0.5, 0.75\), got"):
+            certified_accuracy(grid, radius)
+    with pytest.raises(ValueError, match="grid that was decided"):
+        curve(grid, [0.25, 0.3])
+    with pytest.raises(ValueError, match="radii of a fixed plan for an average"):
+        average_certified_radius(grid)
+    assert grid_of(grid) == (0.25, 0.5, 0.75)
+    assert grid_of(make_rows(SMALL)) is None
+    mixed = [*make_grid(SMALL, (0.25, 0.5, 0.75)), *make_rows(LARGE)]
+    assert grid_of(mixed) == (0.25, 0.5, 0.75)
+    with pytest.raises(ValueError, match="grid that was decided"):
+        certified_accuracy(mixed, 1.0)
+
+
+def test_best_of_runs_with_different_grids_is_refused() -> None:
+    a, b = make_grid(SMALL, (0.25, 0.5, 0.75)), make_grid(SMALL, (0.25, 0.5, 0.75, 2.0))
+    with pytest.raises(ValueError, match="decided different radii"):
+        best_per_radius({"a": a, "b": b}, (0.25,))
+    with pytest.raises(ValueError, match="decided different radii"):
+        best_per_radius({"a": a, "b": make_rows(SMALL)}, (0.25,))
+    assert best_per_radius({"a": a}, (0.25,))[0].at_zero is None
+    assert best_per_radius({"a": make_grid(SMALL, (0.0, 0.25, 0.5, 0.75))}, (0.25,))[0].at_zero.value == 0.5
 
 
 def test_synthetic_log_in_cohens_format(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files schedule",
-    "certificate norms pixels noise data checkpoint state",
-    "plans models records loop",
+    "sources files schedule certificate boundaries",
+    "courses norms pixels noise data checkpoint state",
+    "plans batches models records loop",
     "smoothing training accuracy journal",
     "pretrain finetune evaluate plots tables cards",
     "hub recipes demo",
@@ -27,8 +27,8 @@ OURS = "robust_hub."
 GUARANTEE = {"torch", "torchvision", "timm", "safetensors", "datasets", *NETWORK, *FILES}
 METRIC = {OURS + name for name in ("certificate", "smoothing", "evaluate")}
 NEVER = {
-    "certificate": GUARANTEE,
-    "plans": GUARANTEE,
+    **dict.fromkeys(("certificate", "boundaries", "courses", "plans"), GUARANTEE),
+    "batches": {OURS + "data", OURS + "records"},
     "smoothing": {OURS + "data", OURS + "records"},
     "accuracy": {"torch", "torchvision", "timm", "datasets", OURS + "data"},
     "schedule": METRIC,
@@ -39,8 +39,10 @@ NEVER = {
     "finetune": METRIC,
     "models": {OURS + "hub", OURS + "training", *NETWORK},
 }
-FORBIDDEN_NAMES = {"smoothing": ("label", "target")}
-FORBIDDEN_CALLS = {name: {"open", "__import__", "eval", "exec"} for name in ("certificate", "plans")}
+FORBIDDEN_NAMES = dict.fromkeys(("smoothing", "batches", "courses", "plans"), ("label", "target"))
+FORBIDDEN_CALLS = {
+    name: {"open", "__import__", "eval", "exec"} for name in ("certificate", "boundaries", "courses", "plans")
+}
 
 
 def imports(tree: ast.AST) -> set[str]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify, fingerprint
+from robust_hub.plans import sequential_plan
 from robust_hub.records import read_run
 from robust_hub.smoothing import SmoothedClassifier
 
@@ -35,8 +36,9 @@ def opened(*args):
     return writer
 
 evaluate.open_run = opened
+radii = (0.0, 0.1, 0.25) if "radii" in sys.argv else None
 evaluate.certify(model, load_data("digits", split="test"), 0.25, out=sys.argv[1], every=25, n=200, seed=7,
-                 mean=(0.5,) * 3, std=(0.5,) * 3, progress=False)
+                 radii=radii, mean=(0.5,) * 3, std=(0.5,) * 3, progress=False)
 """
 
 
@@ -81,33 +83,38 @@ def test_batch_size_and_grouping_do_not_change_records(model, digits, tmp_path):
     assert without_times(runs[0].records) == without_times(runs[1].records)
 
 
-def test_killed_in_the_middle_and_resumed_equals_uninterrupted(model, digits, tmp_path):
+@pytest.mark.parametrize("radii", [None, (0.0, 0.1, 0.25)])
+def test_killed_in_the_middle_and_resumed_equals_uninterrupted(model, digits, tmp_path, radii):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     for left in ("4", "9"):
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), left], env=environment, capture_output=True
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), left, *(["radii"] if radii else [])],
+            env=environment,
+            capture_output=True,
         )
         assert done.returncode == -9, done.stderr.decode()
     assert len(read_run(tmp_path / "killed").records) == 3 + 8
     with (tmp_path / "killed" / "records.tsv").open("a") as file:
         file.write("275\t3\t3\t0.1")  # the line that a kill cut off
-    arguments = {"every": 25, "n": 200, "seed": 7, **FLAT}
+    arguments = {"every": 25, "n": 200, "seed": 7, "radii": radii, **FLAT}
     resumed = certify(model, digits, 0.25, out=tmp_path / "killed", **arguments)
     whole = certify(model, digits, 0.25, out=tmp_path / "whole", **arguments)
     assert without_times(resumed.records) == without_times(whole.records)
     assert len(whole.records) == 20
 
 
-def test_two_processes_share_the_images_and_write_the_records_of_one(model, digits, tmp_path):
+@pytest.mark.parametrize("radii", [None, (0.0, 0.1, 0.25)])
+def test_two_processes_share_the_images_and_write_the_records_of_one(model, digits, tmp_path, radii):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     (tmp_path / "share.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
     launch += ["--rdzv-endpoint", "127.0.0.1:0", str(tmp_path / "share.py"), str(tmp_path / "shared")]
     for left in ("4", "-1"):  # the process that writes dies at its fourth record, then the run is taken up again
-        done = subprocess.run([*launch, left], env=environment, capture_output=True, timeout=300)
+        words = [*launch, left, *(["radii"] if radii else [])]
+        done = subprocess.run(words, env=environment, capture_output=True, timeout=300)
         assert (done.returncode == 0) is (left == "-1"), done.stderr.decode()
         assert len(read_run(tmp_path / "shared").records) == (20 if left == "-1" else 3)
-    whole = certify(model, digits, 0.25, out=tmp_path / "whole", every=25, n=200, seed=7, **FLAT)
+    whole = certify(model, digits, 0.25, out=tmp_path / "whole", every=25, n=200, seed=7, radii=radii, **FLAT)
     shared = read_run(tmp_path / "shared")
     assert shared.finished
     assert without_times(shared.records) == without_times(whole.records)
@@ -128,6 +135,40 @@ def test_another_run_in_the_folder_is_named(model, digits, tmp_path, change, nam
     certify(model, digits, out=tmp_path, **arguments)
     with pytest.raises(ValueError, match=rf"\b{named}\b"):
         certify(model, digits, out=tmp_path, **{**arguments, **change})
+
+
+def test_another_plan_in_the_folder_is_named(model, digits, tmp_path):
+    arguments = {"sigma": 0.25, "every": 100, "n": 100, "seed": 1, **FLAT}
+    certify(model, digits, out=tmp_path / "fixed", **arguments)
+    with pytest.raises(ValueError, match='plan is "fixed" there and "sequential" here'):
+        certify(model, digits, out=tmp_path / "fixed", radii=(0.1, 0.2), **arguments)
+    certify(model, digits, out=tmp_path / "grid", radii=(0.1, 0.2), **arguments)
+    with pytest.raises(ValueError, match=r"radii is \[0.1, 0.2\] there and \[0.1, 0.3\] here"):
+        certify(model, digits, out=tmp_path / "grid", radii=(0.1, 0.3), **arguments)
+    with pytest.raises(ValueError, match="futility is 0.1 there and 0.2 here"):
+        plan = sequential_plan((0.1, 0.2), 100, futility=0.2)
+        certify(model, digits, 0.25, out=tmp_path / "grid", every=100, seed=1, plan=plan, **FLAT)
+
+
+def test_sequential_records_say_plan_samples_and_what_was_decided(model, digits, tmp_path):
+    grid = (0.0, 0.1, 0.25, 0.9)
+    run = certify(model, digits, 0.25, out=tmp_path, every=50, n=500, seed=3, radii=grid, **FLAT)
+    assert run.identity["plan"] == "sequential" and run.identity["radii"] == list(grid)
+    smoothed = SmoothedClassifier(model, mean=FLAT["mean"], std=FLAT["std"])
+    for record in run.records:
+        image, _ = digits[record.idx]
+        certificate = smoothed.certify(image, 0.25, radii=grid, n=500, seed=3, index=record.idx)
+        assert (record.predict, record.radius, record.n, record.n0) == (
+            certificate.prediction,
+            certificate.radius,
+            certificate.n,
+            0,
+        )
+        assert (record.plan, record.radii, record.out_of_reach) == ("sequential", grid, (0.9,))
+        assert (record.undecided or ()) == certificate.undecided
+        assert record.time > 0
+    assert len({record.n for record in run.records}) > 1
+    assert [r.idx for r in run.records] == sorted(r.idx for r in run.records)
 
 
 def test_another_model_in_the_folder_is_named(model, digits, tmp_path):

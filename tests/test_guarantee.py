@@ -16,6 +16,7 @@ from scipy.stats import binom, norm
 from torch import Tensor, nn
 
 from robust_hub.certificate import ABSTAIN, Certificate, certified_radius, lower_confidence_bound
+from robust_hub.plans import sequential_plan
 from robust_hub.smoothing import SmoothedClassifier
 
 LEVEL, ALPHA = 1e-6, 0.05
@@ -165,3 +166,18 @@ def test_attack_at_the_radius() -> None:
         classifier.predict((X.double() - step * direction).clamp(0, 1), 0.05, n=2000, seed=1) for step in (0.08, 0.12)
     ]
     assert sure == [1, 0]
+
+
+@pytest.mark.parametrize(("sigma", "margin"), [(0.5, 0.5), (0.5, 0.25), (0.25, 0.02)])
+def test_sequential_certificates_of_a_linear_classifier(sigma: float, margin: float) -> None:
+    # The true radius is `margin`, a radius of the grid in two cases: claims there are the hardest to get right.
+    classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
+    plan, runs, false, certified = sequential_plan((0.0, 0.25, 0.5, 0.75), n=480, alpha=ALPHA), 2000, 0, 0
+    for start in range(0, runs, 500):
+        x = X.expand(500, *SHAPE)
+        indices = range(start, start + 500)
+        for c in classifier.certify_batch(x, sigma, plan=plan, batch_size=4096, seed=21, indices=indices):
+            false += c.prediction == 0 or (c.prediction == 1 and c.radius >= margin)
+            certified += c.prediction == 1
+    assert false <= binom.isf(LEVEL, runs, ALPHA)
+    assert certified > 0.9 * runs or margin < 0.1

@@ -88,3 +88,17 @@ def test_votes_of_a_foreign_record_are_refused(tmp_path: Path) -> None:
     image = np.zeros((3, 8, 8), dtype=np.float32)
     with pytest.raises(ValueError, match="expected a record with votes"):
         plot_votes(image, image[None], Record(0, 1, 1, 0.4, 1, 1.0), ("a", "b"), tmp_path / "votes.png")
+
+
+def test_a_grid_is_drawn_at_its_radii_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure_module = pytest.importorskip("matplotlib.figure")
+    saved: list[Any] = []
+    original = figure_module.Figure.savefig
+    monkeypatch.setattr(figure_module.Figure, "savefig", lambda self, out: (saved.append(self), original(self, out)))
+    grid = (0.25, 0.5)
+    records = [Record(0, 1, 1, 0.5, 1, 1.0, radii=grid), Record(1, 1, -1, 0.0, 0, 1.0, radii=grid)]
+    plot_curves({"sequential": records, **RUNS}, tmp_path / "x.png")
+    (axes,) = saved[0].axes
+    points = axes.containers[0].lines[0]
+    assert points.get_xdata().tolist() == [0.25, 0.5]
+    assert points.get_ydata().tolist() == [50.0, 50.0]

@@ -34,11 +34,12 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
 
 def test_columns_start_with_cohens() -> None:
     assert " ".join(COLUMNS) == (
-        "idx label predict radius correct time base p_lower count n n0 alpha sigma seed counts"
+        "idx label predict radius correct time base p_lower count n n0 alpha sigma seed counts "
+        "plan radii undecided out_of_reach"
     )
     line = format_record(make(7)).split("\t")
     assert line[:6] == ["7", "3", "3", "0.30000000000000004", "1", "0.1"]
-    assert line[-1] == "3:9950,5:50"
+    assert line[14:] == ["3:9950,5:50", "", "", "", ""]
 
 
 COHEN = (
@@ -84,6 +85,23 @@ def test_damaged_logs(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "log.tsv").write_text(text, newline="")
     with pytest.raises(ValueError, match=words):
         read_records(tmp_path / "log.tsv")
+
+
+def test_records_of_a_grid_round_trip(tmp_path: Path) -> None:
+    record = dataclasses.replace(
+        make(0, radius=0.25), plan="sequential", n0=0, radii=(0.0, 0.1 + 0.2, 0.25), undecided=(0.5,)
+    )
+    (tmp_path / "log.tsv").write_text("\t".join(COLUMNS) + "\n" + format_record(record) + "\n")
+    assert read_records(tmp_path / "log.tsv") == [record]
+    with pytest.raises(ValueError, match=r"expected a radius of the grid \(0.1, 0.2\), got 0.25"):
+        dataclasses.replace(record, radii=(0.1, 0.2))
+
+
+def test_logs_of_before_the_grid_still_read(tmp_path: Path) -> None:
+    record = make(4)
+    names, values = COLUMNS[:15], format_record(record).split("\t")[:15]
+    (tmp_path / "log.tsv").write_text("\t".join(names) + "\n" + "\t".join(values) + "\n" + "\t".join(values[:9]))
+    assert read_records(tmp_path / "log.tsv") == [record]
 
 
 def test_absent_and_binary_logs(tmp_path: Path) -> None:

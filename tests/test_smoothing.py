@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,9 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from robust_hub.certificate import certify_counts
-from robust_hub.smoothing import ESTIMATION, PREDICTION, SELECTION, SmoothedClassifier
+from robust_hub.courses import ESTIMATION, PREDICTION, SELECTION
+from robust_hub.plans import radius_plan, sequential_plan
+from robust_hub.smoothing import SmoothedClassifier
 
 SHAPE = (3, 8, 8)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -463,3 +466,99 @@ def test_predict_can_decide_at_the_smallest_n() -> None:
 def test_indices_that_do_not_fit(indices: list[int]) -> None:
     with pytest.raises(ValueError, match=r"expected 2 different indices, one an image, got \["):
         smoothed().certify_batch(images(2), 0.5, indices=indices)
+
+
+RADII_OPTIONS: dict[str, object] = {"radii": (0.0, 0.1, 0.2, 0.4), "n": 1000, "alpha": 0.01, "seed": 1}
+
+
+def test_sequential_certificates_are_those_of_the_course_on_the_streams_votes() -> None:
+    model, x, plan = tiny(), images(4), sequential_plan((0.0, 0.1, 0.2, 0.4), 1000, 0.01)
+    found = smoothed(model).certify_batch(x, 0.4, **RADII_OPTIONS)
+    assert len({certificate.n for certificate in found}) > 1
+    for i, (image, got) in enumerate(zip(x, found, strict=True)):
+        course, counts, seen = plan.course(0.4), [0] * CLASSES, 0
+        noise = stream_noise(1, i, ESTIMATION, SHAPE)
+        (look,) = next(course)
+        with pytest.raises(StopIteration) as end:
+            while True:
+                more = sample_under_noise(model, image, look.upto - seen, 0.4, noise, MEAN, STD, CLASSES)
+                counts, seen = [a + b for a, b in zip(counts, more, strict=True)], look.upto
+                (look,) = course.send([np.array(counts)])
+        assert got == end.value.value
+
+
+def test_sequential_certificates_depend_on_seed_and_image_alone() -> None:
+    classifier, x = smoothed(), images(40)
+    whole = classifier.certify_batch(x, 0.4, **RADII_OPTIONS)
+    assert {certificate.plan for certificate in whole} == {"sequential"}
+    assert len({certificate.radius for certificate in whole}) > 1
+    for size in (1, 33, 64, 4096):
+        some = 3 if size == 1 else 40
+        assert classifier.certify_batch(x[:some], 0.4, batch_size=size, **RADII_OPTIONS) == whole[:some]
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0)).tolist()
+    shuffled = classifier.certify_batch(x[order], 0.4, indices=order, **RADII_OPTIONS)
+    assert [shuffled[order.index(i)] for i in range(40)] == whole
+    assert classifier.certify(x[7], 0.4, index=7, **RADII_OPTIONS) == whole[7]
+    plan = sequential_plan((0.0, 0.1, 0.2, 0.4), 1000, 0.01)
+    each = {i: c for i, c, _ in classifier.certify_each(enumerate(x), 0.4, plan, batch_size=64, seed=1)}
+    assert [each[i] for i in range(40)] == whole
+
+
+def test_images_are_asked_for_as_batches_need_them() -> None:
+    asked: list[int] = []
+
+    def source() -> Iterator[tuple[int, Tensor]]:
+        for i, image in enumerate(images(200)):
+            asked.append(i)
+            yield i, image
+
+    plan = sequential_plan((0.1,), 1000, 0.01)
+    found = smoothed().certify_each(source(), 0.4, plan, batch_size=64, seed=1)
+    first = next(found)
+    assert len(asked) < 20
+    rest = list(found)
+    assert sorted([first[0], *(i for i, _, _ in rest)]) == list(range(200))
+    assert all(seconds > 0 for _, _, seconds in rest)
+
+
+def test_batches_are_full_of_samples_that_are_wanted() -> None:
+    # Forty images share batches: hardly a sample is computed that no certificate rests on.
+    sizes: list[int] = []
+    model = tiny()
+    model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    found = smoothed(model).certify_batch(images(40), 0.4, batch_size=64, **RADII_OPTIONS)
+    used = sum(certificate.samples for certificate in found)
+    assert set(sizes) == {64}
+    assert used <= sum(sizes) < 1.15 * used
+
+
+def test_an_image_alone_draws_ahead_and_is_given_the_same() -> None:
+    sizes: list[int] = []
+    model, x = tiny(), images(1)[0]
+    model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    certificate = smoothed(model).certify(x, 0.4, batch_size=200, **RADII_OPTIONS)
+    assert len(sizes) == math.ceil(certificate.n / 200)
+    assert certificate == smoothed(tiny()).certify(x, 0.4, batch_size=32, **RADII_OPTIONS)
+
+
+def test_plans_and_arguments_that_contradict() -> None:
+    classifier, x, plan = smoothed(), images(1)[0], sequential_plan((0.1,), 1000, 0.01)
+    assert classifier.certify(x, 0.4, plan=plan, seed=1).plan == "sequential"
+    with pytest.raises(ValueError, match=r"expected alpha as the plan has it, 0.01, got 0.001: leave it out"):
+        classifier.certify(x, 0.4, plan=plan, alpha=0.001)
+    with pytest.raises(ValueError, match="expected increasing finite radii"):
+        classifier.certify(x, 0.4, radii=(0.5, 0.25))
+    with pytest.raises(ValueError, match=r"expected n >= \d+: .* never certify the radius 2.0"):
+        classifier.certify(x, 0.4, radii=(2.0,), n=1000)
+
+
+def test_a_radius_plan_through_the_network() -> None:
+    certificate = smoothed().certify(images(1)[0], 0.4, plan=radius_plan(0.05, n=2000, alpha=0.01), seed=1)
+    assert certificate.plan == "radius"
+    assert certificate.n0 >= 64
+
+
+def test_nan_is_an_error_for_sequential_plans_too() -> None:
+    broken = scripted(lambda x: x.flatten(1)[:, :2] * float("nan"))
+    with pytest.raises(ValueError, match="NaN logits"):
+        SmoothedClassifier(broken, mean=MEAN, std=STD).certify(images(1)[0], 0.4, **RADII_OPTIONS)

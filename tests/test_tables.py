@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from logs import LARGE, SMALL, make_rows, runs
+from logs import LARGE, SMALL, make_grid, make_rows, runs
 
 from robust_hub.accuracy import wilson
 from robust_hub.records import Record, Run
@@ -55,3 +55,14 @@ def test_rows_that_share_a_sigma_have_no_best_row() -> None:
     table = markdown_table({"mixed": records(0.25), "clean": records(0.25)})
     assert "best per radius" not in table
     assert "rows that share a sigma" in table
+
+
+def test_radii_that_a_run_did_not_decide_stay_empty() -> None:
+    lines = markdown_table({"x": make_grid(SMALL, (0.25, 0.5, 0.75))}, (0.25, 1.0)).splitlines()
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells[:2] == ["x", "4"] and cells[3] == "-" and cells[4].startswith("50.0 [") and cells[5] == "-"
+    assert "-: the run did not decide this radius" in lines[-1]
+    whole = markdown_table({"x": make_grid(SMALL, (0.0, 0.25, 0.5, 0.75))}, (0.25,))
+    assert "did not decide" not in whole
+    two = {"x": make_grid(SMALL, (0.25, 0.5, 0.75)), "y": make_rows(LARGE)}
+    assert "No best-sigma row: the runs decided different radii." in markdown_table(two, (0.25,))

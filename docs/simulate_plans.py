@@ -1,0 +1,141 @@
+"""Measure what plans cost and what they leave of a table, on probabilities recovered from published certification logs.
+
+Run it with a folder of logs in the format of Cohen et al. 2019: python docs/simulate_plans.py LOGS
+It writes docs/plans.json and the table of docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from robust_hub.certificate import lower_confidence_bound
+from robust_hub.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
+from robust_hub.records import Run, read_run
+
+HERE = Path(__file__).parent
+N, ALPHA, IMAGES = 100_000, 0.001, 5000
+GRIDS = {
+    ("cifar10", 0.12): (0.25,),
+    ("cifar10", 0.25): (0.25, 0.5, 0.75, 1.0),
+    ("cifar10", 0.5): (0.25, 0.5, 0.75, 1.0),
+    ("cifar10", 1.0): (0.25, 0.5, 0.75, 1.0),
+    ("imagenet", 0.25): (0.5, 1.0),
+    ("imagenet", 0.5): (0.5, 1.0, 1.5),
+    ("imagenet", 1.0): (0.5, 1.0, 2.0, 3.0),
+}
+START, END = "<!-- plans -->", "<!-- end of plans -->"
+
+
+def probabilities(run: Run, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Recover p_A of each image from its radius, and whether its class is right.
+
+    Unanimous images say no more than a bound: theirs is drawn between 1 - 5e-6 and 1 - 1e-8, evenly on a log scale.
+    Those that abstained are drawn evenly from 0.2 to 0.5.
+    """
+    sigma, radii = run.sigma, np.array([record.radius for record in run.records])
+    assert sigma is not None
+    bounds = norm.cdf(radii / sigma)
+    p = np.minimum(bounds + norm.isf(ALPHA) * np.sqrt(bounds * (1 - bounds) / N), 1.0)
+    full = lower_confidence_bound(N, N, 0.01)  # most of these logs were made at alpha = 0.01
+    unanimous = bounds >= full - 1e-5
+    p[unanimous] = 1 - np.exp(generator.uniform(np.log(1e-8), np.log(5e-6), unanimous.sum()))
+    abstained = np.array([record.predict == -1 for record in run.records])
+    p[abstained] = generator.uniform(0.2, 0.5, abstained.sum())
+    return p, np.array([bool(record.correct) for record in run.records])
+
+
+def certify(plan: Plan, sigma: float, p: float, generator: np.random.Generator) -> tuple[float, int]:
+    """Lead one image through a plan; give its radius for the right class, and its samples."""
+    course, seen = plan.course(sigma), {}
+    looks = next(course)
+    try:
+        while True:
+            for look in looks:
+                before, votes = seen.get(look.purpose, (0, np.zeros(3, dtype=np.int64)))
+                rest = (1 - p) / 2
+                seen[look.purpose] = look.upto, votes + generator.multinomial(look.upto - before, [p, rest, rest])
+            looks = course.send([seen[look.purpose][1] for look in looks])
+    except StopIteration as end:
+        return end.value.radius if end.value.prediction == 0 else 0.0, end.value.samples
+
+
+def simulate(logs: Path) -> list[dict[str, Any]]:
+    """Give one row a log and plan: mean samples, and the largest change of a cell of its table in points."""
+    rows = []
+    for log in sorted(logs.glob("cohen2019__*__test__*.tsv")):
+        run = read_run(log)
+        name = log.name.split("__")[1]
+        noise = float(log.name.split("noise_")[1].split("__")[0])
+        sigma = float(run.sigma or 0)
+        if noise != sigma or (name, sigma) not in GRIDS:
+            continue
+        grid = GRIDS[name, sigma]
+        generator = np.random.default_rng(0)
+        p, right = probabilities(run, generator)
+        chosen = generator.integers(0, len(p), IMAGES)
+        plans = {
+            "fixed": fixed_plan(100, N, ALPHA),
+            "sequential": sequential_plan(grid, N, ALPHA),
+            "sequential with radius 0": sequential_plan((0.0, *grid), N, ALPHA),
+            "sequential, n = 10,000": sequential_plan(grid, 10_000, ALPHA),
+            "closed form": closed_form_plan(grid, N, ALPHA),
+            "radius, tol 0.05 sigma": radius_plan(0.05 * sigma, None, N, ALPHA),
+            "radius, tol 0.05 sigma, max 2 sigma": radius_plan(0.05 * sigma, 2 * sigma, N, ALPHA),
+        }
+        tables: dict[str, list[float]] = {}
+        for label, plan in plans.items():
+            found = [certify(plan, sigma, float(p[i]), generator) for i in chosen]
+            radii = np.array([radius if right[i] else -1.0 for (radius, _), i in zip(found, chosen, strict=True)])
+            tables[label] = [100 * float((radii >= radius).mean()) for radius in grid]
+            change = [a - b for a, b in zip(tables[label], tables["fixed"], strict=True)]
+            rows.append(
+                {
+                    "log": log.stem,
+                    "plan": label,
+                    "images": IMAGES,
+                    "samples": float(np.mean([samples for _, samples in found])),
+                    "median": float(np.median([samples for _, samples in found])),
+                    "radii": list(grid),
+                    "accuracy": tables[label],
+                    "change": change,
+                }
+            )
+            print(rows[-1]["log"], label, round(rows[-1]["samples"]), [round(c, 2) for c in change], flush=True)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Set the means over all logs, one line a plan."""
+    lines = ["| plan | samples an image, mean | saving | change of a cell, mean | worst |", "|---|---|---|---|---|"]
+    fixed = np.mean([row["samples"] for row in rows if row["plan"] == "fixed"])
+    for label in dict.fromkeys(row["plan"] for row in rows):
+        mine = [row for row in rows if row["plan"] == label]
+        samples = np.mean([row["samples"] for row in mine])
+        changes = [change for row in mine for change in row["change"]]
+        worst = min(changes, key=lambda change: -abs(change))
+        lines.append(
+            f"| {label} | {samples:,.0f} | {fixed / samples:.1f} | {np.mean(changes):+.2f} points | {worst:+.2f} |"
+        )
+    logs = {row["log"]: row["images"] for row in rows}
+    cells = sum(len(row["radii"]) for row in rows if row["plan"] == "fixed")
+    note = f"{len(logs)} logs, {next(iter(logs.values())):,} images drawn from each, {cells} cells; alpha = {ALPHA}."
+    return "\n".join([*lines, "", note])
+
+
+def page(rows: list[dict[str, Any]], text: str) -> str:
+    """Put the table between the page's two marks."""
+    before, rest = text.split(START)
+    return before + START + "\n" + table(rows) + "\n" + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    found = simulate(Path(sys.argv[1]))
+    (HERE / "plans.json").write_text(json.dumps(found, indent=1) + "\n")
+    place = HERE / "statistics.md"
+    place.write_text(page(found, place.read_text()))

@@ -1,0 +1,139 @@
+"""One queue for the samples of many images: network batches are cut from it, votes go back to where they belong.
+
+A `Flight` is one image on its way through a plan. It hands out its samples in their order and is given their votes in
+the same order, so that a plan sees the same counts whatever the size of the batches, the number of flights and their
+order. Where no other image has samples that are wanted, a batch is filled with samples that may be wanted later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_hub.courses import Look, Votes
+from robust_hub.noise import BLOCK, NoiseStream
+
+Course: TypeAlias = Generator[tuple[Look, ...], list[Votes], Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive samples of one flight in one batch.
+
+    Attributes:
+        flight: Whose samples they are.
+        purpose: The stream they come from.
+        start: Index of the first.
+        noise: Standard normal noise, float32 (S, C, H, W).
+    """
+
+    flight: Flight
+    purpose: str
+    start: int
+    noise: Tensor
+
+
+class Flight:
+    """One image on its way through a plan.
+
+    Args:
+        index: The image's index.
+        image: Pixels in [0, 1], float32 (C, H, W), on the network's device.
+        course: The plan's course for the image.
+        stream: Gives the noise stream of a purpose.
+
+    Attributes:
+        landed: Whether the course has ended.
+        result: What it ended with.
+        seconds: Time spent on the image's batches, its share of each.
+    """
+
+    def __init__(self, index: int, image: Tensor, course: Course, stream: Callable[[str], NoiseStream]) -> None:
+        self.index, self.image = index, image
+        self.result: Any = None
+        self.landed = False
+        self.seconds = 0.0
+        self._course, self._stream = course, stream
+        self._lanes: dict[str, _Lane] = {}
+        self._looks: tuple[Look, ...] = ()
+        self._set(next(course))
+
+    def take(self, room: int, *, ahead: bool) -> Piece | None:
+        """Hand out the next samples, at most `room`; with `ahead`, also such that no look wants yet."""
+        for look in self._looks:
+            lane = self._lanes[look.purpose]
+            end = look.upto if lane.drawn < look.upto else look.limit if ahead else 0
+            size = min(end - lane.drawn, room, BLOCK - lane.drawn % BLOCK)
+            if size > 0:
+                start, first = lane.drawn, lane.drawn % BLOCK
+                if first == 0:
+                    lane.block = lane.stream.block(start // BLOCK)
+                lane.drawn += size
+                noise = lane.block[first : first + size]
+                lane.block = lane.block if lane.drawn % BLOCK else noise[:0]  # so that only the batch holds it
+                return Piece(self, look.purpose, start, noise)
+        return None
+
+    def count(self, piece: Piece, votes: Votes) -> None:
+        """Take the votes, (K,), of a piece; the pieces of a flight come back in their order."""
+        self._lanes[piece.purpose].early.append((piece.start + len(piece.noise), votes))
+        while self._looks and all(self._lanes[look.purpose].reach(look.upto) for look in self._looks):
+            try:
+                self._set(self._course.send([self._lanes[look.purpose].votes for look in self._looks]))
+            except StopIteration as end:
+                self._looks, self.result, self.landed = (), end.value, True
+
+    def _set(self, looks: tuple[Look, ...]) -> None:
+        # Samples drawn ahead are cut at multiples of BLOCK: a look elsewhere could fall inside a piece.
+        assert all(0 < look.upto <= look.limit for look in looks)
+        assert all(look.upto % BLOCK == 0 or look.upto == look.limit for look in looks)
+        self._looks = looks
+        for look in looks:
+            if look.purpose not in self._lanes:
+                self._lanes[look.purpose] = _Lane(self._stream(look.purpose))
+
+
+class _Lane:
+    """The samples of one purpose: how many were handed out, the votes up to a look, those that came early."""
+
+    def __init__(self, stream: NoiseStream) -> None:
+        self.stream = stream
+        self.drawn = self.seen = 0
+        self.block = torch.empty(0)
+        self.votes: Votes = np.zeros(1, dtype=np.int64)
+        self.early: deque[tuple[int, Votes]] = deque()
+
+    def reach(self, upto: int) -> bool:
+        """Add up the votes of samples 0 to upto - 1; tell whether all of them are here."""
+        while self.early and self.early[0][0] <= upto:
+            self.seen, votes = self.early.popleft()
+            self.votes = self.votes + votes
+        return self.seen == upto
+
+
+def fill(flights: Sequence[Flight], room: int, *, ahead: bool) -> list[Piece]:
+    """Cut a batch, or the rest of one, from the queue.
+
+    Args:
+        flights: Images on their way; the first ones are served first.
+        room: Samples that fit.
+        ahead: Whether samples that no look wants yet may fill what is left.
+
+    Returns:
+        Pieces of at most `room` samples together; empty if there are none to hand out.
+    """
+    pieces: list[Piece] = []
+    for early in (False, True) if ahead else (False,):
+        for flight in flights:
+            while room and (piece := flight.take(room, ahead=early)) is not None:
+                pieces.append(piece)
+                room -= len(piece.noise)
+            if not room:
+                return pieces
+    return pieces

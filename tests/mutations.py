@@ -1,0 +1,123 @@
+"""Make mistakes on purpose, one at a time, and count how many of them the tests find.
+
+python tests/mutations.py [words]     # only mutations whose description has all the words
+
+Each is a mistake that made certificates false in published code, or could. A survivor ends the script with exit code 1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+STATISTICS = "tests/test_certificate.py tests/test_boundaries.py tests/test_courses.py tests/test_plans.py"
+SAMPLING = "tests/test_noise.py tests/test_smoothing.py tests/test_guarantee.py"
+
+# what it is, file, before, after, the tests that are asked first
+MUTATIONS = [
+    ("alpha four times as large", "certificate", "        share = alpha\n", "        share = 4 * alpha\n", STATISTICS),
+    ("alpha halved, as two-sided intervals do", "certificate", "share = alpha\n", "share = alpha / 2\n", STATISTICS),
+    ("runner-up at full alpha", "certificate", "        share = alpha / 2\n", "        share = alpha\n", STATISTICS),
+    (
+        "Clopper-Pearson of one vote too many",
+        "certificate",
+        "betaincinv(count, n - count + 1, alpha)",
+        "betaincinv(count + 1, n - count, alpha)",
+        STATISTICS,
+    ),
+    ("class from the estimation votes", "certificate", "int(guess.argmax())", "int(votes.argmax())", STATISTICS),
+    ("radius rounded up", "certificate", "radius - _ROUND_OFF * max(1.0, sigma), 0.0", "radius, math.inf", STATISTICS),
+    ("radius without its half", "certificate", "radius = sigma / 2 *", "radius = sigma *", STATISTICS),
+    ("sigma squared in the radius", "certificate", "radius = sigma / 2 *", "radius = sigma**2 / 2 *", STATISTICS),
+    (
+        "selection votes counted again",
+        "courses",
+        "certify_counts(selected, counted, sigma, self.alpha, self.bound)",
+        "certify_counts(selected, counted + selected, sigma, self.alpha, self.bound)",
+        STATISTICS,
+    ),
+    (
+        "pilot votes counted again",
+        "courses",
+        "certify_counts(selected, counted, sigma, self.alpha), plan",
+        "certify_counts(selected, counted + selected, sigma, self.alpha), plan",
+        STATISTICS,
+    ),
+    ("one vote fewer accepts", "courses", "count >= level.accept[k]", "count >= level.accept[k] - 1", STATISTICS),
+    ("radii in 0..255 units", "courses", "norm.cdf(radius / sigma)", "norm.cdf(radius / sigma / 255)", STATISTICS),
+    ("gaps in the grid", "courses", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
+    ("two classes in one certificate", "courses", " or won[i] != won[0]", "", STATISTICS),
+    ("given-up radii go on", "courses", "[j for j in open_ if j < i]", "[j for j in open_ if j != i]", STATISTICS),
+    ("p_lower of the grid's top", "courses", "self.radii[reached] / sigma", "self.radii[-1] / sigma", STATISTICS),
+    (
+        "looks before the last cost nothing",
+        "boundaries",
+        "crossed += float(law[stop:].sum())",
+        "crossed = float(law[stop:].sum())",
+        STATISTICS,
+    ),
+    ("crossed walks walk on", "boundaries", "law, before = law[:stop], look", "before = look", STATISTICS),
+    ("other classes cost nothing", "boundaries", "error(counts) + max(stray, reserve)", "error(counts)", STATISTICS),
+    ("radius 0 takes all of alpha", "boundaries", "_BOTTOM = 0.05", "_BOTTOM = 1.0", STATISTICS),
+    ("levels of the null at one half", "boundaries", "looks, p, levels)", "looks, 0.5 + 0 * p, levels)", STATISTICS),
+    ("half of alpha at each look", "boundaries", "0.5 / max(1, len(looks) - 1)", "0.5", STATISTICS),
+    ("no slack, and alpha overspent", "boundaries", "<= alpha * (1 - SLACK)", "<= alpha * (1 + SLACK)", STATISTICS),
+    ("votes beyond the look", "batches", "while self.early and self.early[0][0] <= upto", "while self.early", SAMPLING),
+    ("sigma squared in the noise", "smoothing", "alpha=sigma, out", "alpha=sigma**2, out", SAMPLING),
+    ("noise after normalisation", "smoothing", "alpha=sigma, out", "alpha=sigma * self.std[0], out", SAMPLING),
+    ("noisy pixels clipped", "smoothing", "batch[filled:] = 0", "batch.clamp_(0, 1)", SAMPLING),
+    ("padding votes", "smoothing", "len(batch) - filled, 0]", "0, len(batch) - filled]", SAMPLING),
+    ("training mode", "smoothing", "self.model.eval()", "self.model.train()", SAMPLING),
+    ("mode not restored", "smoothing", "module.training = True", "pass", SAMPLING),
+    ("NaN votes", "smoothing", "votes[-classes] = logits[:filled].isnan().any()", "pass", SAMPLING),
+    ("every image the same noise", "noise", "|{int(index)}|", "|0|", SAMPLING),
+    ("every block the same noise", "noise", "|{int(k)}", "|0", SAMPLING),
+    ("selection and estimation share noise", "noise", "|{purpose}", "|", SAMPLING),
+    ("seed ignored", "noise", "|{int(seed)}|", "|0|", SAMPLING),
+    (
+        "noise of eight bits",
+        "noise",
+        "dtype=np.float32))",
+        "dtype=np.float32)).bfloat16().float()",
+        SAMPLING,
+    ),
+    ("mixture of squared sigmas", "noise", "images + sigma *", "images + sigma**2 *", SAMPLING),
+]
+
+
+def survives(file: str, before: str, after: str, tests: str) -> bool:
+    """Tell whether all tests pass with the mistake made."""
+    with tempfile.TemporaryDirectory() as place:
+        for folder in ("robust_hub", "tests"):
+            shutil.copytree(ROOT / folder, Path(place) / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", place)
+        source = Path(place) / "robust_hub" / f"{file}.py"
+        text = source.read_text()
+        if before not in text:
+            raise SystemExit(f"{file}.py has no {before!r} any more: correct the mutation")
+        source.write_text(text.replace(before, after, 1))
+        words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+        environment = {**os.environ, "PYTHONPATH": place}
+        try:
+            done = subprocess.run(words, cwd=place, env=environment, capture_output=True, timeout=900)
+        except subprocess.TimeoutExpired:
+            return False
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"pytest could not run: {done.stdout.decode()[-2000:]}")
+        return done.returncode == 0
+
+
+if __name__ == "__main__":
+    asked = [m for m in MUTATIONS if all(word in m[0] for word in sys.argv[1:])]
+    alive = []
+    for what, *mutation in asked:
+        if survives(*mutation):
+            alive.append(what)
+        print(f"{'SURVIVES' if what in alive else 'killed'}: {what}", flush=True)
+    print(f"{len(asked) - len(alive)} of {len(asked)} mutations killed")
+    raise SystemExit(1 if alive else 0)
