@@ -1,7 +1,7 @@
 """Measure what plans cost and what they leave of a table, on probabilities recovered from published certification logs.
 
 Run it with a folder of logs in the format of Cohen et al. 2019: python docs/simulate_plans.py LOGS
-It writes docs/plans.json and the table of docs/statistics.md.
+It writes docs/plans.json and the table of docs/statistics.md; with --check it only compares the two.
 """
 
 from __future__ import annotations
@@ -89,9 +89,13 @@ def simulate(logs: Path) -> list[dict[str, Any]]:
             "radius, tol 0.05 sigma, max 2 sigma": radius_plan(0.05 * sigma, 2 * sigma, N, ALPHA),
         }
         tables: dict[str, list[float]] = {}
+        whole = np.zeros(0)
         for label, plan in plans.items():
             found = [certify(plan, sigma, float(p[i]), generator) for i in chosen]
             radii = np.array([radius if right[i] else -1.0 for (radius, _), i in zip(found, chosen, strict=True)])
+            whole = np.maximum(radii, 0) if label == "fixed" else whole
+            most = getattr(plan, "max_radius", None) or np.inf  # no radius above it is asked for
+            lost = float(np.mean(np.minimum(whole, most) - np.minimum(np.maximum(radii, 0), most))) / sigma
             tables[label] = [100 * float((radii >= radius).mean()) for radius in grid]
             change = [a - b for a, b in zip(tables[label], tables["fixed"], strict=True)]
             rows.append(
@@ -104,6 +108,7 @@ def simulate(logs: Path) -> list[dict[str, Any]]:
                     "radii": list(grid),
                     "accuracy": tables[label],
                     "change": change,
+                    "lost": lost,
                 }
             )
             print(rows[-1]["log"], label, round(rows[-1]["samples"]), [round(c, 2) for c in change], flush=True)
@@ -112,16 +117,19 @@ def simulate(logs: Path) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Set the means over all logs, one line a plan."""
-    lines = ["| plan | samples an image, mean | saving | change of a cell, mean | worst |", "|---|---|---|---|---|"]
+    lines = [
+        "| plan | samples an image, mean | saving | change of a cell, mean | worst | radius lost, mean |",
+        "|---|---|---|---|---|---|",
+    ]
     fixed = np.mean([row["samples"] for row in rows if row["plan"] == "fixed"])
     for label in dict.fromkeys(row["plan"] for row in rows):
         mine = [row for row in rows if row["plan"] == label]
         samples = np.mean([row["samples"] for row in mine])
         changes = [change for row in mine for change in row["change"]]
         worst = min(changes, key=lambda change: -abs(change))
-        lines.append(
-            f"| {label} | {samples:,.0f} | {fixed / samples:.1f} | {np.mean(changes):+.2f} points | {worst:+.2f} |"
-        )
+        cells = f"{np.mean(changes):+.2f} points | {worst:+.2f}" if "radius, tol" not in label else "- | -"
+        lost = f"{np.mean([row['lost'] for row in mine]):.3f} sigma" if "radius, tol" in label else "-"
+        lines.append(f"| {label} | {samples:,.0f} | {fixed / samples:.1f} | {cells} | {lost} |")
     logs = {row["log"]: row["images"] for row in rows}
     cells = sum(len(row["radii"]) for row in rows if row["plan"] == "fixed")
     note = f"{len(logs)} logs, {next(iter(logs.values())):,} images drawn from each, {cells} cells; alpha = {ALPHA}."
@@ -135,7 +143,10 @@ def page(rows: list[dict[str, Any]], text: str) -> str:
 
 
 if __name__ == "__main__":
-    found = simulate(Path(sys.argv[1]))
-    (HERE / "plans.json").write_text(json.dumps(found, indent=1) + "\n")
-    place = HERE / "statistics.md"
-    place.write_text(page(found, place.read_text()))
+    record, place = HERE / "plans.json", HERE / "statistics.md"
+    if sys.argv[1:] != ["--check"]:
+        record.write_text(json.dumps(simulate(Path(sys.argv[1])), indent=1) + "\n")
+    new = page(json.loads(record.read_text()), place.read_text())
+    if sys.argv[1:] == ["--check"]:
+        raise SystemExit(0 if new == place.read_text() else "docs/statistics.md is not what docs/plans.json says")
+    place.write_text(new)

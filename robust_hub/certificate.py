@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv
-from scipy.stats import binom, binomtest, norm
+from scipy.special import betaincinv, ndtri
+from scipy.stats import binom, binomtest
 
 ABSTAIN = -1
 BOUNDS = ("complement", "runner_up")
@@ -154,7 +154,7 @@ def certified_radius(p_lower: float, p_upper: float, sigma: float) -> float:
         raise ValueError(f"expected probabilities in [0, 1], got p_lower={p_lower!r} and p_upper={p_upper!r}")
     if p_lower <= p_upper:
         return 0.0
-    radius = sigma / 2 * (float(norm.ppf(p_lower)) + float(norm.isf(p_upper)))
+    radius = sigma / 2 * (float(ndtri(p_lower)) - float(ndtri(p_upper)))
     return max(0.0, math.nextafter(radius - _ROUND_OFF * max(1.0, sigma), 0.0))
 
 

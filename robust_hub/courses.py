@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.special import ndtr
+from scipy.stats import binom
 
 from robust_hub.boundaries import Boundary, boundary, smallest_reach
 from robust_hub.certificate import (
@@ -130,7 +131,7 @@ class GridPlan:
         """
         check_sigma(sigma)
         if self.boundaries(sigma)[0] is None:
-            nearest = float(norm.cdf(self.radii[0] / sigma))
+            nearest = float(ndtr(self.radii[0] / sigma))
             least = smallest_reach(nearest, self.alpha, self.exact) if nearest < 1 else math.inf
             raise ValueError(
                 f"expected n >= {max(least, self.n + 1)}: at alpha={self.alpha} and sigma={sigma} fewer samples never "
@@ -139,7 +140,7 @@ class GridPlan:
 
     def boundaries(self, sigma: float) -> list[Boundary | None]:
         """Give the boundary of each radius; None where n samples can never certify it."""
-        nulls = [float(norm.cdf(radius / sigma)) for radius in self.radii]
+        nulls = [float(ndtr(radius / sigma)) for radius in self.radii]
         built: list[Boundary | None] = []
         reserve = 0.0  # what votes for classes without a majority take, at the lowest radius
         for p in nulls:
@@ -171,7 +172,7 @@ class GridPlan:
                 break
         reached = _prefix(won)
         prediction = ABSTAIN if reached is None else won[reached]
-        p_lower = 0.0 if reached is None else float(norm.cdf(self.radii[reached] / sigma))
+        p_lower = 0.0 if reached is None else float(ndtr(self.radii[reached] / sigma))
         return Certificate(
             prediction=prediction,
             radius=0.0 if reached is None else self.radii[reached],
@@ -255,7 +256,8 @@ class RadiusPlan:
         low, high = smallest_n(self.alpha) - 1, self.n
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if radius(middle) >= max(goal, 0.0) and radius(middle) > 0 else (middle, high)
+            reached = radius(middle)
+            low, high = (low, middle) if reached > 0 and reached >= goal else (middle, high)
         return high
 
 
