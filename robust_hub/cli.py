@@ -201,6 +201,37 @@ def report(runs: tuple[Path, ...], kind: str, radii: str, plot: Path | None) -> 
 
 
 @main.command()
+@click.argument("table")
+@click.option("--scale", default="small", show_default=True, help="small, h200 or paper.")
+@click.option("--data", "data", multiple=True, help="NAME=FOLDER or NAME=HUB_ID, once for each data set.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder; resumes."
+)
+@click.option("--show", is_flag=True, help="Run nothing, print what is there.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write the curves, one a row and sigma, to this PNG.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def reproduce(
+    table: str, scale: str, data: tuple[str, ...], out: Path, show: bool, plot: Path | None, quiet: bool
+) -> None:
+    """Run the rows of a table of the paper that have no record yet, and print it beside the paper's numbers.
+
+    Example: robust-hub reproduce table6 --data tiny-imagenet-32=tiny-imagenet-32/ --data cifar10=cifar10/
+    """
+    from robust_hub.paper import find_table
+    from robust_hub.recipes import find_scale
+    from robust_hub.reproduce import draw, results
+    from robust_hub.reproduce import reproduce as run
+
+    chosen, size = find_table(table), find_scale(scale)
+    named = dict(_pair(text) for text in data)
+    if not show:
+        run(chosen, size, named, out, progress=not quiet, told=lambda line: click.echo(line, err=True))
+    click.echo(results(chosen, size, out))
+    if plot is not None:
+        click.echo(f"curves: {draw(chosen, size, out, plot)}", err=True)
+
+
+@main.command()
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("robust-hub-demo"), show_default=True, help="Folder."
 )
@@ -215,6 +246,13 @@ def demo(out: Path, quiet: bool) -> None:
     run_demo(out, progress=not quiet)
     click.echo((out / "table.md").read_text())
     click.echo(f"curves: {out / 'curves.png'}, votes of one image: {out / 'votes.png'}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, place = text.partition("=")
+    if not (name and sign and place):
+        raise ValueError(f"expected --data NAME=FOLDER, such as cifar10=data/cifar10, got {text!r}")
+    return name, place
 
 
 def _numbers(text: str) -> tuple[float, ...]:

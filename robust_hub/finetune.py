@@ -1,4 +1,4 @@
-"""Fine-tuning on clean images only: training plus a fresh classifier."""
+"""Fine-tuning on clean images: training plus a fresh classifier."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from robust_hub.data import ImageData, load_data
+from robust_hub.noise import NoiseMixture
 from robust_hub.norms import warn_batch_norm
 from robust_hub.state import check_out
 from robust_hub.training import TrainResult, train, write_checkpoint
@@ -57,18 +58,54 @@ def finetune_clean(
 
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """
+    return finetune(
+        model,
+        dataset,
+        NoiseMixture((0.0,)),
+        head_only=head_only,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        head_scale=head_scale,
+        weight_decay=weight_decay,
+        out=out,
+        seed=seed,
+        **options,
+    )
+
+
+def finetune(
+    model: nn.Module,
+    dataset: Any,
+    mixture: NoiseMixture,
+    *,
+    head_only: bool = False,
+    epochs: int = 1,
+    learning_rate: float | Sequence[float] = 0.01,
+    head_scale: float = 1.0,
+    weight_decay: float = 0.0,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> TrainResult:
+    """Fine-tune on any noise mixture: the baselines of the paper; `finetune_clean` is the method.
+
+    Arguments and errors are those of `finetune_clean`, but for the mixture of sigmas.
+    """
     data = dataset if isinstance(dataset, ImageData) else load_data(dataset)
     folder = check_out(model, out, options)
     warn_batch_norm(model, "fine-tuning")
     head = reset_head(model, data.num_classes, seed)
     if not (math.isfinite(head_scale) and head_scale > 0):
         raise ValueError(f"expected a finite head_scale > 0, got {head_scale}")
-    identity = {"job": "finetune", "head_only": head_only, "pretrained": _features(model, head)}
+    identity: dict[str, Any] = {"job": "finetune", "head_only": head_only, "pretrained": _features(model, head)}
     if head_scale != 1.0:
         identity["head_scale"] = head_scale
+    if mixture.sigmas != (0.0,):
+        identity |= {"sigmas": list(mixture.sigmas), "weights": mixture.weights and list(mixture.weights)}
     result = train(
         model,
         data,
+        corrupt=None if mixture.sigmas == (0.0,) else mixture.add,
         epochs=epochs,
         learning_rate=learning_rate,
         weight_decay=weight_decay,

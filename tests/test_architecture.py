@@ -12,12 +12,12 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files schedule certificate boundaries",
-    "courses norms pixels noise data checkpoint state",
+    "sources files schedule certificate boundaries recipes",
+    "courses paper norms pixels noise data checkpoint state",
     "plans batches models records loop",
     "smoothing training accuracy journal",
     "pretrain finetune evaluate plots tables cards",
-    "hub recipes demo",
+    "hub reproduce demo",
     "cli app",
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names.split()}

@@ -11,7 +11,7 @@ def run(*words):
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("command", ["models", "pretrain", "finetune", "certify", "report", "demo"])
+@pytest.mark.parametrize("command", ["models", "pretrain", "finetune", "certify", "report", "reproduce", "demo"])
 def test_help_has_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0

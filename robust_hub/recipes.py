@@ -1,0 +1,191 @@
+"""What an experiment is made of, as data: the row of a table, the table, and the scale it is run at.
+
+The rows themselves, with the paper's numbers, are in robust_hub.paper.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Sigmas = tuple[float, ...]
+CLEAN: Sigmas = (0.0,)
+MIXED: Sigmas = (0.0, 0.25, 0.5, 1.0)
+RADII = (0.25, 0.5, 0.75, 1.0)
+SIGMAS = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of a table: a network's training and the paper's result.
+
+    Attributes:
+        label: The row's name.
+        dataset: What is fine-tuned and certified on, a key of the data that the user names.
+        tuned: Sigmas of the fine-tuning, or of the whole training where nothing is pretrained.
+        pretrained: Sigmas of the pretraining; None trains from scratch.
+        norm: Norm of the network.
+        head_only: Whether only the classifier is fine-tuned.
+        long: Whether fine-tuning lasts many epochs; otherwise one.
+        paper: Clean accuracy and certified accuracies as the paper prints them; empty if it does not.
+    """
+
+    label: str
+    dataset: str
+    tuned: Sigmas
+    pretrained: Sigmas | None = None
+    norm: str = "ln"
+    head_only: bool = False
+    long: bool = False
+    paper: str = ""
+
+    @property
+    def paper_clean(self) -> float | None:
+        """The paper's clean accuracy in percent."""
+        found = re.match(r"[\d.]+", self.paper)
+        return float(found.group()) if found else None
+
+    @property
+    def paper_certified(self) -> tuple[tuple[float | None, float], ...]:
+        """The paper's (certified accuracy at 0, certified accuracy), in percent, at the table's radii in turn."""
+        cells = re.findall(r"(?:\(([\d.]+)\))?([\d.]+)", self.paper.partition("|")[2])
+        return tuple((float(at_zero) if at_zero else None, float(value)) for at_zero, value in cells)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of the paper.
+
+    Attributes:
+        name: "table6", "figure2"...
+        title: What it compares.
+        recipes: Its rows, or curves.
+        radii: Radii of its columns, l2 in [0, 1]-pixel units.
+    """
+
+    name: str
+    title: str
+    recipes: tuple[Recipe, ...]
+    radii: tuple[float, ...] = RADII
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large an experiment is: network, budget and options of every job.
+
+    Attributes:
+        name: "small", "h200" or "paper".
+        title: The scale in words, for the title of a table.
+        depth: Network without its norm, such as "resnet152".
+        pretraining: Data of the pretraining, a key of the data that the user names.
+        pretrain: Options of `pretrain_mixed_noise`.
+        scratch: Options of training from scratch on the fine-tuning data.
+        tune: Options of fine-tuning the full network.
+        head: Options of fine-tuning the classifier only.
+        long: Options that replace those of `tune` and `head` in rows of many epochs.
+        certify: Options of `certify`.
+        dtype: Type of the certified network.
+        shelf: Pretrainings that are published checkpoints: (norm, sigmas) to a name.
+    """
+
+    name: str
+    title: str
+    depth: str
+    pretraining: str
+    pretrain: Mapping[str, Any]
+    scratch: Mapping[str, Any]
+    tune: Mapping[str, Any]
+    head: Mapping[str, Any]
+    long: Mapping[str, Any]
+    certify: Mapping[str, Any]
+    dtype: str = "float32"
+    shelf: Mapping[tuple[str, Sigmas], str] = field(default_factory=dict)
+
+
+_GRID = (0.0, *RADII)
+SCALES: dict[str, Scale] = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            "small",
+            "resnet18s at 32x32, Tiny-ImageNet, 14 epochs",
+            "resnet18s",
+            "tiny-imagenet-32",
+            pretrain={
+                "epochs": 14,
+                "optimizer": "nmuon",
+                "learning_rate": 0.008,
+                "momentum": 0.95,
+                "weight_decay": 0.05,
+                "batch_size": 256,
+                "mixed_precision": "bf16",
+            },
+            scratch={
+                "epochs": 15,
+                "optimizer": "nmuon",
+                "learning_rate": 0.008,
+                "momentum": 0.95,
+                "weight_decay": 0.05,
+                "batch_size": 256,
+                "mixed_precision": "bf16",
+            },
+            tune={"epochs": 1, "learning_rate": 0.001, "head_scale": 300.0},
+            head={"epochs": 1, "learning_rate": 0.3},
+            long={"epochs": 5},
+            certify={"every": 20, "n": 10_000, "radii": _GRID, "seed": 0},
+            dtype="bfloat16",
+            shelf={("ln", MIXED): "resnet18s_ln_mixednoise"},
+        ),
+        Scale(
+            "h200",
+            "resnet152 at 32x32, Tiny-ImageNet or ImageNet-32, half an hour of one accelerator",
+            "resnet152",
+            "tiny-imagenet-32",
+            pretrain={"epochs": 15, "learning_rate": 0.1, "batch_size": 512, "mixed_precision": "bf16"},
+            scratch={"epochs": 30, "learning_rate": 0.1, "batch_size": 512, "mixed_precision": "bf16"},
+            tune={"epochs": 1, "learning_rate": 0.01, "mixed_precision": "bf16"},
+            head={"epochs": 1, "learning_rate": 0.1, "mixed_precision": "bf16"},
+            long={"epochs": 30},
+            certify={"every": 20, "n": 100_000, "radii": _GRID, "seed": 0, "batch_size": 2048},
+            dtype="bfloat16",
+        ),
+        Scale(
+            "paper",
+            "resnet152 at 32x32, ImageNet-32, 100 epochs, best of three learning rates",
+            "resnet152",
+            "imagenet32",
+            pretrain={"epochs": 100, "learning_rate": (0.1, 0.01, 0.001), "mixed_precision": "bf16"},
+            scratch={"epochs": 100, "learning_rate": (0.1, 0.01, 0.001), "mixed_precision": "bf16"},
+            tune={"epochs": 1, "learning_rate": (0.1, 0.01, 0.001), "mixed_precision": "bf16"},
+            head={"epochs": 1, "learning_rate": (0.1, 0.01, 0.001), "mixed_precision": "bf16"},
+            long={"epochs": 100},
+            certify={"every": 20, "n": 100_000, "seed": 0, "batch_size": 2048},
+            dtype="bfloat16",
+        ),
+    )
+}
+
+
+def find_scale(name: str) -> Scale:
+    """Find a scale by its name.
+
+    Raises:
+        ValueError: If there is none; the near names are offered.
+    """
+    return find_by_name("scale", name, SCALES)
+
+
+def find_by_name(what: str, name: str, known: Mapping[str, T]) -> T:
+    """Look a name up.
+
+    Raises:
+        ValueError: If it is unknown; the near names are offered.
+    """
+    if name not in known:
+        near = difflib.get_close_matches(name, known) or list(known)
+        raise ValueError(f"expected a {what} among {', '.join(known)}, got {name!r}: did you mean {' or '.join(near)}?")
+    return known[name]

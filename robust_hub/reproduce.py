@@ -1,0 +1,237 @@
+"""Run the rows of a table of the paper at a scale, and set what came of them beside the paper's numbers.
+
+Files of an experiment's folder, each part shared by all rows that need it::
+
+    pretrained/<norm>_<sigmas>/                 a checkpoint
+    tuned/<row>/                                a checkpoint
+    certified/<row>/sigma_<sigma>/              records.tsv, run.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from robust_hub.accuracy import Accuracy, best_per_radius, clean_accuracy
+from robust_hub.checkpoint import CONFIG
+from robust_hub.data import ImageData, load_data
+from robust_hub.evaluate import certify
+from robust_hub.finetune import finetune
+from robust_hub.models import load_model
+from robust_hub.noise import NoiseMixture
+from robust_hub.plots import plot_curves
+from robust_hub.pretrain import pretrain_mixed_noise
+from robust_hub.recipes import SIGMAS, Recipe, Scale, Sigmas, Table
+from robust_hub.records import RUN_NAME, Run, read_run
+
+SIZE = 32  # pixels; what is larger is resized
+Source = str | Path | ImageData
+
+
+def reproduce(
+    table: Table,
+    scale: Scale,
+    data: Mapping[str, Source],
+    out: str | Path,
+    *,
+    progress: bool = True,
+    told: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Run what has no record yet of a table's rows, and give the table.
+
+    The same call goes on where it was stopped. Rows share a pretraining, and tables a folder.
+
+    Args:
+        table: A table of `robust_hub.paper`.
+        scale: A scale of `robust_hub.recipes`.
+        data: Where the data are: the scale's pretraining set and the rows' data sets, by name.
+        out: Folder of the experiment; tables and scales have parts of their own in it.
+        progress: Whether to show progress bars.
+        told: Is told in a line what is done next.
+
+    Returns:
+        The table in Markdown: ours beside the paper's.
+
+    Raises:
+        ValueError: If data that are needed are not named or cannot be read, the folder cannot be written, or another
+            process works on the same part of it.
+    """
+    home = Path(out) / scale.name
+    waiting = [recipe for recipe in table.recipes if not finished(recipe, scale, home)]
+    _check_data(table, scale, waiting, data, home)
+    loaded: dict[tuple[str, str], ImageData] = {}
+
+    def get(name: str, split: str) -> ImageData:
+        if (name, split) not in loaded:
+            loaded[name, split] = load_data(data[name], split, size=SIZE)
+        return loaded[name, split]
+
+    for recipe in waiting:
+        told(f"{table.name}, {scale.name}: {recipe.label}")
+        model = _tuned(recipe, scale, home, get, progress).to(getattr(torch, scale.dtype))
+        for sigma in SIGMAS:
+            folder = home / "certified" / row_name(recipe) / f"sigma_{sigma:g}"
+            certify(model, get(recipe.dataset, "test"), sigma, out=folder, progress=progress, **scale.certify)
+    return results(table, scale, out)
+
+
+def results(table: Table, scale: Scale, out: str | Path) -> str:
+    """Set the records of a table's rows in Markdown, ours beside the paper's; rows without records say so.
+
+    Args:
+        table: A table of `robust_hub.paper`.
+        scale: A scale of `robust_hub.recipes`.
+        out: Folder of the experiment.
+
+    Raises:
+        ValueError: If records are damaged.
+    """
+    home = Path(out) / scale.name
+    header = ["row", "clean", "paper"]
+    for radius in table.radii:
+        header += [f"r = {radius:g}", "paper"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    kinds: set[str] = set()
+    for recipe in table.recipes:
+        paper = ["-" if recipe.paper_clean is None else f"{recipe.paper_clean:g}"]
+        paper += [f"{'' if zero is None else f'({zero:g}) '}{value:g}" for zero, value in recipe.paper_certified]
+        paper += ["-"] * (1 + len(table.radii) - len(paper))
+        ours = ["not run yet"] + ["-"] * len(table.radii)
+        if finished(recipe, scale, home):
+            runs = [read_run(folder) for folder in _folders(recipe, home)]
+            ours = _cells(runs, table.radii)
+            kinds |= {_kind(run) for run in runs}
+        pairs = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
+        lines.append("| " + " | ".join([recipe.label, *pairs]) + " |")
+    note = (
+        "Percent of all test images, Wilson 95 % intervals; clean: the base classifier on clean images; "
+        "(accuracy at 0) certified accuracy of the sigma among 0.25, 0.5 and 1.0 that is best at the radius over the "
+        "whole set."
+    )
+    title = f"**{table.name}: {table.title}.** Ours at the scale {scale.name!r}: {scale.title}."
+    return "\n".join([title, "", *lines, "", " ".join([note, *sorted(kinds)])]) + "\n"
+
+
+def draw(table: Table, scale: Scale, out: str | Path, picture: str | Path) -> Path:
+    """Draw the certified accuracy of every finished row, one curve a sigma.
+
+    Args:
+        table: A table or figure of `robust_hub.paper`.
+        scale: A scale of `robust_hub.recipes`.
+        out: Folder of the experiment.
+        picture: Image file to write.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If no row is finished, or the file cannot be written.
+    """
+    home = Path(out) / scale.name
+    curves = {
+        f"{recipe.dataset}, {recipe.label}, sigma = {sigma:g}": read_run(folder).records
+        for recipe in table.recipes
+        if finished(recipe, scale, home)
+        for sigma, folder in zip(SIGMAS, _folders(recipe, home), strict=True)
+    }
+    return plot_curves(curves, picture, title=f"{table.name}, scale {scale.name}")
+
+
+def row_name(recipe: Recipe) -> str:
+    """Name the folder of a row; rows that train the same have the same name, in whatever table they are."""
+    before = "scratch" if recipe.pretrained is None else _words(recipe.pretrained)
+    kind = ("head" if recipe.head_only else "full") + ("_long" if recipe.long else "")
+    return f"{recipe.dataset}_{recipe.norm}_{before}_then_{_words(recipe.tuned)}_{kind}"
+
+
+def finished(recipe: Recipe, scale: Scale, home: Path) -> bool:
+    """Tell whether every record of a row is there.
+
+    Raises:
+        ValueError: If records are damaged.
+    """
+    folders = _folders(recipe, home)
+    return all((folder / RUN_NAME).exists() for folder in folders) and all(read_run(f).finished for f in folders)
+
+
+def _folders(recipe: Recipe, home: Path) -> list[Path]:
+    return [home / "certified" / row_name(recipe) / f"sigma_{sigma:g}" for sigma in SIGMAS]
+
+
+def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], ImageData], progress: bool) -> nn.Module:
+    """Give a row's trained network, from its folder or by training it."""
+    folder = home / "tuned" / row_name(recipe)
+    if (folder / CONFIG).exists():
+        return load_model(folder)
+    name = f"{scale.depth}_{recipe.norm}"
+    if recipe.pretrained is None:
+        fresh, images = _fresh(name), get(recipe.dataset, "train")
+        mixture = NoiseMixture(recipe.tuned)
+        pretrain_mixed_noise(fresh, images, mixture=mixture, out=folder, progress=progress, **scale.scratch)
+        return load_model(folder)
+    source = scale.shelf.get((recipe.norm, recipe.pretrained))
+    if source is None:
+        source = str(home / "pretrained" / f"{recipe.norm}_{_words(recipe.pretrained)}")
+        if not (Path(source) / CONFIG).exists():
+            mixture = NoiseMixture(recipe.pretrained)
+            images = get(scale.pretraining, "train")
+            pretrain_mixed_noise(_fresh(name), images, mixture=mixture, out=source, progress=progress, **scale.pretrain)
+    options = {**(scale.head if recipe.head_only else scale.tune), **(scale.long if recipe.long else {})}
+    images, mixture = get(recipe.dataset, "train"), NoiseMixture(recipe.tuned)
+    model = load_model(source)
+    finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
+    return load_model(folder)
+
+
+def _fresh(name: str) -> nn.Module:
+    """Make a network with random weights, the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: nn.Module = timm.create_model(name)
+    return model
+
+
+def _check_data(table: Table, scale: Scale, waiting: Sequence[Recipe], data: Mapping[str, Source], home: Path) -> None:
+    """Name all data that are missing before the first training starts."""
+    needed = {recipe.dataset for recipe in waiting}
+    for recipe in waiting:
+        if recipe.pretrained is None or (recipe.norm, recipe.pretrained) in scale.shelf:
+            continue
+        made = home / "pretrained" / f"{recipe.norm}_{_words(recipe.pretrained)}" / CONFIG
+        tuned = home / "tuned" / row_name(recipe) / CONFIG
+        if not made.exists() and not tuned.exists():
+            needed.add(scale.pretraining)
+    missing = sorted(needed - data.keys())
+    if missing:
+        words = " ".join(f"--data {name}=FOLDER" for name in missing)
+        raise ValueError(f"expected data for {table.name} at scale {scale.name}: {', '.join(missing)}; say {words}")
+
+
+def _cells(runs: Sequence[Run], radii: Sequence[float]) -> list[str]:
+    clean = clean_accuracy(runs[0].records)
+    best = best_per_radius(runs, radii)
+    cells = ["-" if clean is None else _percent(clean)]
+    for winner in best:
+        zero = "" if winner.at_zero is None else f"({100 * winner.at_zero.value:.1f}) "
+        cells.append(zero + _percent(winner.accuracy))
+    return cells
+
+
+def _kind(run: Run) -> str:
+    told = run.identity
+    return (
+        f"{told['images']} images, {told['plan']} plan, n = {told['n']:,}, alpha = {told['alpha']:g}, {told['dtype']}."
+    )
+
+
+def _percent(share: Accuracy) -> str:
+    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def _words(sigmas: Sigmas) -> str:
+    return "-".join(f"{sigma:g}" for sigma in sigmas)

@@ -1,0 +1,141 @@
+"""The runner of recipes: shares what rows share, goes on where it stopped, and sets only what records say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robust_hub import reproduce as module
+from robust_hub.data import ImageData
+from robust_hub.recipes import CLEAN, MIXED, Recipe, Scale, Table
+from robust_hub.records import read_run
+from robust_hub.reproduce import draw, reproduce, results, row_name
+
+TINY: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 0.02}
+SCALE = Scale(
+    "tiny",
+    "a test",
+    "resnet18s",
+    "shapes",
+    pretrain=TINY,
+    scratch=TINY,
+    tune=TINY,
+    head=TINY,
+    long={"epochs": 2},
+    certify={"every": 6, "n": 50, "radii": (0.0, 0.1, 0.25), "alpha": 0.05, "seed": 0, "batch_size": 64},
+)
+TABLE = Table(
+    "table0",
+    "a test",
+    (
+        Recipe("mixed", "spots", CLEAN, MIXED, paper="90 | (80)70 60"),
+        Recipe("mixed, head", "spots", CLEAN, MIXED, head_only=True, long=True, paper="80 | 50 40"),
+        Recipe("scratch", "spots", (0.25,), None),
+    ),
+    (0.1, 0.25),
+)
+
+
+def images(classes: int, seed: int, split: str) -> ImageData:
+    labels = torch.arange(48) % classes
+    noise = torch.randint(0, 40, (48, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
+    pixels = (labels.view(-1, 1, 1, 1) * 60 + noise).clamp(0, 255).to(torch.uint8)
+    return ImageData(pixels, labels, tuple(map(str, range(classes))), name=f"toy{seed}", split=split)
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    def load(name: str, split: str, size: int) -> ImageData:
+        return images(4 if name == "a" else 3, len(name), split)
+
+    monkeypatch.setattr(module, "load_data", load)
+    return {"shapes": "a", "spots": "bb"}
+
+
+def test_rows_share_a_pretraining_and_run_once(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
+    done: list[str] = []
+    for name in ("pretrain_mixed_noise", "finetune", "certify"):
+        original = getattr(module, name)
+
+        def watch(*args: Any, name: str = name, original: Any = original, **options: Any) -> Any:
+            done.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, watch)
+    told: list[str] = []
+    text = reproduce(TABLE, SCALE, data, tmp_path, progress=False, told=told.append)
+    assert [done.count(name) for name in ("pretrain_mixed_noise", "finetune", "certify")] == [2, 2, 9]
+    assert told == ["table0, tiny: mixed", "table0, tiny: mixed, head", "table0, tiny: scratch"]
+    done.clear()
+    assert reproduce(TABLE, SCALE, {}, tmp_path, progress=False) == text  # all is there: not even data are needed
+    assert not done
+    assert results(TABLE, SCALE, tmp_path) == text
+
+    assert draw(TABLE, SCALE, tmp_path, tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    run = read_run(tmp_path / "tiny" / "certified" / row_name(TABLE.recipes[0]) / "sigma_0.25")
+    lines = text.splitlines()
+    assert lines[0] == "**table0: a test.** Ours at the scale 'tiny': a test."
+    assert lines[2] == "| row | clean | paper | r = 0.1 | paper | r = 0.25 | paper |"
+    assert lines[4].startswith("| mixed | ") and lines[4].count("|") == 8
+    assert [cell.strip() for cell in lines[4].split("|")][3::2] == ["90", "(80) 70", "60"]
+    assert "8 images, sequential plan, n = 50, alpha = 0.05, float32." in lines[-1]
+    assert len(run.records) == 8
+    clean = sum(record.base == record.label for record in run.records) / 8
+    assert f"| {100 * clean:.1f} [" in lines[4]
+
+
+def test_half_of_a_table_is_shown_and_gone_on_with(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
+    original, left = module.certify, 4
+
+    def dying(*args: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        return original(*args, **options)
+
+    monkeypatch.setattr(module, "certify", dying)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(TABLE, SCALE, data, tmp_path, progress=False)
+    text = results(TABLE, SCALE, tmp_path)
+    assert text.count("not run yet") == 2
+    whole = reproduce(TABLE, SCALE, data, tmp_path, progress=False)
+    monkeypatch.undo()
+    assert "not run yet" not in whole
+    assert whole.splitlines()[4] == text.splitlines()[4]
+
+
+def test_a_checkpoint_of_the_shelf_spares_the_pretraining(tmp_path: Path, data: dict[str, str]) -> None:
+    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"})
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    del data["shapes"]
+    assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
+    assert not (tmp_path / "tiny" / "pretrained").exists()
+
+
+def test_data_that_are_missing_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="expected data for table0 at scale tiny: shapes, spots; say --data shapes=FOLDER --data spots"
+    ):
+        reproduce(TABLE, SCALE, {}, tmp_path)
+    with pytest.raises(ValueError, match="scale tiny: shapes; say --data shapes=FOLDER"):
+        reproduce(TABLE, SCALE, {"spots": "x"}, tmp_path)
+    with pytest.raises(ValueError, match="expected a folder of images or parquet files, got .*/none"):
+        reproduce(TABLE, SCALE, {"spots": str(tmp_path / "none"), "shapes": str(tmp_path / "none")}, tmp_path)
+    assert list(tmp_path.rglob("records.tsv")) == []
+    assert results(TABLE, SCALE, tmp_path).count("not run yet") == 3
+    with pytest.raises(ValueError, match="at least one run"):
+        draw(TABLE, SCALE, tmp_path, tmp_path / "curves.png")
+
+
+def test_two_runs_on_one_folder_are_an_error_for_the_second(tmp_path: Path, data: dict[str, str]) -> None:
+    from filelock import FileLock
+
+    folder = tmp_path / "tiny" / "pretrained" / "ln_0-0.25-0.5-1" / "training"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"), pytest.raises(ValueError, match="another one is at work"):
+        reproduce(TABLE, SCALE, data, tmp_path, progress=False)
