@@ -200,6 +200,51 @@ def report(runs: tuple[Path, ...], kind: str, radii: str, plot: Path | None) -> 
         click.echo(f"curves: {plot_curves(read, plot)}", err=True)
 
 
+@main.group()
+def bench() -> None:
+    """Measure what things cost on this machine.
+
+    Example: robust-hub bench certify --model resnet18s_ln_mixednoise --data digits
+    """
+
+
+@bench.command("certify")
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@_data_options
+@click.option("--split", default="test", show_default=True, help="Split of the data.")
+@click.option("--sigma", default=0.25, show_default=True, help="Standard deviation of the noise.")
+@click.option("--radii", default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the sequential plan.")
+@click.option("--images", default=20, show_default=True, help="Images, evenly spaced in the data.")
+@click.option("--samples", default=4096, show_default=True, help="Samples that a round of a fixed budget times.")
+@click.option("--n", default=100_000, show_default=True, help="Most samples of the sequential plan.")
+@click.option("--repeats", default=5, show_default=True, help="Rounds; medians count.")
+@click.option("--batch-size", default=512, show_default=True, help="Images a network batch.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Write all that was measured to this JSON file.")
+def bench_certify(images: int, radii: str, dtype: str, out: Path | None, **options: Any) -> None:
+    """Time a plain loop, a fixed budget and a sequential plan, in turn, on one network.
+
+    Example: robust-hub bench certify --model runs/cifar10 --data cifar10/ --out bench.json
+    """
+    import json
+
+    import torch
+
+    from robust_hub.bench import bench_certify as run
+    from robust_hub.bench import markdown
+    from robust_hub.files import replace_text
+    from robust_hub.plans import check_samples
+
+    check_samples("images", images)
+    model, data, rest = _prepare(options)
+    chosen = range(0, len(data), max(1, len(data) // images))[:images]
+    pixels = data.batch(list(chosen))[0].float() / 255
+    result = run(model.to(getattr(torch, dtype)), pixels, rest.pop("sigma"), radii=_numbers(radii), **rest)
+    click.echo(markdown(result))
+    if out is not None:
+        replace_text(out, json.dumps(result, indent=1) + "\n")
+
+
 @main.command()
 @click.argument("table")
 @click.option("--scale", default="small", show_default=True, help="small, h200 or paper.")

@@ -264,6 +264,11 @@ class SmoothedClassifier:
         if x.shape[1] != len(self.mean):
             raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[1]}")
 
+    @property
+    def _depth(self) -> int:
+        """Batches that are computed while votes are read."""
+        return 0 if self.device.type == "cpu" else 1
+
     def _flights(
         self, images: Iterable[tuple[int, Tensor]], course: Callable[[], Course], seed: int | None
     ) -> Iterator[Flight]:
@@ -282,7 +287,7 @@ class SmoothedClassifier:
         waits for the device.
         """
         together = 2 + 2 * batch_size // BLOCK  # images on their way at a time: batches stay full of wanted samples
-        depth = 0 if self.device.type == "cpu" else 1
+        depth = self._depth
         flights: list[Flight] = []
         pieces: list[Piece] = []
         running: deque[tuple[list[Piece], Tensor]] = deque()
@@ -306,12 +311,12 @@ class SmoothedClassifier:
             table = votes.cpu().numpy()
             _refuse_nan(bool(table[-1, 0]))
             seconds = (time.perf_counter() - clock) / sum(len(piece.noise) for piece in counted)
-            clock = time.perf_counter()
             for piece, row in zip(counted, table, strict=False):
                 piece.flight.seconds += seconds * len(piece.noise)
                 piece.flight.count(piece, row)
             yield from (flight for flight in flights if flight.landed)
             flights = [flight for flight in flights if not flight.landed]
+            clock = time.perf_counter()
 
     def _count(self, pieces: Sequence[Piece], sigma: float, batch: Tensor) -> Tensor:
         """Count the votes of each piece: int64 (pieces + 2, K), then a row for padding and a mark of NaN."""

@@ -16,7 +16,7 @@ LAYERS = (
     "courses paper norms pixels noise data checkpoint state",
     "plans batches models records loop",
     "smoothing training accuracy journal",
-    "pretrain finetune evaluate plots tables cards",
+    "pretrain finetune evaluate plots tables cards bench",
     "hub reproduce demo",
     "cli app",
 )

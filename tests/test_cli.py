@@ -11,7 +11,9 @@ def run(*words):
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("command", ["models", "pretrain", "finetune", "certify", "report", "reproduce", "demo"])
+@pytest.mark.parametrize(
+    "command", ["models", "pretrain", "finetune", "certify", "report", "reproduce", "bench", "demo"]
+)
 def test_help_has_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -58,6 +60,16 @@ def test_errors_are_one_sentence_and_exit_code_2(words, message, tmp_path, monke
     assert message in result.output
     assert "Traceback" not in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_bench_prints_a_table_and_writes_json(tmp_path):
+    words = ("--model", "resnet18s_ln_mixednoise", "--data", "digits", "--images", 3, "--samples", 64, "--n", 64)
+    small = ("--repeats", 2, "--batch-size", 32, "--radii", "0.1,0.2", "--out", tmp_path / "bench.json")
+    result = run("bench", "certify", *words, *small)
+    assert result.exit_code == 0, result.output
+    assert "| sequential plan |" in result.output and "matrix products" in result.output
+    assert json.loads((tmp_path / "bench.json").read_text())["settings"]["images"] == 3
+    assert "Example: robust-hub bench certify" in " ".join(run("bench", "certify", "--help").output.split())
 
 
 def test_models_lists_every_pretrained_name():

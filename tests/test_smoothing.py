@@ -532,6 +532,18 @@ def test_batches_are_full_of_samples_that_are_wanted() -> None:
     assert used <= sum(sizes) < 1.15 * used
 
 
+def test_reading_votes_late_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on an accelerator: batches are made up before the votes of the last ones are known.
+    classifier, x = smoothed(), images(12)
+    on_time = classifier.certify_batch(x, 0.4, batch_size=64, **RADII_OPTIONS)
+    fixed = classifier.certify_batch(x, 0.4, n=90, seed=1, batch_size=64)
+    for depth in (1, 3):
+        monkeypatch.setattr(SmoothedClassifier, "_depth", depth)
+        assert classifier.certify_batch(x, 0.4, batch_size=64, **RADII_OPTIONS) == on_time
+        assert classifier.certify_batch(x[:1], 0.4, batch_size=64, **RADII_OPTIONS) == on_time[:1]
+        assert classifier.certify_batch(x, 0.4, n=90, seed=1, batch_size=64) == fixed
+
+
 def test_an_image_alone_draws_ahead_and_is_given_the_same() -> None:
     sizes: list[int] = []
     model, x = tiny(), images(1)[0]
