@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from robust_hub.accuracy import certified_accuracy, clean_accuracy
-from robust_hub.records import read_run
+from robust_hub.records import Run, read_run
 from robust_hub.tables import markdown_table
 
 HERE = Path(__file__).parent
@@ -20,6 +20,7 @@ ROWS = {
     "mixed noise, head only": "mixed_head",
     "clean, head only": "clean_head",
 }
+SEQUENTIAL = HERE / "evidence" / "mixed_full_radii" / "sigma_0.25"
 START, END = "<!-- records -->", "<!-- end of records -->"
 
 
@@ -39,10 +40,29 @@ def tables() -> str:
     if differences:
         lines += ["| fine-tuned | certified at 0.25, mixed minus clean | clean accuracy, mixed minus clean |"]
         lines += ["|---|---|---|", *differences]
+    if SEQUENTIAL.exists():
+        lines += ["", sequential(runs.get("mixed noise, full network"))]
     missing = [label for label in ROWS if label not in runs]
     if missing:
         lines += ["", f"Not certified yet: {'; '.join(missing)}."]
     return "\n".join(lines)
+
+
+def sequential(fixed: Run | None) -> str:
+    """Set the sequential run of the first row beside the fixed budget."""
+    run = read_run(SEQUENTIAL)
+    mean = sum((r.n or 0) + (r.n0 or 0) for r in run.records) / len(run.records)
+    radii = run.identity["radii"]
+    words = ", ".join(f"{100 * certified_accuracy(run.records, r).value:.1f} % at {r:g}" for r in radii)
+    text = (
+        f"A sequential plan with these radii (`--radii {','.join(f'{r:g}' for r in radii)}`) and at most "
+        f"{run.identity['n']:,} samples certifies the first row's network at {words}, with {mean:,.0f} samples an image"
+    )
+    if fixed is None:
+        return text + "."
+    same = sum((a.idx, a.predict) == (b.idx, b.predict) for a, b in zip(run.records, fixed.records, strict=True))
+    budget = fixed.identity["n0"] + fixed.identity["n"]
+    return f"{text} in place of {budget:,}; {same} of {len(run.records)} predictions are those of the fixed plan."
 
 
 def page(text: str) -> str:
