@@ -94,7 +94,7 @@ def crossing_probability(looks: Counts, counts: Counts, p: float) -> float:
     """Compute P(S_{n_k} >= c_k at some look k) for a binomial walk, by forward recursion over the count.
 
     The law of the count without a crossing is carried from look to look. Its far tails are cut and counted as
-    crossing, so that the result errs upward, by less than 1e-12 with round-off.
+    crossing, so that the result errs upward, by less than 1e-12; round-off stays below 1e-10.
 
     Args:
         looks: Samples at each look, increasing, int64 (K,).

@@ -80,16 +80,16 @@ def test_crossing_probability_is_that_of_all_paths(looks: list[int], counts: lis
 
 
 def test_a_single_look_has_the_binomial_tail() -> None:
-    # Large enough for both the cut tails and the FFT to be used.
+    # Large enough for both the cut tails and the FFT to be used; scipy 1.15 has its binomial probabilities to 1e-11.
     looks, p = np.array([200_000]), 0.7
     for count in (139_000, 140_000, 141_000):
         assert crossing_probability(looks, np.array([count]), p) == pytest.approx(
-            binom.sf(count - 1, 200_000, p), abs=1e-12
+            binom.sf(count - 1, 200_000, p), abs=1e-10
         )
     halves = np.array([100_000, 200_000])  # a first look that no count crosses changes nothing
     for count in (139_000, 140_000, 141_000):
         crossed = crossing_probability(halves, np.array([100_001, count]), p)
-        assert crossed == pytest.approx(binom.sf(count - 1, 200_000, p), abs=1e-12)
+        assert crossed == pytest.approx(binom.sf(count - 1, 200_000, p), abs=1e-10)
 
 
 @pytest.mark.parametrize("exact", [True, False])
