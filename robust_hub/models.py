@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import warnings
 from pathlib import Path
@@ -132,9 +133,10 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
         )
     overlay = dict(args.pop("pretrained_cfg_overlay", None) or {})
     if pretrained and not overlay.get("state_dict"):
-        given = args.get("pretrained_cfg")  # timm names the folder of "local-dir:..." here
+        given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
+        name = f"{variant}.{given}" if isinstance(given, str) else variant
         folder = overlay.pop("file", None) or (given.get("file") if isinstance(given, dict) else None)
-        config, state = _weights(variant, norm, str(args["stem"]), folder)
+        config, state = _weights(name, norm, str(args["stem"]), folder)
         overlay |= _overlay(config, state)
     model: nn.Module = build_model_with_cfg(RobustResNet, variant, pretrained, pretrained_cfg_overlay=overlay, **args)
     return _without_state(model)
@@ -152,13 +154,14 @@ def _without_state(model: nn.Module) -> nn.Module:
     return model
 
 
-def _weights(variant: str, norm: str, stem: str, file: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _weights(name: str, norm: str, stem: str, file: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read the weights of a name, or of the folder that the user names, and compare them with the architecture."""
-    folder = (Path(file) if Path(file).is_dir() else Path(file).parent) if file else checkpoint_folder(variant)
+    folder = (Path(file) if Path(file).is_dir() else Path(file).parent) if file else checkpoint_folder(name)
+    variant = name.split(".")[0]
     if folder is None:
         have = ", ".join(list_checkpoints()) or "none yet"
         raise CheckpointError(
-            f"{variant} has no trained weights here; there are: {have}. Train it with "
+            f"{name} has no trained weights here; there are: {have}. Train it with "
             f"`robust-hub pretrain --model {variant.removesuffix(SUFFIX)}`, or pass pretrained=False"
         )
     config = read_config(folder)
@@ -203,9 +206,23 @@ def _share_entry(variant: str, depth: str, norm: str) -> None:
         globals()[variant] = register_model(entry)
 
 
+def _tagged() -> dict[str, dict[str, Any]]:
+    """Describe the checkpoints with a tag, such as resnet152_ln_mixednoise.cifar10, to timm."""
+    found = {}
+    for name in list_checkpoints():
+        arch, dot, _ = name.partition(".")
+        folder = checkpoint_folder(name)
+        if dot and arch in NAMES and arch not in SHARED and folder is not None:
+            with contextlib.suppress(CheckpointError):  # a damaged one is told when it is asked for, not on import
+                found[name] = _cfg(**_source(name), num_classes=read_config(folder)["num_classes"])
+    return found
+
+
 NAMES = [f"{depth}_{norm}{suffix}" for depth in DEPTHS for norm in NORMS for suffix in ("", SUFFIX)]
 SHARED = [name for name in NAMES if timm.is_model(name)]  # resnet50_gn, which keeps timm's weights and default stem
-default_cfgs = generate_default_cfgs({name: _cfg(**_source(name)) for name in NAMES if name not in SHARED})
+default_cfgs = generate_default_cfgs(
+    {**{name: _cfg(**_source(name)) for name in NAMES if name not in SHARED}, **_tagged()}
+)
 default_cfgs |= {name: timm.models.resnet.default_cfgs[name] for name in SHARED}
 for _depth in DEPTHS:
     for _norm in NORMS:
@@ -232,7 +249,7 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
         near = difflib.get_close_matches(source, timm.list_models(), n=4)
         hint = f"did you mean {' or '.join(near)}?" if near else "`robust-hub models` lists ours"
         raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
-    kwargs.setdefault("pretrained", source.endswith(SUFFIX))
+    kwargs.setdefault("pretrained", source.split(".")[0].endswith(SUFFIX))
     model: nn.Module = timm.create_model(source, **kwargs)
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -363,3 +364,33 @@ def test_weights_by_name_come_from_the_shelf_then_the_package(
     assert torch.equal(load_model(NAME).eval()(IMAGES), other(IMAGES))
     assert load_model(NAME, pretrained=False).num_classes == 1000
     assert load_model("resnet18s_ln").num_classes == 1000  # an architecture has no weights
+
+
+def test_a_tag_names_weights_of_its_own(tmp_path: Path, trained: Path) -> None:
+    # timm asks for tags when the package is imported: a copy of it with two checkpoints on its shelf.
+    shutil.copytree(Path(models.__file__).parent, tmp_path / "robust_hub", ignore=shutil.ignore_patterns("__pycache__"))
+    torch.manual_seed(5)
+    for name, classes in ((f"{NAME}.cifar10", 10), (f"{NAME}.broken", 4)):
+        save_checkpoint(make(NAME, num_classes=classes), tmp_path / "model_cards" / name)
+    (tmp_path / "model_cards" / f"{NAME}.broken" / CONFIG).write_text("{")
+    code = f"""
+import timm, torch, robust_hub
+from robust_hub.models import checkpoint_folder
+assert robust_hub.__file__.startswith({str(tmp_path)!r}), robust_hub.__file__
+assert "{NAME}.cifar10" in timm.list_pretrained("resnet18s*") and "{NAME}" in timm.list_pretrained("resnet18s*")
+tagged, plain = (timm.create_model(n, pretrained=True).eval() for n in ("{NAME}.cifar10", "{NAME}"))
+assert (tagged.num_classes, plain.num_classes) == (10, 200)
+assert torch.equal(tagged.fc.weight, robust_hub.load_model("{NAME}.cifar10").fc.weight)
+assert torch.equal(tagged.fc.weight, robust_hub.load_model(checkpoint_folder("{NAME}.cifar10")).fc.weight)
+assert timm.create_model("{NAME}.cifar10").num_classes == 10
+for name, words in (("nosuch", "{NAME}.nosuch has no trained weights here"), ("broken", "config.json is damaged")):
+    try:
+        timm.create_model("{NAME}." + name, pretrained=True)
+    except robust_hub.CheckpointError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(name)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
