@@ -19,6 +19,7 @@ from torch import nn
 
 from robust_hub import models
 from robust_hub.checkpoint import CONFIG, WEIGHTS, CheckpointError, save_checkpoint, sha256
+from robust_hub.evaluate import fingerprint
 from robust_hub.models import DEPTHS, NAMES, STEMS, RobustResNet, list_checkpoints, load_model
 from robust_hub.norms import NORMS
 
@@ -394,3 +395,15 @@ for name, words in (("nosuch", "{NAME}.nosuch has no trained weights here"), ("b
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", list_checkpoints())
+def test_every_checkpoint_here_loads_by_its_name_and_is_the_one_certified(name: str) -> None:
+    folder = models.checkpoint_folder(name)
+    assert folder is not None
+    model = timm.create_model(name, pretrained=True)
+    assert torch.equal(next(model.parameters()), next(load_model(folder).parameters()))
+    for record in (folder / "certification").glob("*/run.json"):
+        identity = json.loads(record.read_text())["identity"]
+        certified = timm.create_model(name, pretrained=True).to(getattr(torch, identity["dtype"]))
+        assert fingerprint(certified) == identity["weights"]
