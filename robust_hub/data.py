@@ -87,6 +87,16 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         labels, order = self.labels[chosen], self._order[chosen]
         return ImageData(self._pixels, labels, self.classes, name=self.name, split=split, order=order)
 
+    def to(self, device: torch.device | str) -> ImageData:
+        """Return the same images with their pixels on a device, so that batches are cut there; only if in memory."""
+        pixels = self._pixels.to(device) if isinstance(self._pixels, Tensor) else self._pixels
+        return ImageData(pixels, self.labels, self.classes, name=self.name, split=self.split, order=self._order)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pixels of a batch are."""
+        return self._pixels.device if isinstance(self._pixels, Tensor) else torch.device("cpu")
+
     @property
     def num_classes(self) -> int:
         """Number of classes."""

@@ -6,6 +6,7 @@ was killed therefore continues exactly where its last saved state stands, and no
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -88,6 +89,7 @@ def run(
             if not any(p in trained for p in module.parameters()):
                 module.eval()
 
+    data = _near(data, options, device)
     per_epoch = len(epoch_batches(len(data), options.batch_size, options.seed, 0, rank, world))
     total = options.epochs * per_epoch
     share = min(10, options.epochs / 10) / options.epochs if options.warmup is None else options.warmup
@@ -229,6 +231,14 @@ class _Meter:
         return {"loss": f"{loss / seen:.3f}", "accuracy": f"{correct / seen:.3f}", "images/s": f"{speed:.0f}"}
 
 
+def _near(data: ImageData, options: Options, device: torch.device) -> ImageData:
+    """Put the images on the accelerator if they take no more than a quarter of its free memory."""
+    if device.type != "cuda" or options.num_workers or not data.in_memory:
+        return data
+    free, _ = torch.cuda.mem_get_info(device)
+    return data.to(device) if len(data) * math.prod(data.image_shape) <= free // 4 else data
+
+
 def _batches(
     data: ImageData, batches: list[list[int]], options: Options, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -238,7 +248,7 @@ def _batches(
         batch_size=None,
         collate_fn=data.batch,
         num_workers=options.num_workers,
-        pin_memory=device.type == "cuda",
+        pin_memory=device.type == "cuda" and data.device.type == "cpu",
         generator=torch.Generator(),
     )
     for images, labels in source:

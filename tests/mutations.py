@@ -49,7 +49,7 @@ MUTATIONS = [
         STATISTICS,
     ),
     ("one vote fewer accepts", "courses", "count >= level.accept[k]", "count >= level.accept[k] - 1", STATISTICS),
-    ("radii in 0..255 units", "courses", "norm.cdf(radius / sigma)", "norm.cdf(radius / sigma / 255)", STATISTICS),
+    ("radii in 0..255 units", "courses", "ndtr(radius / sigma)", "ndtr(radius / sigma / 255)", STATISTICS),
     ("gaps in the grid", "courses", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
     ("two classes in one certificate", "courses", " or won[i] != won[0]", "", STATISTICS),
     ("given-up radii go on", "courses", "[j for j in open_ if j < i]", "[j for j in open_ if j != i]", STATISTICS),

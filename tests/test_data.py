@@ -126,3 +126,22 @@ def test_holdout_split_is_stratified_and_deterministic() -> None:
     for fraction, words in ((0.0, "fraction in"), (1.0, "fraction in"), (0.9, "holds out an image")):
         with pytest.raises(ValueError, match=words):
             holdout_split(small, fraction, seed=0)
+
+
+def test_images_move_to_a_device_with_their_order() -> None:
+    data = load_data("digits").subset([5, 3, 9])
+    moved = data.to("meta")
+    assert (moved.device.type, data.device.type) == ("meta", "cpu")
+    assert (len(moved), moved.image_shape, moved.name, moved.split) == (3, (3, 32, 32), "digits", "train")
+    assert moved.batch([0, 2])[0].device.type == "meta"
+    same = data.to("cpu")
+    assert torch.equal(same.batch([0, 2])[0], data.batch([0, 2])[0])
+    assert same.fingerprint == data.fingerprint
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_batches_are_cut_on_cuda() -> None:
+    data = load_data("digits")
+    pixels, labels = data.to("cuda").batch([4, 7])
+    assert pixels.is_cuda
+    assert torch.equal(pixels.cpu(), data.batch([4, 7])[0]) and torch.equal(labels, data.labels[[4, 7]])
