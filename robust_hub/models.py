@@ -206,7 +206,7 @@ def _share_entry(variant: str, depth: str, norm: str) -> None:
 
 
 def _tagged() -> dict[str, dict[str, Any]]:
-    """Describe the checkpoints with a tag, such as resnet152_ln_mixednoise.cifar10, to timm; their files stay closed."""
+    """Describe checkpoints with a tag, such as resnet152_ln_mixednoise.cifar10, to timm; their files stay closed."""
     names = [name for name in list_checkpoints() if "." in name]
     return {name: _cfg(**_source(name)) for name in names if name.split(".")[0] in set(NAMES) - set(SHARED)}
 
