@@ -189,3 +189,21 @@ def test_futility_rarely_gives_up_what_the_whole_budget_would_certify() -> None:
     sure = next(q for q in np.linspace(p, 1, 4001) if binom.sf(needed - 1, n, q) >= 0.999)
     assert 0.05 < given_up(float(half)) < 0.6
     assert given_up(float(sure)) < 0.1
+
+
+def test_what_is_left_of_alpha_goes_to_the_last_look() -> None:
+    # Here one vote fewer at the last look than its share of alpha asks for is still within alpha; another one is not.
+    p, n, alpha = phi(1.0), 100, 0.05
+    level = boundary(p, n, alpha)
+    assert level is not None
+    share = int(acceptance_counts(level.looks[-1:], p, np.array([0.6 * alpha]))[0])
+    assert level.accept[-1] == share - 1
+    fewer = level.accept.copy()
+    fewer[-1] -= 1
+    assert crossing_probability(level.looks, fewer, p) > alpha * (1 - SLACK)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_nothing_is_built_from_an_alpha_that_is_spent_elsewhere(exact: bool) -> None:
+    assert boundary(phi(1.0), 1000, 0.001, exact=exact) is not None
+    assert boundary(phi(1.0), 1000, 0.001, reserve=0.001, exact=exact) is None

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from robust_hub.certificate import ABSTAIN, Certificate, certify_counts
-from robust_hub.courses import ESTIMATION, SELECTION, Votes
+from robust_hub.courses import ESTIMATION, PREDICTION, SELECTION, Votes, _prefix, prediction_course
 from robust_hub.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
 
 LEVEL, ALPHA = 1e-6, 0.05
@@ -223,3 +223,27 @@ def test_radius_plans_false_certificates_are_as_rare_as_promised(margin: float) 
     p = float(norm.cdf(margin))
     false = sum(drive(plan, sigma, random_votes([p, 1 - p], seed))[0].radius > sigma * margin for seed in range(runs))
     assert 0 < false <= binom.isf(LEVEL, runs, ALPHA)
+
+
+def test_only_a_whole_beginning_of_the_grid_for_one_class_counts() -> None:
+    assert _prefix({}) is None
+    assert _prefix({0: 4}) == 0
+    assert _prefix({0: 4, 1: 4, 2: 4}) == 2
+    assert _prefix({0: 4, 2: 4}) == 0  # radius 1 is missing
+    assert _prefix({1: 4, 2: 4}) is None
+    assert _prefix({0: 4, 1: 5}) == 0  # another class
+
+
+def test_a_fixed_plan_can_always_certify_where_sigma_is_one() -> None:
+    fixed_plan().check(0.5)
+    with pytest.raises(ValueError, match="expected a finite sigma > 0"):
+        fixed_plan().check(0.0)
+
+
+def test_a_prediction_is_one_look() -> None:
+    course = prediction_course(20, 0.05)
+    (look,) = next(course)
+    assert (look.purpose, look.upto, look.limit) == (PREDICTION, 20, 20)
+    with pytest.raises(StopIteration) as end:
+        course.send([np.array([1, 19])])
+    assert end.value.value == 1
