@@ -313,6 +313,10 @@ def _prepare(options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     from robust_hub.models import load_model
 
     take = {k: options.pop(k) for k in ("image_column", "label_column", "size")}
+    if "learning_rate" in options:
+        import torch
+
+        torch.manual_seed(options["seed"])  # of weights that are not pretrained
     model = load_model(options.pop("model"))
     data = load_data(options.pop("data"), options.pop("split"), **take)
     if "learning_rate" in options:

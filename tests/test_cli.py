@@ -1,9 +1,11 @@
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import robust_hub
+from robust_hub.checkpoint import read_weights
 from robust_hub.cli import main
 
 
@@ -23,6 +25,9 @@ def test_help_has_an_example(command):
 def test_the_whole_way_on_the_command_line(tmp_path):
     words = ("--data", "digits", "--quiet")
     assert run("pretrain", *words, "--epochs", 1, "--out", tmp_path / "mixed", "--batch-size", 256).exit_code == 0
+    assert run("pretrain", *words, "--epochs", 1, "--out", tmp_path / "again", "--batch-size", 256).exit_code == 0
+    twice = [read_weights(tmp_path / name) for name in ("mixed", "again")]
+    assert all(torch.equal(value, twice[1][key]) for key, value in twice[0].items())  # first weights have the seed too
     tuned = run("finetune", "--model", tmp_path / "mixed", *words, "--head-only", "--out", tmp_path / "tuned")
     assert tuned.exit_code == 0, tuned.output
     config = json.loads((tmp_path / "tuned" / "config.json").read_text())
