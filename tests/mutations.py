@@ -52,7 +52,6 @@ MUTATIONS = [
     ("radii in 0..255 units", "courses", "ndtr(radius / sigma)", "ndtr(radius / sigma / 255)", STATISTICS),
     ("gaps in the grid", "courses", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
     ("two classes in one certificate", "courses", " or won[i] != won[0]", "", STATISTICS),
-    ("given-up radii go on", "courses", "[j for j in open_ if j < i]", "[j for j in open_ if j != i]", STATISTICS),
     ("p_lower of the grid's top", "courses", "self.radii[reached] / sigma", "self.radii[-1] / sigma", STATISTICS),
     (
         "looks before the last cost nothing",
