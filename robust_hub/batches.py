@@ -3,23 +3,62 @@
 A `Flight` is one image on its way through a plan. It hands out its samples in their order and is given their votes in
 the same order, so that a plan sees the same counts whatever the size of the batches, the number of flights and their
 order. Where no other image has samples that are wanted, a batch is filled with samples that may be wanted later.
+
+`suggest_batch_size` says how large a batch pays.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_hub.courses import Look, Votes
-from robust_hub.noise import BLOCK, NoiseStream
+from robust_hub.noise import BLOCK
 
 Course: TypeAlias = Generator[tuple[Look, ...], list[Votes], Any]
+
+CACHED = 4 * 2**20  # bytes of the largest activation for each CPU thread, so that it is read back from the cache
+_ALIVE = 8  # largest activations that an accelerator has to hold at a time, with room to spare
+_LEAST, _MOST = 8, 1024
+
+
+def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
+    """Choose a batch size from the largest activation of the network.
+
+    On the CPU the batch's largest activation is meant to stay in the cache and below the size that the C library
+    takes from the system anew each time; on an accelerator the batch takes half the memory that is free, at most.
+
+    Args:
+        model: The network, in eval mode.
+        x: One image as the network takes it, (1, C, H, W), on its device.
+
+    Returns:
+        A power of two from 8 to 1024.
+    """
+    sizes = [x.nbytes]
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, y: sizes.append(getattr(y, "nbytes", 0)))
+        for module in model.modules()
+    ]
+    try:
+        with torch.inference_mode():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if x.device.type == "cuda":
+        room = torch.cuda.mem_get_info(x.device)[0] // (2 * _ALIVE)
+    else:
+        room = CACHED * torch.get_num_threads()
+    return max(_LEAST, min(_MOST, 1 << int(math.log2(max(1, room // max(sizes))))))
 
 
 @dataclass(frozen=True)
@@ -30,13 +69,21 @@ class Piece:
         flight: Whose samples they are.
         purpose: The stream they come from.
         start: Index of the first.
-        noise: Standard normal noise, float32 (S, C, H, W).
+        size: How many they are.
+        block: The block of the stream that holds them, perhaps still being drawn.
     """
 
     flight: Flight
     purpose: str
     start: int
-    noise: Tensor
+    size: int
+    block: Future[Tensor]
+
+    @property
+    def noise(self) -> Tensor:
+        """Standard normal noise, float32 (size, C, H, W); waits until it is drawn."""
+        first = self.start % BLOCK
+        return self.block.result()[first : first + self.size]
 
 
 class Flight:
@@ -46,7 +93,7 @@ class Flight:
         index: The image's index.
         image: Pixels in [0, 1], float32 (C, H, W), on the network's device.
         course: The plan's course for the image.
-        stream: Gives the noise stream of a purpose.
+        draw: Draws a block of noise, given its purpose and number; it may still be at it when it returns.
 
     Attributes:
         landed: Whether the course has ended.
@@ -54,12 +101,12 @@ class Flight:
         seconds: Time spent on the image's batches, its share of each.
     """
 
-    def __init__(self, index: int, image: Tensor, course: Course, stream: Callable[[str], NoiseStream]) -> None:
+    def __init__(self, index: int, image: Tensor, course: Course, draw: Callable[[str, int], Future[Tensor]]) -> None:
         self.index, self.image = index, image
         self.result: Any = None
         self.landed = False
         self.seconds = 0.0
-        self._course, self._stream = course, stream
+        self._course, self._draw = course, draw
         self._lanes: dict[str, _Lane] = {}
         self._looks: tuple[Look, ...] = ()
         self._set(next(course))
@@ -71,18 +118,17 @@ class Flight:
             end = look.upto if lane.drawn < look.upto else look.limit if ahead else 0
             size = min(end - lane.drawn, room, BLOCK - lane.drawn % BLOCK)
             if size > 0:
-                start, first = lane.drawn, lane.drawn % BLOCK
-                if first == 0:
-                    lane.block = lane.stream.block(start // BLOCK)
+                start, block = lane.drawn, lane.rest
+                if block is None:
+                    block = self._draw(look.purpose, start // BLOCK)
                 lane.drawn += size
-                noise = lane.block[first : first + size]
-                lane.block = lane.block if lane.drawn % BLOCK else noise[:0]  # so that only the batch holds it
-                return Piece(self, look.purpose, start, noise)
+                lane.rest = block if lane.drawn % BLOCK else None  # so that only the batch holds it
+                return Piece(self, look.purpose, start, size, block)
         return None
 
     def count(self, piece: Piece, votes: Votes) -> None:
         """Take the votes, (K,), of a piece; the pieces of a flight come back in their order."""
-        self._lanes[piece.purpose].early.append((piece.start + len(piece.noise), votes))
+        self._lanes[piece.purpose].early.append((piece.start + piece.size, votes))
         while self._looks and all(self._lanes[look.purpose].reach(look.upto) for look in self._looks):
             try:
                 self._set(self._course.send([self._lanes[look.purpose].votes for look in self._looks]))
@@ -95,17 +141,15 @@ class Flight:
         assert all(look.upto % BLOCK == 0 or look.upto == look.limit for look in looks)
         self._looks = looks
         for look in looks:
-            if look.purpose not in self._lanes:
-                self._lanes[look.purpose] = _Lane(self._stream(look.purpose))
+            self._lanes.setdefault(look.purpose, _Lane())
 
 
 class _Lane:
     """The samples of one purpose: how many were handed out, the votes up to a look, those that came early."""
 
-    def __init__(self, stream: NoiseStream) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
         self.drawn = self.seen = 0
-        self.block = torch.empty(0)
+        self.rest: Future[Tensor] | None = None  # a block that was handed out in part
         self.votes: Votes = np.zeros(1, dtype=np.int64)
         self.early: deque[tuple[int, Votes]] = deque()
 
@@ -133,7 +177,7 @@ def fill(flights: Sequence[Flight], room: int, *, ahead: bool) -> list[Piece]:
         for flight in flights:
             while room and (piece := flight.take(room, ahead=early)) is not None:
                 pieces.append(piece)
-                room -= len(piece.noise)
+                room -= piece.size
             if not room:
                 return pieces
     return pieces

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,7 +38,8 @@ def bench_certify(
     n: int = 100_000,
     alpha: float = 0.001,
     repeats: int = 5,
-    batch_size: int = 512,
+    batch_size: int | None = None,
+    plain_batch_size: int = 1000,
     seed: int = 0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -45,8 +47,8 @@ def bench_certify(
     """Time three ways to certify, in turn, `repeats` times each.
 
     Args:
-        model: Classifier of normalised images, on the device and in the type that it is to be timed in. The plain loop
-            runs it in float32, as the pseudo-code does.
+        model: Classifier of normalised images, compiled or not, on the device and in the type that it is to be timed
+            in. The plain loop runs it in float32 and never compiled, as the pseudo-code does.
         images: Pixels in [0, 1], float (B, C, H, W); the fixed budget takes them one after the other.
         sigma: Standard deviation of the noise, [0, 1]-pixel units.
         radii: The grid of the sequential plan.
@@ -54,28 +56,33 @@ def bench_certify(
         n: Most samples of the sequential plan; also the fixed budget that minutes an image are computed for.
         alpha: Failure probability.
         repeats: Rounds; medians over them are reported.
-        batch_size: Images a network batch, for all three.
+        batch_size: Images a network batch of both plans; None takes what suits network and device.
+        plain_batch_size: Images a network batch of the plain loop; 1000 is the default of the code of Cohen et al.
         seed: Seed of the noise.
         mean: Per-channel means; by default the model's.
         std: Per-channel standard deviations, likewise.
 
     Returns:
         JSON values: a row for "plain", "fixed" and "sequential" each (samples_per_s, samples_per_image,
-        images_per_minute, times_plain, and samples_per_s of every round), "roofline", "settings" and "machine".
+        images_per_minute, times_plain, and samples_per_s of every round), "roofline", "profile" (of the fixed
+        budget), "settings" and "machine".
 
     Raises:
         TypeError: If images hold no floating-point pixels.
         ValueError: If an argument is outside its range.
     """
-    for name, value in (("samples", samples), ("repeats", repeats), ("batch_size", batch_size)):
+    for name, value in (("samples", samples), ("repeats", repeats), ("plain_batch_size", plain_batch_size)):
         check_samples(name, value)
     check_pixels(images)
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
+    batch_size = smoothed.suited_batch_size(images.shape[1:]) if batch_size is None else batch_size
+    check_samples("batch_size", batch_size)
     grid = sequential_plan(radii, n, alpha)
     grid.check(sigma)
     fixed = fixed_plan(min(100, samples), max(samples - 100, 10), alpha)
+    original = getattr(model, "_orig_mod", model)
     plain = SmoothedClassifier(
-        copy.deepcopy(model).float().to(memory_format=torch.contiguous_format), mean=smoothed.mean, std=smoothed.std
+        copy.deepcopy(original).float().to(memory_format=torch.contiguous_format), mean=smoothed.mean, std=smoothed.std
     )
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
     rates: dict[str, list[float]] = {"plain": [], "fixed": [], "sequential": []}
@@ -83,7 +90,7 @@ def bench_certify(
     for turn in range(-1, repeats):  # the first round warms up
         image = images[turn % len(images)]
         spent = {
-            "plain": _timed(smoothed, partial(plain_votes, plain, image, sigma, samples, batch_size)),
+            "plain": _timed(smoothed, partial(plain_votes, plain, image, sigma, samples, plain_batch_size)),
             "fixed": _timed(smoothed, partial(smoothed.certify, image, sigma, plan=fixed, **options)),
         }
         begun = time.perf_counter()
@@ -112,8 +119,10 @@ def bench_certify(
         rows["fixed"]["samples_per_s"] * roof["flop_per_sample"] / roof["matrix_flop_per_s"]  # type: ignore[operator]
     )
     settings = {"sigma": sigma, "radii": list(radii), "n": n, "alpha": alpha, "images": len(images)}
-    settings |= {"samples": samples, "repeats": repeats, "batch_size": batch_size, "seed": seed}
-    return {**rows, "roofline": roof, "settings": settings, "machine": _machine(smoothed)}
+    settings |= {"samples": samples, "repeats": repeats, "seed": seed, "compiled": original is not model}
+    settings |= {"batch_size": batch_size, "plain_batch_size": plain_batch_size}
+    spent_on = profile(partial(smoothed.certify, images[0], sigma, plan=fixed, **options))
+    return {**rows, "roofline": roof, "profile": spent_on, "settings": settings, "machine": _machine(smoothed)}
 
 
 def plain_votes(smoothed: SmoothedClassifier, image: Tensor, sigma: float, samples: int, batch_size: int) -> Tensor:
@@ -156,13 +165,16 @@ def roofline(smoothed: SmoothedClassifier, image: Tensor, batch_size: int) -> di
     """
     layers: list[tuple[nn.Module, tuple[int, ...]]] = []
     kinds = (nn.Conv2d, nn.Linear)
+    original = getattr(smoothed.model, "_orig_mod", smoothed.model)
     hooks = [
         module.register_forward_pre_hook(lambda module, inputs: layers.append((module, tuple(inputs[0].shape))))
-        for module in smoothed.model.modules()
+        for module in original.modules()
         if isinstance(module, kinds)
     ]
     try:
-        smoothed.classify(image[None].expand(batch_size, *image.shape), batch_size=batch_size)
+        SmoothedClassifier(original, mean=smoothed.mean, std=smoothed.std).classify(
+            image[None].expand(batch_size, *image.shape), batch_size=batch_size
+        )
     finally:
         for hook in hooks:
             hook.remove()
@@ -185,6 +197,26 @@ def roofline(smoothed: SmoothedClassifier, image: Tensor, batch_size: int) -> di
     }
 
 
+def profile(job: Callable[[], object]) -> dict[str, float]:
+    """Tell what share of a job's time its operators take, the largest first.
+
+    Args:
+        job: What to run, once.
+
+    Returns:
+        Share of the wall-clock time on the host for each operator above 1 %, and for "outside torch": noise that the
+        CPU draws, waiting for it, and Python.
+    """
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        begun = time.perf_counter()
+        job()
+        wall = time.perf_counter() - begun
+    spent = {event.key.removeprefix("aten::"): event.self_cpu_time_total / 1e6 for event in profiler.key_averages()}
+    spent["outside torch"] = max(0.0, wall - sum(spent.values()))
+    shares = {name: seconds / wall for name, seconds in spent.items() if seconds / wall > 0.01}
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+
+
 def markdown(result: dict[str, Any]) -> str:
     """Set what `bench_certify` measured as a Markdown table."""
     names = {"plain": "plain loop, float32", "fixed": "fixed plan", "sequential": "sequential plan"}
@@ -197,12 +229,17 @@ def markdown(result: dict[str, Any]) -> str:
         )
     roof, told, machine = result["roofline"], result["settings"], result["machine"]
     radii = ", ".join(f"{radius:g}" for radius in told["radii"])
+    how = f"{machine['dtype']}{', compiled,' if told['compiled'] else ''} on {machine['device']}"
+    grid = f"sigma {told['sigma']:g}, radii {radii}, n = {told['n']:,}"
+    where = ", ".join(f"{name} {100 * share:.1f} %" for name, share in result["profile"].items())
+    where = re.sub(r"## Call CompiledFxGraph \S+ ##", "compiled kernels", where)
     note = (
-        f"{machine['dtype']} on {machine['device']} with {machine['threads']} threads; medians of {told['repeats']} "
-        f"rounds; sigma {told['sigma']:g}, radii {radii}, n = {told['n']:,}. The fixed plan runs at "
+        f"{how} with {machine['threads']} threads; medians of {told['repeats']} rounds; batches of "
+        f"{told['batch_size']}, of {told['plain_batch_size']} in the plain loop; {grid}. The fixed plan runs at "
         f"{100 * roof['share_of_layers']:.0f} % of the rate of the network's convolutions and linear layers alone "
         f"({roof['layers_samples_per_s']:,.0f} samples/s), and at {100 * roof['share_of_matrix_products']:.0f} % of "
-        f"the machine's {roof['matrix_flop_per_s'] / 1e9:,.0f} GFLOP/s in matrix products."
+        f"the machine's {roof['matrix_flop_per_s'] / 1e9:,.0f} GFLOP/s in matrix products. Where its time goes: "
+        f"{where}."
     )
     return "\n".join([*lines, "", note]) + "\n"
 

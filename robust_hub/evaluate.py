@@ -41,7 +41,7 @@ def certify(
     bound: str | None = None,
     radii: Sequence[float] | None = None,
     plan: Plan | None = None,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     seed: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -54,7 +54,8 @@ def certify(
     `accelerate launch` the images are shared among the processes.
 
     Args:
-        model: Classifier of normalised images, (B, C, H, W) to logits (B, K); timm's bring their mean and std.
+        model: Classifier of normalised images, (B, C, H, W) to logits (B, K); timm's bring their mean and std. A
+            compiled one (`torch.compile`) is certified as such.
         dataset: The test images: an ImageData, or anything that `load_data` takes (its split "test" is read).
         sigma: Standard deviation of the noise, [0, 1]-pixel units.
         out: Folder of the run: records.tsv and run.json. New, empty, or the same run's.
@@ -67,7 +68,7 @@ def certify(
         radii: Certify the largest of these radii and stop an image as soon as all are decided: the table of these
             radii at a small part of the cost. With 0 among them, accuracy at radius 0 is known too.
         plan: Any other plan of `robust_hub.plans`; it says n0, n, alpha, bound and radii itself.
-        batch_size: Images a network batch.
+        batch_size: Images a network batch; None takes what suits network and device.
         seed: Seed of the noise; None takes the operating system's entropy once, and run.json keeps it.
         mean: Per-channel means, [0, 1]-pixel units; by default the model's.
         std: Per-channel standard deviations, likewise.
@@ -84,17 +85,19 @@ def certify(
     """
     plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
     plan.check(sigma)
-    for name, value in (("every", every), ("limit", 1 if limit is None else limit), ("batch_size", batch_size)):
-        check_samples(name, value)
+    for name, value in (("every", every), ("limit", limit), ("batch_size", batch_size)):
+        check_samples(name, 1 if value is None else value)
     data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test")
     warn_batch_norm(model, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
+    plain = getattr(model, "_orig_mod", model)  # what torch.compile was given
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     indices = list(range(0, len(data), every))[:limit]
     identity = {
-        "model": _name(model),
-        "weights": fingerprint(model),
+        "model": _name(plain),
+        "weights": fingerprint(plain),
+        "compiled": plain is not model,
         "dtype": str(smoothed.dtype).removeprefix("torch."),
         "mean": list(smoothed.mean),
         "std": list(smoothed.std),
@@ -167,7 +170,7 @@ def _certify(
     indices: Sequence[int],
     sigma: float,
     plan: Plan,
-    batch_size: int,
+    batch_size: int | None,
     seed: int,
 ) -> Iterator[Record]:
     """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""

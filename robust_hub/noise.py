@@ -97,10 +97,15 @@ class NoiseStream:
         Returns:
             Standard normal noise, float32 (BLOCK, C, H, W), on the stream's device.
         """
-        digest = hashlib.sha256(f"{self.key}|{int(k)}".encode()).digest()
         shape = (BLOCK, *self.shape)
         if self.device.type == "cpu":
-            philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
-            return torch.from_numpy(np.random.Generator(philox).standard_normal(shape, dtype=np.float32))
-        generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+            return torch.from_numpy(np.random.Generator(self.words(k)).standard_normal(shape, dtype=np.float32))
+        generator = torch.Generator(self.device).manual_seed(int.from_bytes(self._digest(k)[:8], "little") >> 1)
         return torch.randn(shape, device=self.device, generator=generator)
+
+    def words(self, k: int) -> np.random.Philox:
+        """Give the raw random words of block k on the CPU: every call starts at the first, uint64 by `random_raw`."""
+        return np.random.Philox(key=int.from_bytes(self._digest(k)[:16], "little"))
+
+    def _digest(self, k: int) -> bytes:
+        return hashlib.sha256(f"{self.key}|{int(k)}".encode()).digest()

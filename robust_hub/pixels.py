@@ -6,6 +6,7 @@ Noise is added between the two, so that sigma and radius are in [0, 1]-pixel uni
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +46,15 @@ def normalize(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     Returns:
         Network input, same shape and dtype.
     """
-    shape = (1, -1, 1, 1)
-    centre = torch.tensor(mean, dtype=x.dtype, device=x.device).view(shape)
-    scale = torch.tensor(std, dtype=x.dtype, device=x.device).view(shape)
+    centre, scale = (_per_channel(tuple(values), x.dtype, x.device) for values in (mean, std))
     return (x - centre) / scale
+
+
+@lru_cache(maxsize=64)
+def _per_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Bring channel values to a device once: doing so for each batch would make the host wait for it."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
 
 
 def mean_std(

@@ -67,6 +67,7 @@ MUTATIONS = [
     ("half of alpha at each look", "boundaries", "0.5 / max(1, len(looks) - 1)", "0.5", STATISTICS),
     ("no slack, and alpha overspent", "boundaries", "<= alpha * (1 - SLACK)", "<= alpha * (1 + SLACK)", STATISTICS),
     ("votes beyond the look", "batches", "while self.early and self.early[0][0] <= upto", "while self.early", SAMPLING),
+    ("the first samples of a block again", "batches", "first = self.start % BLOCK", "first = 0", SAMPLING),
     ("sigma squared in the noise", "smoothing", "alpha=sigma, out", "alpha=sigma**2, out", SAMPLING),
     ("noise after normalisation", "smoothing", "alpha=sigma, out", "alpha=sigma * self.std[0], out", SAMPLING),
     ("noisy pixels clipped", "smoothing", "batch[filled:] = 0", "batch.clamp_(0, 1)", SAMPLING),

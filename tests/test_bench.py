@@ -44,8 +44,15 @@ def test_rows_are_consistent_and_json() -> None:
     assert found["sequential"]["samples_per_image"] == sum(c.samples for c in certified) / 3
     assert found["machine"]["dtype"] == "bfloat16"
     assert all(torch.equal(v, before[k]) and v.dtype == before[k].dtype for k, v in model.state_dict().items())
+    assert sum(found["profile"].values()) <= 1.01 and next(iter(found["profile"].values())) > 0.1
     text = markdown(found)
     assert "| plain loop, float32 |" in text and "bfloat16 on" in text and "medians of 3 rounds" in text
+
+
+def test_ours_takes_the_batch_size_that_suits_it() -> None:
+    found = bench_certify(network(), images(), 0.5, radii=(0.1,), samples=120, n=200, repeats=1, alpha=0.01, **PIXELS)
+    assert found["settings"]["batch_size"] == SmoothedClassifier(network(), **PIXELS).suited_batch_size((3, 8, 8))
+    assert found["settings"]["plain_batch_size"] == 1000
 
 
 def test_work_is_that_of_convolutions_and_linear_layers() -> None:

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = {"make_tables.py": ("small-checkpoint.md", "evidence"), "simulate_plans.py": ("statistics.md", "plans.json")}
+PAGES = {
+    "make_tables.py": ("small-checkpoint.md", "evidence"),
+    "make_throughput.py": ("throughput.md", "evidence"),
+    "simulate_plans.py": ("statistics.md", "plans.json"),
+}
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of this copy")
 

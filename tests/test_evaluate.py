@@ -209,3 +209,14 @@ def test_bad_arguments_leave_no_folder(model, digits, tmp_path, change, message)
     with pytest.raises(ValueError, match=message):
         certify(model, digits, out=tmp_path / "new", **arguments)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_compiled_network_has_the_identity_of_its_weights_and_says_so(model, digits, tmp_path):
+    options = {"every": 60, "n": 200, "seed": 7, **FLAT}
+    plain = certify(model, digits, 0.25, out=tmp_path / "plain", **options)
+    made = torch.compile(model, dynamic=False, backend="eager")
+    compiled = certify(made, digits, 0.25, out=tmp_path / "compiled", **options)
+    assert without_times(compiled.records) == without_times(plain.records)
+    assert compiled.identity == {**plain.identity, "compiled": True}
+    with pytest.raises(ValueError, match="compiled"):
+        certify(made, digits, 0.25, out=tmp_path / "plain", **options)

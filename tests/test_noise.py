@@ -157,3 +157,11 @@ def test_weights_all_zero() -> None:
 def test_noise_is_drawn_in_float32_only(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match="expected float32 images: noise is never drawn in lower precision, got torch"):
         NoiseMixture().add(torch.zeros(2, 3, 4, 4, dtype=dtype))
+
+
+def test_normal_noise_stands_on_the_raw_words_of_its_block() -> None:
+    stream = NoiseStream(5, 2, "estimation", (3, 4, 4))
+    assert stream.words(7).random_raw(4).tolist() == stream.words(7).random_raw(4).tolist()
+    assert stream.words(7).random_raw(4).tolist() != stream.words(8).random_raw(4).tolist()
+    drawn = np.random.Generator(stream.words(7)).standard_normal((BLOCK, 3, 4, 4), dtype=np.float32)
+    assert torch.equal(stream.block(7), torch.from_numpy(drawn))

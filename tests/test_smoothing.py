@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from robust_hub.certificate import certify_counts
 from robust_hub.courses import ESTIMATION, PREDICTION, SELECTION
+from robust_hub.noise import NoiseStream
 from robust_hub.plans import radius_plan, sequential_plan
 from robust_hub.smoothing import SmoothedClassifier
 
@@ -123,6 +125,67 @@ def test_order_and_shards_change_nothing() -> None:
         for k in range(shards):
             mine = list(range(k, 6, shards))
             assert classifier.certify_batch(x[mine], 0.5, indices=mine, **options) == whole[k::shards]
+
+
+def test_without_a_batch_size_the_votes_are_the_same() -> None:
+    classifier, x = smoothed(), images(3)
+    options = {"n0": 40, "n": 300, "seed": 1}
+    assert classifier.certify_batch(x, 0.5, **options) == classifier.certify_batch(x, 0.5, batch_size=64, **options)
+    assert classifier.predict(x[0], 0.5, n=300, seed=1) == classifier.predict(x[0], 0.5, n=300, seed=1, batch_size=32)
+    assert torch.equal(classifier.classify(x), classifier.classify(x, batch_size=2))
+
+
+def test_the_suited_batch_follows_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    classifier = smoothed(nn.Sequential(nn.Conv2d(3, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    full = classifier.suited_batch_size((3, 32, 32))
+    classifier.model.bfloat16()
+    assert classifier.suited_batch_size((3, 32, 32)) == 2 * full
+
+
+def test_noise_drawn_on_several_threads_is_that_of_the_stream() -> None:
+    rows: list[Tensor] = []
+
+    def look(x: Tensor) -> Tensor:
+        rows.append(x.clone())
+        return x.flatten(1)[:, :2]
+
+    flat = SmoothedClassifier(scripted(look), mean=(0, 0, 0), std=(1, 1, 1))
+    flat.certify(torch.zeros(SHAPE), 1.0, n0=32, n=480, batch_size=512, seed=3)
+    want = [
+        z
+        for purpose, n in ((SELECTION, 32), (ESTIMATION, 480))
+        for z, _ in zip(stream_noise(3, 0, purpose, SHAPE), range(n), strict=False)
+    ]
+    got = {row.numpy().tobytes() for row in torch.cat(rows)}
+    assert {z.numpy().tobytes() for z in want} <= got
+
+
+def test_an_error_while_drawing_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: NoiseStream, k: int) -> Tensor:
+        raise MemoryError("no room for noise")
+
+    monkeypatch.setattr(NoiseStream, "block", full)
+    with pytest.raises(MemoryError, match="no room for noise"):
+        smoothed().certify(images(1)[0], 0.5, n0=10, n=50, seed=1)
+
+
+def test_a_compiled_network_is_certified_as_a_module() -> None:
+    model, x = tiny(), images(2)
+    options = {"n0": 40, "n": 300, "seed": 1}
+    compiled = torch.compile(model, dynamic=False, backend="eager")
+    assert smoothed(compiled).certify_batch(x, 0.5, **options) == smoothed(model).certify_batch(x, 0.5, **options)
+    assert not hasattr(model, "training") or not model.training
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU takes a C++ compiler")
+def test_fused_kernels_cast_the_votes_of_single_ones() -> None:
+    model, x = tiny(), images(2)
+    options = {"n0": 40, "n": 300, "seed": 1, "batch_size": 128}
+    fused = smoothed(torch.compile(model, dynamic=False)).certify_batch(x, 0.5, **options)
+    for one, two in zip(fused, smoothed(model).certify_batch(x, 0.5, **options), strict=True):
+        assert sum(abs(a - b) for a, b in zip(one.counts, two.counts, strict=True)) <= 2
+        assert one.prediction == two.prediction
 
 
 def test_more_samples_continue_the_same_votes() -> None:
