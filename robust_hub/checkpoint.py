@@ -1,4 +1,7 @@
-"""A checkpoint folder: config.json in timm's form and model.safetensors, with the identity of the weights checked.
+"""A checkpoint folder: config.json in timm's form and safetensors, with the identity of the weights checked.
+
+Weights of up to 95 MB are one file, model.safetensors; larger ones are split as the Hub splits them, into
+model-00001-of-00003.safetensors and so on with their index beside them.
 
 Group, instance and layer norm have the same keys and shapes, so the file of one loads into another without a word.
 Here it does not: norm kind, architecture, every key and the sha256 of the file are compared first.
@@ -14,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from robust_hub.files import replace_text
+
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD = 95_000_000  # bytes of tensors in one file; many git hosts refuse files of 100 MB
 
 
 class CheckpointError(RuntimeError):
@@ -39,7 +47,7 @@ def save_checkpoint(
     recipe: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write a timm model as config.json and model.safetensors.
+    """Write a timm model as config.json and safetensors, split where they exceed 95 MB.
 
     Args:
         model: A model of `timm.create_model`.
@@ -68,10 +76,15 @@ def save_checkpoint(
         for k, v in model.state_dict().items()
     }
     metadata = {"format": "pt", "architecture": architecture, "norm": norm, "stem": stem}
-    partial = folder / (WEIGHTS + ".partial")
-    save_file(state, str(partial), metadata=metadata)
-    partial.chmod(0o644)  # safetensors makes files that only their owner can read
-    digest = sha256(partial)
+    split = split_torch_state_dict_into_shards(
+        state, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD
+    )
+    digests = {}
+    for name, keys in split.filename_to_tensors.items():
+        partial = folder / (name + ".partial")
+        save_file({k: state[k] for k in keys}, str(partial), metadata=metadata)
+        partial.chmod(0o644)  # safetensors makes files that only their owner can read
+        digests[name] = sha256(partial)
     keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "first_conv", "classifier")
     model_args = {k: v for k, v in (getattr(model, "_model_args", None) or {}).items() if _plain(v)}
     size = tuple(source.get("input_size") or ())
@@ -86,13 +99,36 @@ def save_checkpoint(
             **({"input_size": size} if size else {}),
             "num_classes": int(getattr(model, "num_classes", 0)),
         },
-        "robust_hub": {"norm": norm, "stem": stem, "sha256": digest, "recipe": dict(recipe or {})},
+        "robust_hub": {
+            "norm": norm,
+            "stem": stem,
+            "sha256": digests if split.is_sharded else digests[WEIGHTS],
+            "recipe": dict(recipe or {}),
+        },
     }
-    text = folder / (CONFIG + ".partial")
-    text.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(partial, folder / WEIGHTS)
-    os.replace(text, folder / CONFIG)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        replace_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    for name in digests:
+        os.replace(folder / (name + ".partial"), folder / name)
+    replace_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    for old in folder.glob("model*.safetensors*"):  # of a checkpoint that was here before
+        if old.name not in digests and not (split.is_sharded and old.name == INDEX):
+            old.unlink()
     return folder
+
+
+def weight_files(folder: str | Path) -> dict[str, str]:
+    """Name a checkpoint folder's files of weights and the sha256 that config.json promises for each.
+
+    Raises:
+        CheckpointError: If config.json is missing or damaged, or names none.
+    """
+    told = read_config(folder)["robust_hub"].get("sha256")
+    files = told if isinstance(told, dict) else {WEIGHTS: told}
+    if not files or not all(isinstance(name, str) and Path(name).name == name for name in files):
+        raise CheckpointError(f"{Path(folder) / CONFIG} names no files of weights: fetch or train the checkpoint again")
+    return {name: str(digest) for name, digest in files.items()}
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -131,13 +167,22 @@ def read_weights(folder: str | Path, *, norm: str | None = None, stem: str | Non
     """
     folder = Path(folder)
     ours = read_config(folder)["robust_hub"]
-    path = folder / WEIGHTS
+    state: dict[str, Tensor] = {}
+    for name, promised in weight_files(folder).items():
+        state |= _read_file(folder / name, promised, ours, {"norm": norm, "stem": stem})
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def _read_file(
+    path: Path, promised: str, ours: Mapping[str, Any], model: Mapping[str, str | None]
+) -> dict[str, Tensor]:
+    """Read one file after checking its hash, and its norm and stem against config.json and the model."""
     if not path.is_file():
         raise CheckpointError(f"expected weights in {path}, found none: fetch or train the checkpoint again")
     digest = sha256(path)
-    if digest != ours.get("sha256"):
+    if digest != promised:
         raise CheckpointError(
-            f"{path} has sha256 {digest[:12]}..., {CONFIG} promises {str(ours.get('sha256'))[:12]}...: the file is "
+            f"{path} has sha256 {digest[:12]}..., {CONFIG} promises {promised[:12]}...: the file is "
             "damaged or another one; fetch or train the checkpoint again"
         )
     try:
@@ -146,13 +191,13 @@ def read_weights(folder: str | Path, *, norm: str | None = None, stem: str | Non
         state = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no safetensors file ({error}): fetch or train the checkpoint again") from None
-    for what, wanted in (("norm", norm), ("stem", stem)):
+    for what, wanted in model.items():
         told = metadata.get(what, "")
         if told != ours.get(what, ""):
             raise CheckpointError(f"{path} was made with {what} {told!r}, {CONFIG} says {ours.get(what)!r}")
         if wanted is not None and told != wanted:
             raise CheckpointError(f"{path} holds weights of {what} {told!r}, the model has {what} {wanted!r}")
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return state
 
 
 def check_keys(state: Mapping[str, Tensor], model: nn.Module) -> None:

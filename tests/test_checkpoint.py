@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub import load_torch_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from robust_hub import checkpoint
 from robust_hub.checkpoint import (
     CONFIG,
+    INDEX,
     WEIGHTS,
     CheckpointError,
     check_keys,
@@ -233,3 +236,66 @@ def test_silent_mix_up_of_norms_is_what_this_prevents(folder: Path, model: nn.Mo
     edit(folder, lambda c: c.update(architecture="resnet18s_gn"))
     with pytest.raises(CheckpointError, match=r"holds weights of norm 'ln', the model has norm 'gn'"):
         load_model(folder)
+
+
+@pytest.fixture
+def shards(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(checkpoint, "SHARD", 4_000_000)
+    return save_checkpoint(model, tmp_path / "shards")
+
+
+def test_large_weights_are_split_as_the_hub_splits_them(model: nn.Module, shards: Path) -> None:
+    names = sorted(path.name for path in shards.glob("*.safetensors"))
+    assert names == [f"model-0000{k}-of-0000{len(names)}.safetensors" for k in range(1, len(names) + 1)]
+    assert len(names) > 2 and all((shards / name).stat().st_size < 4_200_000 for name in names)
+    index = json.loads((shards / INDEX).read_text())
+    assert set(index["weight_map"]) == set(model.state_dict()) and set(index["weight_map"].values()) == set(names)
+    assert read_config(shards)["robust_hub"]["sha256"] == {name: sha256(shards / name) for name in names}
+    assert not list(shards.glob("*.partial"))
+    for key, value in load_model(shards).state_dict().items():
+        assert torch.equal(value, model.state_dict()[key])
+
+
+def test_the_hubs_own_reader_takes_the_split_weights(model: nn.Module, shards: Path) -> None:
+    fresh = timm.create_model(NAME, num_classes=7)
+    load_torch_model(fresh, shards, strict=True)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize("how", ["missing", "swapped", "flipped"])
+def test_a_wrong_part_is_named(shards: Path, how: str) -> None:
+    first, second = sorted(shards.glob("*.safetensors"))[:2]
+    if how == "missing":
+        second.unlink()
+    elif how == "swapped":
+        second.write_bytes(first.read_bytes())
+    else:
+        second.write_bytes(bytes([*second.read_bytes()[:-1], 7]))
+    with pytest.raises(CheckpointError, match=f"{second.name}.*(found none|sha256)"):
+        load_model(shards)
+
+
+def test_parts_that_are_not_named_are_not_read(shards: Path) -> None:
+    edit(shards, lambda config: config["robust_hub"]["sha256"].popitem())
+    with pytest.raises(CheckpointError, match="missing"):
+        load_model(shards)
+
+
+@pytest.mark.parametrize("told", [{}, {"../model.safetensors": "00"}, {"a/b.safetensors": "00"}])
+def test_names_of_parts_stay_in_the_folder(shards: Path, told: dict[str, str]) -> None:
+    edit(shards, lambda config: config["robust_hub"].update(sha256=told))
+    with pytest.raises(CheckpointError, match="names no files of weights"):
+        load_model(shards)
+
+
+def test_one_file_replaces_parts_and_parts_one_file(
+    model: nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SHARD", 4_000_000)
+    save_checkpoint(model, folder)
+    assert not (folder / WEIGHTS).exists() and (folder / INDEX).exists()
+    load_model(folder)
+    monkeypatch.undo()
+    save_checkpoint(model, folder)
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+    load_model(folder)
