@@ -23,9 +23,7 @@ from robust_hub.accuracy import RADII
 from robust_hub.pixels import check_pixels, normalize
 from robust_hub.plans import check_samples, fixed_plan, sequential_plan
 from robust_hub.smoothing import SmoothedClassifier
-
-_MATRIX = 2048  # side of the matrices whose product gives the machine's rate
-_WARM, _TIMES = 2, 5  # runs of a single layer before, and those whose median counts
+from robust_hub.speed import matrix_rate, middle_time, timed
 
 
 def bench_certify(
@@ -90,8 +88,8 @@ def bench_certify(
     for turn in range(-1, repeats):  # the first round warms up
         image = images[turn % len(images)]
         spent = {
-            "plain": _timed(smoothed, partial(plain_votes, plain, image, sigma, samples, plain_batch_size)),
-            "fixed": _timed(smoothed, partial(smoothed.certify, image, sigma, plan=fixed, **options)),
+            "plain": timed(smoothed.device, partial(plain_votes, plain, image, sigma, samples, plain_batch_size)),
+            "fixed": timed(smoothed.device, partial(smoothed.certify, image, sigma, plan=fixed, **options)),
         }
         begun = time.perf_counter()
         used = sum(c.samples for c in smoothed.certify_batch(images, sigma, plan=grid, **options))
@@ -183,17 +181,15 @@ def roofline(smoothed: SmoothedClassifier, image: Tensor, batch_size: int) -> di
         for module, shape in layers:
             x = torch.randn(shape, device=smoothed.device).to(smoothed.dtype)
             x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
-            seconds += _median(smoothed, partial(module, x))
+            seconds += middle_time(smoothed.device, partial(module, x))
             y = module(x)
             weight = module.weight
             assert isinstance(weight, Tensor)
             work += 2 * weight.numel() * y.numel() / weight.shape[0]
-        a = torch.randn(_MATRIX, _MATRIX, device=smoothed.device).to(smoothed.dtype)
-        product = _median(smoothed, partial(torch.mm, a, a))
     return {
         "layers_samples_per_s": batch_size / seconds,
         "flop_per_sample": work / batch_size,
-        "matrix_flop_per_s": 2 * _MATRIX**3 / product,
+        "matrix_flop_per_s": matrix_rate(smoothed.device, smoothed.dtype),
     }
 
 
@@ -242,23 +238,6 @@ def markdown(result: dict[str, Any]) -> str:
         f"{where}."
     )
     return "\n".join([*lines, "", note]) + "\n"
-
-
-def _timed(smoothed: SmoothedClassifier, job: Callable[[], object]) -> float:
-    _wait(smoothed)
-    begun = time.perf_counter()
-    job()
-    _wait(smoothed)
-    return time.perf_counter() - begun
-
-
-def _median(smoothed: SmoothedClassifier, job: Callable[[], object]) -> float:
-    return median([_timed(smoothed, job) for _ in range(_WARM + _TIMES)][_WARM:])
-
-
-def _wait(smoothed: SmoothedClassifier) -> None:
-    if smoothed.device.type == "cuda":
-        torch.cuda.synchronize(smoothed.device)
 
 
 def _machine(smoothed: SmoothedClassifier) -> dict[str, Any]:

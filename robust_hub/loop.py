@@ -24,6 +24,7 @@ from tqdm import tqdm
 from robust_hub.data import ImageData, crop_flip
 from robust_hub.pixels import normalize
 from robust_hub.schedule import Options, epoch_batches, learning_rate_at, seed_of
+from robust_hub.speed import Speedometer
 from robust_hub.state import Keeper, Progress
 
 Corrupt = Callable[[Tensor, torch.Generator], Tensor]
@@ -100,6 +101,13 @@ def run(
     meter = _Meter(accelerator, done)
     generator = torch.Generator(device=device)
     begun = time.monotonic() - done.seconds
+    speed = Speedometer(
+        folder if accelerator.is_main_process else None,
+        model,
+        precision=options.mixed_precision,
+        passes=3 if trained is None else 1,
+        processes=world,
+    )
 
     def check() -> None:
         bad = meter.bad()
@@ -148,6 +156,7 @@ def run(
                 meter.add(step, loss.detach(), logits.detach(), labels)
                 done.step = step + 1
                 bar.update()
+                speed.add(inputs, last=done.step % per_epoch == 0)
                 if (world == 1 and device.type == "cpu") or done.step % _CHECK_EVERY == 0:
                     check()
                 if not bar.disable and done.step % _SHOW_EVERY == 0:

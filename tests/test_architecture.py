@@ -13,7 +13,7 @@ HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
     "sources files schedule certificate boundaries recipes",
-    "courses paper norms pixels noise data checkpoint state",
+    "courses paper norms pixels noise data checkpoint state speed",
     "plans batches models records loop",
     "smoothing training accuracy journal",
     "pretrain finetune evaluate plots tables cards bench",
