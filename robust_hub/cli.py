@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -58,6 +59,11 @@ def _training_options(command: Any) -> Any:
     return command
 
 
+def _percent(share: Any) -> str:
+    """Set an accuracy with its 95 % interval, in percent."""
+    return "-" if share is None else f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
 def _compile_option(command: Any) -> Any:
     return click.option(
         "--compile", "compiled", is_flag=True, help="Compile the network: seconds of building, faster batches."
@@ -81,21 +87,53 @@ def main() -> None:
 @main.command()
 @click.option("--all", "every", is_flag=True, help="Architectures too, not only pretrained names.")
 def models(every: bool) -> None:
-    """List the models and which of them have weights here.
+    """List the models: which have weights here, how those were trained, their size and accuracies.
 
     Example: robust-hub models
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from robust_hub.models import NAMES, SUFFIX, list_checkpoints
+    from robust_hub.models import NAMES, SUFFIX
+    from robust_hub.shelf import RADIUS, describe_all
 
-    have = set(list_checkpoints())
-    table = Table("model", "weights")
-    for name in sorted(set(NAMES) | have):
-        if every or name.endswith(SUFFIX) or name in have:
-            table.add_row(name, "here" if name in have else "none yet" if name.endswith(SUFFIX) else "architecture")
-    Console(width=80).print(table)
+    have = {shelved.name: shelved for shelved in describe_all()}
+    whole = [Column(word, no_wrap=True) for word in ("model", "MB", "clean %", f"r = {RADIUS:g} %")]
+    table = Table(whole[0], "trained", whole[1], "certified on", *whole[2:])
+    for name in sorted(set(NAMES) | have.keys()):
+        one = have.get(name)
+        if one is not None:
+            told = "-" if one.data is None else f"{one.data}, sigma {one.sigma:g}"
+            table.add_row(name, one.trained, f"{one.megabytes:.1f}", told, _percent(one.clean), _percent(one.certified))
+        elif every or name.endswith(SUFFIX):
+            table.add_row(name, "no weights yet" if name.endswith(SUFFIX) else "architecture", "", "", "", "")
+    Console(width=max(140, shutil.get_terminal_size().columns)).print(table)
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option(
+    "--certified", multiple=True, type=click.Path(path_type=Path), help="Run folder of certify, once for each."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Type of the file [default: as certified, else float16].",
+)
+@click.option("--shelf", type=click.Path(path_type=Path), help="Folder of all checkpoints [default: model_cards].")
+def shelve(source: Path, name: str, certified: tuple[Path, ...], dtype: str | None, shelf: Path | None) -> None:
+    """Put the checkpoint folder SOURCE on the shelf as NAME, with the records that certify it.
+
+    Example: robust-hub shelve runs/cifar10 resnet18s_ln_mixednoise.cifar10 --certified runs/certified/sigma_0.25
+    """
+    import torch
+
+    from robust_hub.models import SHELF
+    from robust_hub.shelf import shelve as run
+
+    kind = None if dtype is None else getattr(torch, dtype)
+    click.echo(run(source, name, certified=certified, dtype=kind, shelf=SHELF if shelf is None else shelf))
 
 
 @main.command()

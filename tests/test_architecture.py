@@ -17,6 +17,7 @@ LAYERS = (
     "plans batches models records loop",
     "smoothing training accuracy journal",
     "pretrain finetune evaluate plots tables cards bench",
+    "shelf",
     "hub reproduce demo",
     "cli app",
 )

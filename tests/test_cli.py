@@ -7,6 +7,7 @@ from click.testing import CliRunner
 import robust_hub
 from robust_hub.checkpoint import read_weights
 from robust_hub.cli import main
+from robust_hub.models import checkpoint_folder
 
 
 def run(*words):
@@ -14,7 +15,7 @@ def run(*words):
 
 
 @pytest.mark.parametrize(
-    "command", ["models", "pretrain", "finetune", "certify", "report", "reproduce", "bench", "demo"]
+    "command", ["models", "pretrain", "finetune", "certify", "report", "shelve", "reproduce", "bench", "demo"]
 )
 def test_help_has_an_example(command):
     result = run(command, "--help")
@@ -82,6 +83,14 @@ def test_models_lists_every_pretrained_name():
     assert result.exit_code == 0
     for name in ("resnet152_ln_mixednoise", "resnet18s_ln_mixednoise", "resnet26_in", "resnet50_gn"):
         assert name in result.output
+    assert "pretrained on tiny-imagenet-32" in result.output and "no weights yet" in result.output
+
+
+def test_a_checkpoint_goes_on_a_shelf(tmp_path):
+    source = checkpoint_folder("resnet18s_ln_mixednoise")
+    result = run("shelve", source, "resnet18s_ln_mixednoise.copy", "--shelf", tmp_path, "--dtype", "bfloat16")
+    assert result.exit_code == 0 and result.output.strip() == str(tmp_path / "resnet18s_ln_mixednoise.copy")
+    assert run("shelve", source, "resnet18s_gn.copy", "--shelf", tmp_path).exit_code == 2
 
 
 def test_the_public_names_are_these():

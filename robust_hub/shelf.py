@@ -1,0 +1,167 @@
+"""The shelf: a trained checkpoint with the records that certify it, in one folder, and what all of them are worth.
+
+A folder of the shelf holds config.json and the weights, `certification/<data>_sigma_<sigma>` with a run's records, and
+`training` with the log of what made it. Records of another network are refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides
+from robust_hub.checkpoint import CheckpointError, read_config, save_checkpoint, weight_files
+from robust_hub.evaluate import fingerprint
+from robust_hub.models import SHELF, checkpoint_folder, list_checkpoints, load_model
+from robust_hub.records import RECORDS_NAME, RUN_NAME, Run, read_run
+from robust_hub.speed import SPEED
+from robust_hub.state import LOG
+
+CERTIFICATION, TRAINING = "certification", "training"
+RADIUS = 0.25  # of the certified accuracy that stands for a checkpoint in a list
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """What a checkpoint on the shelf is and is worth.
+
+    Attributes:
+        name: Its name for timm.
+        folder: Where it lies.
+        megabytes: Size of its weights.
+        trained: The job that made it, its data and epochs, in words.
+        data: What it was certified on; None if it was not.
+        sigma: The sigma, [0, 1]-pixel units, whose certified accuracy at RADIUS is highest.
+        clean: Accuracy of the base classifier on clean images.
+        certified: Certified accuracy at RADIUS with that sigma.
+    """
+
+    name: str
+    folder: Path
+    megabytes: float
+    trained: str
+    data: str | None = None
+    sigma: float | None = None
+    clean: Accuracy | None = None
+    certified: Accuracy | None = None
+
+
+def shelve(
+    source: str | Path,
+    name: str,
+    *,
+    certified: Sequence[str | Path] = (),
+    dtype: torch.dtype | None = None,
+    shelf: str | Path = SHELF,
+) -> Path:
+    """Put a trained checkpoint on the shelf, with its records and its training log.
+
+    Args:
+        source: Checkpoint folder of `pretrain_mixed_noise` or `finetune_clean`.
+        name: Its name for timm, such as "resnet18s_gn_mixednoise" or, fine-tuned, "resnet18s_gn_mixednoise.cifar10".
+        certified: Folders of finished runs of `certify` with this checkpoint.
+        dtype: Type of the file; by default that in which it was certified, float16 if it was not.
+        shelf: Folder of all checkpoints.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged.
+        ValueError: If the name is another architecture's, a run is unfinished or of other weights, or the type would
+            change the certified network.
+    """
+    runs = [read_run(folder) for folder in certified]
+    model = load_model(source)
+    config = read_config(source)
+    wanted, told = (text.split(".")[0].removesuffix("_mixednoise") for text in (name, config["architecture"]))
+    if wanted != told:
+        raise ValueError(f"{source} is a {told}, expected a name that starts with it, got {name!r}")
+    types = {str(run.identity.get("dtype")) for run in runs}
+    if dtype is None:
+        dtype = getattr(torch, types.pop()) if len(types) == 1 else torch.float32 if types else torch.float16
+    stored = {key: value.to(dtype) if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    model.load_state_dict(stored)
+    for run in runs:
+        _check_run(run, model)
+    folder = save_checkpoint(model, Path(shelf) / name, recipe=config["robust_hub"].get("recipe"), dtype=dtype)
+    for run in runs:
+        place = folder / CERTIFICATION / f"{Path(str(run.identity['data'])).name}_sigma_{run.sigma:g}"
+        place.mkdir(parents=True, exist_ok=True)
+        for file in (RECORDS_NAME, RUN_NAME):
+            shutil.copyfile(run.path / file, place / file)
+    for file in (LOG, SPEED):
+        if (log := Path(source) / "training" / file).is_file():
+            (folder / TRAINING).mkdir(exist_ok=True)
+            shutil.copyfile(log, folder / TRAINING / file)
+    return folder
+
+
+def describe(name: str, folder: str | Path | None = None) -> Shelved:
+    """Say what a checkpoint is and is worth, from its config and its records.
+
+    Args:
+        name: A name of `list_checkpoints`.
+        folder: Its folder; by default found by its name.
+
+    Raises:
+        CheckpointError: If it is not there or damaged.
+        ValueError: If its records are damaged.
+    """
+    place = checkpoint_folder(name) if folder is None else Path(folder)
+    if place is None:
+        raise CheckpointError(f"{name} has no trained weights here; there are: {', '.join(list_checkpoints())}")
+    config = read_config(place)
+    size = sum((place / file).stat().st_size for file in weight_files(place) if (place / file).is_file()) / 1e6
+    runs = [read_run(path.parent) for path in sorted(place.glob(f"{CERTIFICATION}/*/{RUN_NAME}"))]
+    known = [run for run in runs if run.records and decides(run.records, RADIUS)]
+    trained = _trained(config["robust_hub"].get("recipe") or {})
+    if not known:
+        return Shelved(name, place, size, trained)
+    best = max(known, key=lambda run: certified_accuracy(run.records, RADIUS).value)
+    return Shelved(
+        name,
+        place,
+        size,
+        trained,
+        Path(str(best.identity.get("data", ""))).name or None,
+        best.sigma,
+        clean_accuracy(best.records),
+        certified_accuracy(best.records, RADIUS),
+    )
+
+
+def describe_all(names: Iterable[str] | None = None) -> list[Shelved]:
+    """Describe every checkpoint whose weights are here, or those that are named."""
+    return [describe(name) for name in (list_checkpoints() if names is None else names)]
+
+
+def _check_run(run: Run, model: nn.Module) -> None:
+    """Refuse a run that is not finished or did not certify this network, in the type that it was certified in."""
+    if not run.finished:
+        raise ValueError(f"expected finished runs, {run.path} is not: give its certify command once more")
+    dtype = getattr(torch, str(run.identity.get("dtype")), None)
+    if not isinstance(dtype, torch.dtype) or run.identity.get("weights") != fingerprint(copy.deepcopy(model).to(dtype)):
+        raise ValueError(
+            f"{run.path} holds records of other weights (its type is {run.identity.get('dtype')}): name the runs that "
+            "certified this checkpoint, and leave dtype out"
+        )
+
+
+def _trained(recipe: dict[str, Any]) -> str:
+    """Word a recipe: the job, its data and epochs."""
+    if not recipe:
+        return "unknown"
+    job = {"pretrain": "pretrained", "finetune": "fine-tuned"}.get(str(recipe.get("job")), "trained")
+    data, epochs = Path(str(recipe.get("data"))).name, recipe.get("epochs")
+    sigmas = recipe.get("sigmas")
+    noise = "" if not sigmas or list(sigmas) == [0.0] else f", sigma {' '.join(f'{sigma:g}' for sigma in sigmas)}"
+    head = "head " if recipe.get("head_only") else ""
+    return f"{head}{job} on {data}, {epochs} epoch{'' if epochs == 1 else 's'}{noise}"

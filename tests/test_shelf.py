@@ -1,0 +1,113 @@
+"""The shelf: a checkpoint goes on it with its own records only, and says what it is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from robust_hub import checkpoint, models, shelf
+from robust_hub.accuracy import certified_accuracy, clean_accuracy
+from robust_hub.checkpoint import CheckpointError, read_config
+from robust_hub.data import load_data
+from robust_hub.evaluate import certify
+from robust_hub.finetune import finetune_clean
+from robust_hub.models import load_model
+from robust_hub.records import read_run
+from robust_hub.shelf import describe, describe_all, shelve
+
+NAME = "resnet18s_ln_mixednoise.toy"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A trained checkpoint, and runs of it in two types and at two sigmas."""
+    home = tmp_path_factory.mktemp("made")
+    options = {"epochs": 2, "learning_rate": 0.03, "batch_size": 64, "progress": False}
+    finetune_clean(
+        load_model("resnet18s_ln_mixednoise"), load_data("digits", split="train"), out=home / "run", **options
+    )
+    test = load_data("digits", split="test")
+    for dtype, sigma in (("bfloat16", 0.1), ("bfloat16", 0.25), ("float32", 0.1)):
+        network = load_model(home / "run").to(getattr(torch, dtype))
+        certify(network, test, sigma, out=home / f"{dtype}_{sigma:g}", every=40, n=100, seed=0, progress=False)
+    return {path.name: path for path in home.iterdir()}
+
+
+def test_a_checkpoint_is_its_weights_records_and_log(made: dict[str, Path], tmp_path: Path) -> None:
+    folder = shelve(made["run"], NAME, certified=[made["bfloat16_0.1"], made["bfloat16_0.25"]], shelf=tmp_path)
+    assert folder == tmp_path / NAME
+    for sigma in ("0.1", "0.25"):
+        for file in ("records.tsv", "run.json"):
+            copy = folder / "certification" / f"digits_sigma_{sigma}" / file
+            assert copy.read_bytes() == (made[f"bfloat16_{sigma}"] / file).read_bytes()
+    assert (folder / "training" / "log.jsonl").read_bytes() == (made["run"] / "training" / "log.jsonl").read_bytes()
+    assert (folder / "training" / "speed.json").exists()
+    assert read_config(folder)["robust_hub"]["recipe"] == read_config(made["run"])["robust_hub"]["recipe"]
+    one, two = (load_model(place).bfloat16().state_dict() for place in (folder, made["run"]))
+    assert all(torch.equal(one[key], two[key]) for key in two)
+    assert (folder / "model.safetensors").stat().st_size < 0.6 * (made["run"] / "model.safetensors").stat().st_size
+
+
+def test_what_it_is_worth_is_read_from_the_best_sigmas_records(made: dict[str, Path], tmp_path: Path) -> None:
+    runs = [made["bfloat16_0.1"], made["bfloat16_0.25"]]
+    told = describe(NAME, shelve(made["run"], NAME, certified=runs, shelf=tmp_path))
+    values = [certified_accuracy(read_run(run).records, 0.25) for run in runs]
+    assert told.certified == values[1] and values[1].value > values[0].value == 0  # 100 samples reach 0.15 at sigma 0.1
+    assert told.clean == clean_accuracy(read_run(runs[0]).records)
+    assert (told.data, told.sigma, told.trained) == ("digits", 0.25, "fine-tuned on digits, 2 epochs")
+    assert told.megabytes == pytest.approx((tmp_path / NAME / "model.safetensors").stat().st_size / 1e6)
+
+
+def test_without_records_it_is_half_precision_and_worth_unknown(made: dict[str, Path], tmp_path: Path) -> None:
+    told = describe(NAME, shelve(made["run"], NAME, shelf=tmp_path))
+    assert (told.data, told.sigma, told.clean, told.certified) == (None,) * 4
+    assert told.megabytes < 0.6 * (made["run"] / "model.safetensors").stat().st_size / 1e6
+
+
+def test_records_of_other_weights_are_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    other = timm.create_model("resnet18s_ln", num_classes=10)
+    checkpoint.save_checkpoint(other, tmp_path / "other")
+    with pytest.raises(ValueError, match="bfloat16_0.1 holds records of other weights"):
+        shelve(tmp_path / "other", NAME, certified=[made["bfloat16_0.1"]], shelf=tmp_path / "shelf")
+    assert not (tmp_path / "shelf").exists()
+
+
+def test_a_type_that_changes_the_certified_network_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"its type is float32.*leave dtype out"):
+        shelve(made["run"], NAME, certified=[made["float32_0.1"]], dtype=torch.bfloat16, shelf=tmp_path)
+    both = shelve(made["run"], NAME, certified=[made["float32_0.1"], made["bfloat16_0.1"]], shelf=tmp_path)
+    assert next(iter(checkpoint.load_file(str(both / "model.safetensors")).values())).dtype == torch.float32
+
+
+def test_unfinished_runs_and_wrong_names_are_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in ("records.tsv", "run.json"):
+        (run / file).write_bytes((made["bfloat16_0.1"] / file).read_bytes())
+    told = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**told, "finished": None}))
+    with pytest.raises(ValueError, match="expected finished runs"):
+        shelve(made["run"], NAME, certified=[run], shelf=tmp_path)
+    with pytest.raises(ValueError, match="is a resnet18s_ln, expected a name that starts with it"):
+        shelve(made["run"], "resnet18s_gn_mixednoise.toy", shelf=tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint folder and no model is called"):
+        shelve(tmp_path / "nowhere_at_all", NAME, shelf=tmp_path)
+    with pytest.raises(CheckpointError, match="nothing_mixednoise has no trained weights here; there are:"):
+        describe("nothing_mixednoise")
+
+
+def test_everything_that_is_here_can_be_described() -> None:
+    told = {one.name: one for one in describe_all()}
+    assert told.keys() == set(models.list_checkpoints())
+    assert told["resnet18s_ln_mixednoise"].trained.startswith("pretrained on tiny-imagenet-32, 14 epochs")
+
+
+@pytest.mark.skipif(not models.SHELF.is_dir(), reason="the shelf is part of a clone only")
+def test_records_on_the_shelf_are_those_of_its_weights() -> None:
+    for one in describe_all():
+        for path in one.folder.glob("certification/*/run.json"):
+            shelf._check_run(read_run(path.parent), load_model(one.folder))
