@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -303,11 +304,19 @@ def bench_certify(images: int, radii: str, dtype: str, compiled: bool, out: Path
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder; resumes."
 )
+@click.option("--row", "rows", multiple=True, help="Run only rows with this in their label; once for each.")
 @click.option("--show", is_flag=True, help="Run nothing, print what is there.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write the curves, one a row and sigma, to this PNG.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def reproduce(
-    table: str, scale: str, data: tuple[str, ...], out: Path, show: bool, plot: Path | None, quiet: bool
+    table: str,
+    scale: str,
+    data: tuple[str, ...],
+    out: Path,
+    rows: tuple[str, ...],
+    show: bool,
+    plot: Path | None,
+    quiet: bool,
 ) -> None:
     """Run the rows of a table of the paper that have no record yet, and print it beside the paper's numbers.
 
@@ -321,7 +330,8 @@ def reproduce(
     chosen, size = find_table(table), find_scale(scale)
     named = dict(_pair(text) for text in data)
     if not show:
-        run(chosen, size, named, out, progress=not quiet, told=lambda line: click.echo(line, err=True))
+        told = partial(click.echo, err=True)
+        run(chosen, size, named, out, rows=rows or None, progress=not quiet, told=told)
     click.echo(results(chosen, size, out))
     if plot is not None:
         click.echo(f"curves: {draw(chosen, size, out, plot)}", err=True)

@@ -38,6 +38,7 @@ def reproduce(
     data: Mapping[str, Source],
     out: str | Path,
     *,
+    rows: Sequence[str] | None = None,
     progress: bool = True,
     told: Callable[[str], None] = lambda _: None,
 ) -> str:
@@ -50,6 +51,7 @@ def reproduce(
         scale: A scale of `robust_hub.recipes`.
         data: Where the data are: the scale's pretraining set and the rows' data sets, by name.
         out: Folder of the experiment; tables and scales have parts of their own in it.
+        rows: Labels, or parts of them, of the only rows that are run; the table shows all. None runs every row.
         progress: Whether to show progress bars.
         told: Is told in a line what is done next.
 
@@ -61,7 +63,11 @@ def reproduce(
             process works on the same part of it.
     """
     home = Path(out) / scale.name
-    waiting = [recipe for recipe in table.recipes if not finished(recipe, scale, home)]
+    asked = [r for r in table.recipes if rows is None or any(part in r.label for part in rows)]
+    if not asked:
+        labels = "; ".join(recipe.label for recipe in table.recipes)
+        raise ValueError(f"expected rows of {table.name} among {labels}; got {', '.join(rows or ()) or 'none'}")
+    waiting = [recipe for recipe in asked if not finished(recipe, scale, home)]
     _check_data(table, scale, waiting, data, home)
     loaded: dict[tuple[str, str], ImageData] = {}
 
@@ -72,7 +78,8 @@ def reproduce(
 
     for recipe in waiting:
         told(f"{table.name}, {scale.name}: {recipe.label}")
-        model = _tuned(recipe, scale, home, get, progress).to(getattr(torch, scale.dtype))
+        model = _tuned(recipe, scale, home, get, progress)
+        model = model.to(getattr(torch, scale.dtype)).to(memory_format=torch.channels_last)
         for sigma in SIGMAS:
             folder = home / "certified" / row_name(recipe) / f"sigma_{sigma:g}"
             certify(model, get(recipe.dataset, "test"), sigma, out=folder, progress=progress, **scale.certify)

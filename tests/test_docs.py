@@ -8,6 +8,7 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {
     "make_tables.py": ("small-checkpoint.md", "evidence"),
+    "make_results.py": ("results.md", "results"),
     "make_throughput.py": ("throughput.md", "evidence"),
     "simulate_plans.py": ("statistics.md", "plans.json"),
 }

@@ -139,3 +139,11 @@ def test_two_runs_on_one_folder_are_an_error_for_the_second(tmp_path: Path, data
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"), pytest.raises(ValueError, match="another one is at work"):
         reproduce(TABLE, SCALE, data, tmp_path, progress=False)
+
+
+def test_only_the_rows_that_are_asked_for_are_run(tmp_path: Path, data: dict[str, str]) -> None:
+    text = reproduce(TABLE, SCALE, data, tmp_path, rows=["scratch"], progress=False)
+    assert [path.name for path in (tmp_path / "tiny" / "certified").iterdir()] == [row_name(TABLE.recipes[2])]
+    assert text.count("not run yet") == 2
+    with pytest.raises(ValueError, match="expected rows of table0 among mixed; mixed, head; scratch; got nothing"):
+        reproduce(TABLE, SCALE, data, tmp_path, rows=["nothing"], progress=False)
