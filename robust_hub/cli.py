@@ -298,6 +298,19 @@ def bench_certify(images: int, radii: str, dtype: str, compiled: bool, out: Path
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", help="The checkpoint's name for timm [default: the folder's].")
+def card(folder: Path, name: str | None) -> None:
+    """Write a checkpoint folder's README.md from its records, and the picture of its curves.
+
+    Example: robust-hub card model_cards/resnet18s_ln_mixednoise.cifar10
+    """
+    from robust_hub.cards import write_card
+
+    click.echo(write_card(name or folder.resolve().name, folder))
+
+
+@main.command()
 @click.argument("table")
 @click.option("--scale", default="small", show_default=True, help="small, h200 or paper.")
 @click.option("--data", "data", multiple=True, help="NAME=FOLDER or NAME=HUB_ID, once for each data set.")

@@ -120,8 +120,7 @@ def describe(name: str, folder: str | Path | None = None) -> Shelved:
         raise CheckpointError(f"{name} has no trained weights here; there are: {', '.join(list_checkpoints())}")
     config = read_config(place)
     size = sum((place / file).stat().st_size for file in weight_files(place) if (place / file).is_file()) / 1e6
-    runs = [read_run(path.parent) for path in sorted(place.glob(f"{CERTIFICATION}/*/{RUN_NAME}"))]
-    known = [run for run in runs if run.records and decides(run.records, RADIUS)]
+    known = [run for run in certification(place) if run.records and decides(run.records, RADIUS)]
     trained = _trained(config["robust_hub"].get("recipe") or {})
     if not known:
         return Shelved(name, place, size, trained)
@@ -136,6 +135,16 @@ def describe(name: str, folder: str | Path | None = None) -> Shelved:
         clean_accuracy(best.records),
         certified_accuracy(best.records, RADIUS),
     )
+
+
+def certification(folder: str | Path) -> list[Run]:
+    """Read the runs that certify a checkpoint, by data and sigma.
+
+    Raises:
+        ValueError: If a record is damaged.
+    """
+    runs = [read_run(path.parent) for path in Path(folder).glob(f"{CERTIFICATION}/*/{RUN_NAME}")]
+    return sorted(runs, key=lambda run: (str(run.identity.get("data")), run.sigma or 0.0))
 
 
 def describe_all(names: Iterable[str] | None = None) -> list[Shelved]:

@@ -16,8 +16,9 @@ LAYERS = (
     "courses paper norms pixels noise data checkpoint state speed",
     "plans batches models records loop",
     "smoothing training accuracy journal",
-    "pretrain finetune evaluate plots tables cards bench",
+    "pretrain finetune evaluate plots tables bench",
     "shelf",
+    "cards",
     "hub reproduce demo",
     "cli app",
 )

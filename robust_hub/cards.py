@@ -1,0 +1,290 @@
+"""Records -> model card: every number of a card is read from a record or from config.json.
+
+The card is the README.md of a checkpoint's folder: prose for people, YAML metadata with a `model-index` for the Hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from robust_hub.accuracy import RADII, Accuracy, certified_accuracy, clean_accuracy, decides, grid_of
+from robust_hub.checkpoint import read_config
+from robust_hub.files import replace_text
+from robust_hub.models import SUFFIX, checkpoint_folder
+from robust_hub.plots import plot_curves
+from robust_hub.records import Run
+from robust_hub.shelf import certification, describe
+from robust_hub.tables import markdown_table
+
+CARD, PICTURE = "README.md", "curves.png"
+# What the Hub calls the data sets, what people call them, and the terms their pictures come with.
+DATASETS = {
+    "cifar10": ("uoft-cs/cifar10", "CIFAR-10", "published without a licence, for research"),
+    "cifar100": ("uoft-cs/cifar100", "CIFAR-100", "published without a licence, for research"),
+    "tiny-imagenet-32": (
+        "zh-plus/tiny-imagenet",
+        "Tiny-ImageNet-200 at 32x32",
+        "a part of ImageNet, whose terms of access are non-commercial research and education",
+    ),
+    "imagenet32": (None, "ImageNet at 32x32", "ImageNet's terms of access are non-commercial research and education"),
+    "digits": (None, "scikit-learn's digits", "CC BY 4.0"),
+}
+NORMS = {
+    "bn": "batch norm",
+    "gn": "group norm (32 groups)",
+    "in": "instance norm",
+    "ln": "layer norm over (C, H, W), affine per channel",
+}
+CITATION = """@article{qiu2023exploring,
+  title = {Exploring Transferability for Randomized Smoothing},
+  author = {Qiu, Kai and Zhang, Huishuai and Wu, Zhirong and Lin, Stephen},
+  journal = {arXiv preprint arXiv:2312.09020},
+  year = {2023}
+}"""
+
+
+def card(name: str, folder: str | Path) -> str:
+    """Write a checkpoint's card.
+
+    Args:
+        name: Its name for timm.
+        folder: Its folder: config.json, weights and `certification/`.
+
+    Returns:
+        The text of README.md, metadata included; the same for the same files.
+
+    Raises:
+        CheckpointError: If the folder holds no checkpoint or a damaged one.
+        ValueError: If a record is damaged.
+    """
+    config = read_config(folder)
+    ours = config["robust_hub"]
+    recipe: dict[str, Any] = ours.get("recipe") or {}
+    runs = certification(folder)
+    shelved = describe(name, folder)
+    parts = [
+        f"# {name}",
+        _introduction(name, config, shelved.trained),
+        _guarantee(runs),
+        _evidence(runs),
+        _use(name, config, runs),
+        _training(recipe, ours),
+        _limits(recipe, ours),
+        _terms(name, recipe, runs),
+        f"## Citation\n\n```bibtex\n{CITATION}\n```",
+    ]
+    text = f"---\n{_metadata(name, config, recipe, runs).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+    return str(ModelCard(text))
+
+
+def write_card(name: str, folder: str | Path) -> Path:
+    """Write a checkpoint's README.md and, where there are records, the picture of its curves.
+
+    Args:
+        name: Its name for timm.
+        folder: Its folder.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        CheckpointError: If the folder holds no checkpoint or a damaged one.
+        ImportError: If matplotlib is not installed and there are records to draw.
+        ValueError: If a record is damaged.
+    """
+    folder = Path(folder)
+    text = card(name, folder)
+    if runs := certification(folder):
+        plot_curves(_labels(runs), folder / PICTURE, title=name)
+    replace_text(folder / CARD, text)
+    return folder / CARD
+
+
+def _introduction(name: str, config: dict[str, Any], trained: str) -> str:
+    ours = config["robust_hub"]
+    size = "x".join(map(str, config["pretrained_cfg"].get("input_size", ("?",))))
+    purpose = (
+        "It is for deploying and measuring certified robustness on the data it was fine-tuned on. What robustness it "
+        "has comes from pretraining."
+        if (ours.get("recipe") or {}).get("job") == "finetune"
+        else "It is a start for fine-tuning on clean images of any data set: the robustness that noise in pretraining "
+        "taught survives, and what comes of it can be certified by randomized smoothing."
+    )
+    kind = name.split(".")[0].removesuffix(SUFFIX).split("_")[0]
+    norm = NORMS.get(str(ours.get("norm")), "timm's own norm")
+    return (
+        f"A {kind} with {norm}, {size} input and {config['num_classes']} classes, {trained}. {purpose} Made with "
+        "robust_hub, an implementation of *Exploring Transferability for Randomized Smoothing* "
+        "([arXiv:2312.09020](https://arxiv.org/abs/2312.09020))."
+    )
+
+
+def _guarantee(runs: Sequence[Run]) -> str:
+    alphas = sorted({float(run.identity["alpha"]) for run in runs})
+    alpha = f" = {alphas[0]:g} in the table below" if len(alphas) == 1 else ""
+    return (
+        "**The guarantee.** With probability at least 1 - alpha over the noise that was drawn (alpha"
+        f"{alpha}), the smoothed classifier gives the certified class to every image whose l2 distance from the "
+        "certified one, pixels in [0, 1], is at most the certified radius."
+    )
+
+
+def _evidence(runs: Sequence[Run]) -> str:
+    title = "## Certified accuracy"
+    if not runs:
+        return f"{title}\n\nNo certification records of its own: fine-tune it, then certify."
+    told = []
+    for run in runs:
+        kept = run.identity
+        told.append(
+            f"- sigma {run.sigma:g}: {len(run.records)} images of {_known(kept.get('data'))[1]}, {kept.get('split')} "
+            f"split (every {kept.get('every')}th), {kept.get('plan', 'fixed')} plan, n = {int(kept['n']):,}, alpha = "
+            f"{kept['alpha']:g}, noise seed {kept.get('seed')}, network in {kept.get('dtype')}"
+        )
+    table = markdown_table(_labels(runs), _radii(runs)).strip()
+    picture = f"![certified accuracy over the radius]({PICTURE})"
+    return "\n\n".join([title, table, "\n".join(told), picture, "The record of every image is in `certification/`."])
+
+
+def _use(name: str, config: dict[str, Any], runs: Sequence[Run]) -> str:
+    size = tuple(config["pretrained_cfg"].get("input_size", (3, 32, 32)))
+    types = {str(run.identity.get("dtype")) for run in runs}
+    dtype = types.pop() if len(types) == 1 else "float32"
+    cast, why = ("", "") if dtype == "float32" else (f".to(torch.{dtype})", f", in {dtype} as it was certified here")
+    create = f'model = timm.create_model("{name}", pretrained=True)'
+    load = f"import timm\nimport torch\nimport robust_hub  # registers the models\n\n{create}"
+    certify = (
+        f"image = torch.rand{size}  # yours: float (C, H, W), pixels in [0, 1]\n"
+        f"smoothed = robust_hub.SmoothedClassifier(model.eval(){cast})\n"
+        "certificate = smoothed.certify(image, sigma=0.25, radii=(0.25, 0.5), n=1000)\n"
+        "print(certificate.prediction, certificate.radius)"
+    )
+    tune = (
+        f"{create}\n"
+        'result = robust_hub.finetune_clean(model, "digits", epochs=1)  # or a folder, a Hub id, a Dataset\n'
+        "model = result.model"
+    )
+    jobs = [(f"Certify{why}", certify), ("Fine-tune on other data, clean images only", tune)]
+    jobs = jobs if runs else [("Fine-tune on clean images", tune), ("Certify what came of it", certify)]
+    blocks = [f"{title}:\n\n```python\n{code}\n```" for title, code in (("Load", load), *jobs)]
+    return "\n\n".join(["## Use", *blocks])
+
+
+def _training(recipe: dict[str, Any], ours: dict[str, Any]) -> str:
+    lines = ["## Training", f"Stem `{ours.get('stem')}`, norm `{ours.get('norm')}`."]
+    said = {k: v for k, v in recipe.items() if k not in ("history", "fingerprint") and v is not None}
+    if not said:
+        return "\n\n".join([*lines, "No recipe was kept."])
+    rows = [f"| {key.replace('_', ' ')} | {_word(value)} |" for key, value in said.items()]
+    lines.append("\n".join(["| setting | value |", "|---|---|", *rows]))
+    if history := recipe.get("history"):
+        minutes = sum(float(row.get("seconds", 0)) for row in history) / 60
+        lines.append(
+            f"Last epoch: loss {history[-1]['loss']:.3f}, training accuracy {100 * history[-1]['accuracy']:.1f} % on "
+            f"the images as they were trained on; {minutes:.1f} minutes in all."
+        )
+    return "\n\n".join(lines)
+
+
+def _limits(recipe: dict[str, Any], ours: dict[str, Any]) -> str:
+    lines = [
+        "- The certificate is about the smoothed classifier (a majority vote under noise), not one forward pass.",
+        "- It covers l2 perturbations of the pixels up to the radius, not rotations, blur, other norms or larger "
+        "changes. A certified prediction can be wrong: the radius says that it does not change, not that it is right.",
+        "- It belongs to this very network in the floating-point type that was certified. Noise is pseudo-random and "
+        "drawn in float32; the theorem is about real numbers.",
+        "- Certified accuracies are of a sample of test images: mind the intervals.",
+    ]
+    if ours.get("norm") == "bn":
+        lines.append("- Batch norm seldom keeps its robustness through clean fine-tuning: use gn, in or ln for that.")
+    if recipe.get("job") == "pretrain" and max(recipe.get("sigmas") or (1.0,)) == 0:
+        lines.append("- It saw clean images alone and is a baseline: expect no certified robustness from it.")
+    return "## Limits\n\n" + "\n".join(lines)
+
+
+def _terms(name: str, recipe: dict[str, Any], runs: Sequence[Run]) -> str:
+    used = [recipe.get("data"), *(run.identity.get("data") for run in runs)]
+    base = checkpoint_folder(name.split(".")[0]) if "." in name else None
+    if base is not None:  # the data of the pretraining that it was fine-tuned from
+        used.append((read_config(base)["robust_hub"].get("recipe") or {}).get("data"))
+    names = dict.fromkeys(str(data) for data in used if data)
+    terms = "; ".join(f"{_known(data)[1]}: {_known(data)[2]}" for data in names)
+    return (
+        "## Licence and data\n\nCode and weights: Apache-2.0, as far as the weights are ours to license. The pictures "
+        f"they were made or measured with have terms of their own ({terms or 'not recorded'}); no picture is part of "
+        "this repository."
+    )
+
+
+def _metadata(name: str, config: dict[str, Any], recipe: dict[str, Any], runs: Sequence[Run]) -> ModelCardData:
+    norm = config["robust_hub"].get("norm")
+    used = [recipe.get("data"), *(run.identity.get("data") for run in runs)]
+    hub_ids = dict.fromkeys(known for data in used if data and (known := _known(data)[0]))
+    results = [result for run in runs for result in _results(run)]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="robust-hub",
+        pipeline_tag="image-classification",
+        tags=["certified-robustness", "randomized-smoothing", "timm", *([f"norm-{norm}"] if norm else [])],
+        datasets=list(hub_ids) or None,
+        metrics=["accuracy"] if results else None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _results(run: Run) -> list[EvalResult]:
+    """Give a run's accuracies as the Hub's `model-index` has them, percent with their number of images."""
+    hub_id, title, _ = _known(run.identity.get("data"))
+    found: list[tuple[str, str, Accuracy, dict[str, Any]]] = []
+    if (clean := clean_accuracy(run.records)) is not None:
+        found.append(("accuracy", "clean accuracy of the base classifier", clean, {}))
+    for radius in _radii([run]):
+        label = f"certified accuracy, sigma {run.sigma:g}, radius {radius:g}"
+        args = {"sigma": run.sigma, "radius": radius, "norm": "l2", "alpha": float(run.identity["alpha"])}
+        found.append(("certified_accuracy", label, certified_accuracy(run.records, radius), args))
+    return [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=hub_id or title,
+            dataset_name=title,
+            dataset_split=str(run.identity.get("split")),
+            metric_type=kind,
+            metric_name=label,
+            metric_value=_percent(share.value),
+            metric_args={**args, "images": share.n, "interval95": [_percent(share.low), _percent(share.high)]},
+        )
+        for kind, label, share, args in found
+    ]
+
+
+def _labels(runs: Sequence[Run]) -> dict[str, Any]:
+    """Label runs by sigma, and by data where there are several."""
+    several = len({run.identity.get("data") for run in runs}) > 1
+    data = [f"{_known(run.identity.get('data'))[1]}, " if several else "" for run in runs]
+    return {f"{name}sigma = {run.sigma:g}": run.records for name, run in zip(data, runs, strict=True)}
+
+
+def _radii(runs: Sequence[Run]) -> tuple[float, ...]:
+    """Give the radii that all runs decided, 0 aside; the paper's where every radius is known."""
+    grids = [grid for run in runs if (grid := grid_of(run.records)) is not None]
+    asked = RADII if not grids else tuple(radius for radius in grids[0] if radius)
+    return tuple(radius for radius in asked if all(decides(run.records, radius) for run in runs))
+
+
+def _known(data: Any) -> tuple[str | None, str, str]:
+    """Give a data set's Hub id, its name and its terms."""
+    name = Path(str(data)).name
+    return DATASETS.get(name, (None, name, "see its own page"))
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 2)
+
+
+def _word(value: Any) -> str:
+    return ", ".join(map(_word, value)) if isinstance(value, (list, tuple)) else str(value)

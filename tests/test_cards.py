@@ -1,0 +1,144 @@
+"""Model cards: every number is a record's, the metadata are the Hub's, the snippets run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from robust_hub.accuracy import certified_accuracy, clean_accuracy
+from robust_hub.cards import CARD, DATASETS, PICTURE, card, write_card
+from robust_hub.checkpoint import CheckpointError, save_checkpoint
+from robust_hub.data import load_data
+from robust_hub.evaluate import certify
+from robust_hub.models import SHELF, checkpoint_folder, list_checkpoints
+from robust_hub.shelf import certification, shelve
+
+NAME = "resnet18s_ln_mixednoise"
+
+
+def front_matter(text: str) -> Any:
+    parsed = ModelCard(text)
+    parsed.data.to_yaml()
+    return parsed.data
+
+
+def snippets(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint with two sigmas of sequential records on digits."""
+    home = tmp_path_factory.mktemp("card")
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18s_ln", num_classes=10, channels=(32, 32, 32, 32), layers=(1, 1, 1, 1))
+    save_checkpoint(model, home / "run", recipe={"job": "finetune", "data": "digits", "epochs": 2, "nothing": None})
+    test = load_data("digits", split="test")
+    for sigma in (0.5, 0.25):
+        options = {"every": 60, "n": 300, "radii": (0.0, 0.1, 0.25), "alpha": 0.01, "seed": 4, "progress": False}
+        certify(model.eval(), test, sigma, out=home / f"{sigma:g}", **options)
+    runs = [home / "0.25", home / "0.5"]
+    return shelve(home / "run", "resnet18s_ln.digits", certified=runs, shelf=home / "shelf")
+
+
+def test_numbers_are_those_of_the_records(folder: Path) -> None:
+    text = card("resnet18s_ln.digits", folder)
+    for run in certification(folder):
+        share = certified_accuracy(run.records, 0.1)
+        assert f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]" in text
+        assert f"- sigma {run.sigma:g}: {len(run.records)} images of scikit-learn's digits, test split" in text
+    assert "sequential plan, n = 300, alpha = 0.01, noise seed 4, network in float32" in text
+    assert "alpha = 0.01 in the table below" in text
+    assert text == card("resnet18s_ln.digits", folder)
+
+
+def test_metadata_are_taken_by_the_hubs_own_reader(folder: Path) -> None:
+    data = front_matter(card("resnet18s_ln.digits", folder))
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "robust-hub", "image-classification")
+    assert "norm-ln" in data.tags
+    found = {(r.metric_args or {}).get("sigma"): {} for r in data.eval_results}
+    for result in data.eval_results:
+        args = result.metric_args
+        found[args.get("sigma")][args.get("radius")] = (result.metric_value, args["images"])
+    for run in certification(folder):
+        for radius in (0.1, 0.25):
+            share = certified_accuracy(run.records, radius)
+            assert found[run.sigma][radius] == (round(100 * share.value, 2), share.n)
+    clean = clean_accuracy(certification(folder)[0].records)
+    assert clean is not None and found[None][None] == (round(100 * clean.value, 2), clean.n)
+    name, _ = model_index_to_eval_results(data.to_dict()["model-index"])
+    assert name == "resnet18s_ln.digits"
+
+
+def test_a_number_changed_in_a_record_changes_the_card(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    before = card("resnet18s_ln.digits", copy)
+    file = next(copy.glob("certification/*0.25/records.tsv"))
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[:-1]) + "\n")  # one image less
+    assert card("resnet18s_ln.digits", copy) != before
+
+
+def test_writing_draws_the_curves_and_leaves_nothing_else(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    before = {path.name for path in copy.iterdir()}
+    assert write_card("resnet18s_ln.digits", copy) == copy / CARD
+    assert {path.name for path in copy.iterdir()} == before | {CARD, PICTURE}
+    assert (copy / PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_records_it_says_so_and_claims_no_results(tmp_path: Path) -> None:
+    save_checkpoint(timm.create_model("resnet18s_bn"), tmp_path)
+    text = card("resnet18s_bn", tmp_path)
+    assert "No certification records of its own" in text and "No recipe was kept." in text
+    assert "Batch norm seldom keeps its robustness" in text
+    assert front_matter(text).eval_results is None and PICTURE not in text
+
+
+def test_a_clean_baseline_is_called_one(tmp_path: Path) -> None:
+    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, recipe={"job": "pretrain", "sigmas": [0.0]})
+    assert "is a baseline" in card("resnet18s_ln", tmp_path)
+
+
+def test_a_folder_that_holds_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected a checkpoint folder"):
+        card("nothing", tmp_path)
+
+
+def test_snippets_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those of the packaged checkpoint, word for word; two steps stand for the epoch of its fine-tuning."""
+    folder = checkpoint_folder(NAME)
+    assert folder is not None
+    blocks = snippets(card(NAME, folder))
+    assert len(blocks) == 3 and "finetune_clean" in blocks[1] and "certify(" in blocks[2]
+    digits = load_data("digits", split="train")
+    few = digits.subset(range(100)) if hasattr(digits, "subset") else digits
+    monkeypatch.setattr("robust_hub.finetune.load_data", lambda *args, **options: few, raising=False)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["certificate"].n <= 1000 and names["result"].model is names["model"]
+
+
+@pytest.mark.skipif(not SHELF.is_dir(), reason="the shelf is part of a clone only")
+@pytest.mark.parametrize("name", [n for n in list_checkpoints() if (SHELF / n).is_dir()])
+def test_cards_on_the_shelf_are_what_their_records_say(name: str) -> None:
+    written = (SHELF / name / CARD).read_text()
+    assert written == card(name, SHELF / name), f"robust-hub card {SHELF / name}"
+    assert (SHELF / name / PICTURE).exists() == bool(certification(SHELF / name))
+    code = "\n".join(snippets(written))
+    compile(code, name, "exec")
+
+
+def test_data_sets_have_a_name_and_terms() -> None:
+    assert all(title and terms for _, title, terms in DATASETS.values())
