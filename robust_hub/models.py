@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
-from robust_hub.checkpoint import CheckpointError, check_keys, read_config, read_weights
+from robust_hub.checkpoint import CheckpointError, check_fingerprint, check_keys, read_config, read_weights
 from robust_hub.norms import NORMS
 
 STEMS = {
@@ -32,6 +33,11 @@ DEPTHS: dict[str, dict[str, Any]] = {
     "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3), "stem": "cifar"},
 }
 SUFFIX = "_mixednoise"
+# Arguments of timm.create_model that leave features, and logits of the saved classifier, as they are.
+_SAME_FUNCTION = {
+    *("num_classes", "in_chans", "norm", "stem", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
+    *("drop_rate", "drop_path_rate", "drop_block_rate", "device"),
+}
 PACKAGED = Path(__file__).parent / "weights"
 SHELF = Path(__file__).parent.parent / "model_cards"
 
@@ -131,6 +137,7 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
             f"{variant} has norm {norm!r} in its name, got norm={args['norm']!r}: create {depth}_{args['norm']}"
         )
     overlay = dict(args.pop("pretrained_cfg_overlay", None) or {})
+    config: dict[str, Any] | None = None
     if pretrained and not overlay.get("state_dict"):
         given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
         name = f"{variant}.{given}" if isinstance(given, str) else variant
@@ -138,7 +145,18 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
         config, state = _weights(name, norm, str(args["stem"]), folder)
         overlay |= _overlay(config, state)
     model: nn.Module = build_model_with_cfg(RobustResNet, variant, pretrained, pretrained_cfg_overlay=overlay, **args)
+    if config is not None:
+        _check_computation(model, config, name, kwargs)
     return _without_state(model)
+
+
+def _check_computation(model: nn.Module, config: dict[str, Any], where: str, kwargs: Mapping[str, Any]) -> None:
+    """Compare what a loaded model computes with its config, unless it was asked to compute something else."""
+    first = next(model.parameters())
+    channels = (config["pretrained_cfg"].get("input_size") or (0,))[0]
+    asked = kwargs.keys() - _SAME_FUNCTION or kwargs.get("in_chans", channels) != channels
+    if not asked and first.dtype == torch.float32 and first.device.type != "meta":
+        check_fingerprint(model, config, where=where)
 
 
 def _overlay(config: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -255,7 +273,8 @@ def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
     stem = str(kwargs.get("stem", getattr(saved, "stem", "")))
     state = read_weights(folder, norm=str(getattr(saved, "norm_kind", "")), stem=stem)
     check_keys(state, saved)
-    kwargs = {"num_classes": config["num_classes"], **args, **kwargs, "pretrained": True}
+    asked, kwargs = kwargs, {"num_classes": config["num_classes"], **args, **kwargs, "pretrained": True}
     overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
     model: nn.Module = timm.create_model(config["architecture"], **kwargs, pretrained_cfg_overlay=overlay)
+    _check_computation(model, config, str(folder), asked)
     return _without_state(model)

@@ -85,7 +85,9 @@ def test_config_says_what_it_is(saved: Path) -> None:
     assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
     assert config["pretrained_cfg"]["num_classes"] == 7
     digest = sha256(saved / WEIGHTS)
-    assert config["robust_hub"] == {"norm": "ln", "stem": "cifar_s2", "sha256": digest, "recipe": {"epochs": 3}}
+    ours = config["robust_hub"]
+    assert ours.pop("fingerprint").keys() == {"features", "logits"}
+    assert ours == {"norm": "ln", "stem": "cifar_s2", "sha256": digest, "recipe": {"epochs": 3}}
     assert sorted(path.name for path in saved.iterdir()) == [CONFIG, WEIGHTS]
 
 
@@ -299,3 +301,54 @@ def test_one_file_replaces_parts_and_parts_one_file(
     save_checkpoint(model, folder)
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
     load_model(folder)
+
+
+def test_the_fingerprint_is_of_the_stored_weights(model: nn.Module, saved: Path, tmp_path: Path) -> None:
+    told = read_config(saved)["robust_hub"]["fingerprint"]
+    assert {name: (len(rows), len(rows[0])) for name, rows in told.items()} == {"features": (2, 16), "logits": (2, 7)}
+    assert told == checkpoint.fingerprint(model, (3, 32, 32))
+    half = save_checkpoint(model, tmp_path, dtype=torch.bfloat16)
+    rounded = read_config(half)["robust_hub"]["fingerprint"]
+    assert rounded != told and rounded == checkpoint.fingerprint(load_model(half), (3, 32, 32))
+
+
+@pytest.mark.parametrize(("norm", "said"), [("gn", "features"), ("in", "features")])
+def test_a_consistent_lie_about_the_norm_is_found_out(folder: Path, norm: str, said: str) -> None:
+    # Everything but the fingerprint says that these weights are of another norm.
+    state = load_file(str(folder / WEIGHTS))
+    save_file(
+        state,
+        str(folder / WEIGHTS),
+        {"format": "pt", "architecture": NAME[:-2] + norm, "norm": norm, "stem": "cifar_s2"},
+    )
+
+    def lie(config: dict[str, Any]) -> None:
+        config["architecture"] = NAME[:-2] + norm
+        config["robust_hub"] |= {"norm": norm, "sha256": sha256(folder / WEIGHTS)}
+
+    edit(folder, lie)
+    with pytest.raises(CheckpointError, match=f"give other {said} here"):
+        load_model(folder)
+    with pytest.raises(CheckpointError, match=f"give other {said} here"):
+        timm.create_model(f"local-dir:{folder}", pretrained=True)
+
+
+def test_another_head_leaves_the_features_to_compare(folder: Path) -> None:
+    edit(folder, lambda config: config["robust_hub"]["fingerprint"]["logits"][0].__setitem__(0, 1e3))
+    load_model(folder, num_classes=3)
+    with pytest.raises(CheckpointError, match="give other logits here"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"output_stride": 8}, {"global_pool": "max"}, {"in_chans": 1}, {"dtype": torch.bfloat16}]
+)
+def test_a_network_that_is_asked_to_compute_something_else_is_not_compared(folder: Path, asked: dict[str, Any]) -> None:
+    assert load_model(folder, **asked) is not None
+
+
+def test_networks_that_cannot_be_run_are_saved_without_a_fingerprint(tmp_path: Path) -> None:
+    # Instance norm after the ImageNet stem ends at one pixel for these images.
+    save_checkpoint(timm.create_model("resnet26_in", stem="imagenet"), tmp_path)
+    assert read_config(tmp_path)["robust_hub"]["fingerprint"] is None
+    load_model(tmp_path)
