@@ -5,6 +5,7 @@ Importing registers the models with timm.
 
 from __future__ import annotations
 
+from robust_hub import hub, models
 from robust_hub.accuracy import certified_accuracy
 from robust_hub.certificate import ABSTAIN, Certificate
 from robust_hub.checkpoint import CheckpointError, save_checkpoint
@@ -16,6 +17,8 @@ from robust_hub.noise import NoiseMixture
 from robust_hub.pretrain import pretrain_mixed_noise
 from robust_hub.records import read_run
 from robust_hub.smoothing import SmoothedClassifier
+
+models.fetch = hub.fetch
 
 __version__ = "0.1.0"
 

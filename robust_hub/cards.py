@@ -47,12 +47,13 @@ CITATION = """@article{qiu2023exploring,
 }"""
 
 
-def card(name: str, folder: str | Path) -> str:
+def card(name: str, folder: str | Path, *, base_model: str | None = None) -> str:
     """Write a checkpoint's card.
 
     Args:
         name: Its name for timm.
         folder: Its folder: config.json, weights and `certification/`.
+        base_model: Repository of the model that it was fine-tuned from.
 
     Returns:
         The text of README.md, metadata included; the same for the same files.
@@ -77,16 +78,17 @@ def card(name: str, folder: str | Path) -> str:
         _terms(name, recipe, runs),
         f"## Citation\n\n```bibtex\n{CITATION}\n```",
     ]
-    text = f"---\n{_metadata(name, config, recipe, runs).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+    text = f"---\n{_metadata(name, config, recipe, runs, base_model).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
     return str(ModelCard(text))
 
 
-def write_card(name: str, folder: str | Path) -> Path:
+def write_card(name: str, folder: str | Path, *, base_model: str | None = None) -> Path:
     """Write a checkpoint's README.md and, where there are records, the picture of its curves.
 
     Args:
         name: Its name for timm.
         folder: Its folder.
+        base_model: Repository of the model that it was fine-tuned from.
 
     Returns:
         The card's path.
@@ -97,7 +99,7 @@ def write_card(name: str, folder: str | Path) -> Path:
         ValueError: If a record is damaged.
     """
     folder = Path(folder)
-    text = card(name, folder)
+    text = card(name, folder, base_model=base_model)
     if runs := certification(folder):
         plot_curves(_labels(runs), folder / PICTURE, title=name)
     replace_text(folder / CARD, text)
@@ -220,7 +222,9 @@ def _terms(name: str, recipe: dict[str, Any], runs: Sequence[Run]) -> str:
     )
 
 
-def _metadata(name: str, config: dict[str, Any], recipe: dict[str, Any], runs: Sequence[Run]) -> ModelCardData:
+def _metadata(
+    name: str, config: dict[str, Any], recipe: dict[str, Any], runs: Sequence[Run], base_model: str | None
+) -> ModelCardData:
     norm = config["robust_hub"].get("norm")
     used = [recipe.get("data"), *(run.identity.get("data") for run in runs)]
     hub_ids = dict.fromkeys(known for data in used if data and (known := _known(data)[0]))
@@ -230,6 +234,7 @@ def _metadata(name: str, config: dict[str, Any], recipe: dict[str, Any], runs: S
         library_name="robust-hub",
         pipeline_tag="image-classification",
         tags=["certified-robustness", "randomized-smoothing", "timm", *([f"norm-{norm}"] if norm else [])],
+        base_model=base_model,
         datasets=list(hub_ids) or None,
         metrics=["accuracy"] if results else None,
         model_name=name if results else None,

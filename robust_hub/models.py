@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ _SAME_FUNCTION = {
 }
 PACKAGED = Path(__file__).parent / "weights"
 SHELF = Path(__file__).parent.parent / "model_cards"
+PINS = Path(__file__).parent / "pins.json"
 
 
 class RobustResNet(ResNet):
@@ -121,6 +123,16 @@ def list_checkpoints() -> list[str]:
     return sorted({f.name for f in folders if (f / "config.json").is_file()})
 
 
+def read_pins() -> dict[str, dict[str, str]]:
+    """Read which revision of which repository on the Hub belongs to a name; `robust_hub.hub` writes the file."""
+    return dict(json.loads(PINS.read_text())) if PINS.is_file() else {}
+
+
+def fetch(repo_id: str, revision: str) -> Path:
+    """Stand for `robust_hub.hub.fetch`, which the package puts here: this file touches no network."""
+    raise CheckpointError(f"{repo_id} at {revision} is on the Hub: import robust_hub first")
+
+
 def _source(name: str) -> dict[str, str]:
     """Tell timm's listings where a name has weights; they are loaded by `_create` alone, which checks them."""
     folder = checkpoint_folder(name)
@@ -141,7 +153,11 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
     if pretrained and not overlay.get("state_dict"):
         given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
         name = f"{variant}.{given}" if isinstance(given, str) else variant
-        folder = overlay.pop("file", None) or (given.get("file") if isinstance(given, dict) else None)
+        told = given if isinstance(given, dict) else {}
+        folder = overlay.pop("file", None) or told.get("file")
+        if hub_id := overlay.pop("hf_hub_id", None) or told.get("hf_hub_id"):
+            repo_id, _, revision = str(hub_id).partition("@")  # timm's "hf-hub:owner/name@revision"
+            folder = fetch(repo_id, revision or "main")
         config, state = _weights(name, norm, str(args["stem"]), folder)
         overlay |= _overlay(config, state)
     model: nn.Module = build_model_with_cfg(RobustResNet, variant, pretrained, pretrained_cfg_overlay=overlay, **args)
@@ -175,6 +191,8 @@ def _weights(name: str, norm: str, stem: str, file: Any) -> tuple[dict[str, Any]
     """Read the weights of a name, or of the folder that the user names, and compare them with the architecture."""
     folder = (Path(file) if Path(file).is_dir() else Path(file).parent) if file else checkpoint_folder(name)
     variant = name.split(".")[0]
+    if folder is None and (pin := read_pins().get(name)):
+        folder = fetch(pin["repo_id"], pin["revision"])
     if folder is None:
         have = ", ".join(list_checkpoints()) or "none yet"
         raise CheckpointError(
@@ -225,7 +243,7 @@ def _share_entry(variant: str, depth: str, norm: str) -> None:
 
 def _tagged() -> dict[str, dict[str, Any]]:
     """Describe checkpoints with a tag, such as resnet152_ln_mixednoise.cifar10, to timm; their files stay closed."""
-    names = [name for name in list_checkpoints() if "." in name]
+    names = [name for name in {*list_checkpoints(), *read_pins()} if "." in name]
     return {name: _cfg(**_source(name)) for name in names if name.split(".")[0] in set(NAMES) - set(SHARED)}
 
 

@@ -90,7 +90,7 @@ def shelve(
     stored = {key: value.to(dtype) if value.is_floating_point() else value for key, value in model.state_dict().items()}
     model.load_state_dict(stored)
     for run in runs:
-        _check_run(run, model)
+        check_run(run, model)
     folder = save_checkpoint(model, Path(shelf) / name, recipe=config["robust_hub"].get("recipe"), dtype=dtype)
     for run in runs:
         place = folder / CERTIFICATION / f"{Path(str(run.identity['data'])).name}_sigma_{run.sigma:g}"
@@ -152,8 +152,16 @@ def describe_all(names: Iterable[str] | None = None) -> list[Shelved]:
     return [describe(name) for name in (list_checkpoints() if names is None else names)]
 
 
-def _check_run(run: Run, model: nn.Module) -> None:
-    """Refuse a run that is not finished or did not certify this network, in the type that it was certified in."""
+def check_run(run: Run, model: nn.Module) -> None:
+    """Refuse a run that is not finished or did not certify this network, in the type that it was certified in.
+
+    Args:
+        run: The run.
+        model: The network, in float32 holding the stored values.
+
+    Raises:
+        ValueError: If it is unfinished or holds records of other weights.
+    """
     if not run.finished:
         raise ValueError(f"expected finished runs, {run.path} is not: give its certify command once more")
     dtype = getattr(torch, str(run.identity.get("dtype")), None)

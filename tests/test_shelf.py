@@ -110,4 +110,4 @@ def test_everything_that_is_here_can_be_described() -> None:
 def test_records_on_the_shelf_are_those_of_its_weights() -> None:
     for one in describe_all():
         for path in one.folder.glob("certification/*/run.json"):
-            shelf._check_run(read_run(path.parent), load_model(one.folder))
+            shelf.check_run(read_run(path.parent), load_model(one.folder))

@@ -1,0 +1,317 @@
+"""Verify, publish and fetch checkpoint folders on the Hugging Face Hub.
+
+A checkpoint goes up in one commit, is fetched back into a fresh cache and compared before it counts as published. It
+comes down at a pinned revision, is compared with the hashes and logits of its config, and leaves the cache if it fails.
+The token is the Hub's own login's; nothing here reads, prints or writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_session,
+    scan_cache_dir,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    CacheNotFound,
+    CorruptedCacheException,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from robust_hub import models
+from robust_hub.cards import write_card
+from robust_hub.checkpoint import CONFIG, INDEX, CheckpointError, read_config, sha256, weight_files
+from robust_hub.files import replace_text
+from robust_hub.models import load_model
+from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
+
+_WANTED = [CONFIG, INDEX, "model*.safetensors", f"{CERTIFICATION}/*", f"{TRAINING}/*", "*.md", "*.png"]
+_PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach
+# What of a folder is sent; the rest stays at home.
+_PARTS = (
+    *(CONFIG, INDEX, "model*.safetensors", f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
+    *(f"{TRAINING}/*.jsonl", f"{TRAINING}/*.json"),
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` did, or with `dry_run` would do.
+
+    Attributes:
+        repo_id: The repository.
+        revision: The commit, 40 hex digits; None of a dry run.
+        files: Path, bytes and sha256 of every file of the commit.
+        removed: Files of the repository that the commit takes away.
+    """
+
+    repo_id: str
+    revision: str | None
+    files: tuple[tuple[str, int, str], ...]
+    removed: tuple[str, ...] = ()
+
+
+def verify(source: str | Path, *, revision: str | None = None) -> Path:
+    """Check a checkpoint folder, or one on the Hub, to the last number.
+
+    Weights against the hashes, norm and stem of config.json, every layer, the logits of two fixed images, and each
+    record's fingerprint of the network that it certified.
+
+    Args:
+        source: A folder, or a repository "owner/name".
+        revision: Branch, tag or commit of the repository.
+
+    Returns:
+        The folder that was checked.
+
+    Raises:
+        CheckpointError: If anything does not fit; of a repository, the cache is then rid of it.
+        ValueError: If records are damaged or of another network.
+    """
+    if Path(source).is_dir() or (revision is None and str(source).count("/") != 1):
+        return _verified(Path(source))
+    return fetch(str(source), revision or "main", check=_verified)
+
+
+def publish(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    name: str | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+    tag: str | None = None,
+    base_model: str | None = None,
+) -> Published:
+    """Send a checkpoint folder to the Hub in one commit, with a fresh card, and compare what comes back.
+
+    Args:
+        folder: A folder of `shelve`, or any checkpoint folder with records.
+        repo_id: Repository, "owner/name"; made if it is not there.
+        name: The checkpoint's name for timm; by default the folder's.
+        private: Whether a new repository is private.
+        dry_run: Whether to say only what would be sent.
+        tag: Tag of the commit.
+        base_model: Repository of the pretrained model that this one was fine-tuned from, for the card.
+
+    Returns:
+        What was, or would be, sent.
+
+    Raises:
+        CheckpointError: If the folder fails `verify`, a fine-tuned model has no records, or what comes back differs.
+        ValueError: If records are of another network.
+        ConnectionError: If the Hub refuses or cannot be reached; the repository is then as it was.
+    """
+    folder = Path(folder)
+    name = name or folder.resolve().name
+    _verified(folder)
+    job = (read_config(folder)["robust_hub"].get("recipe") or {}).get("job")
+    if job != "pretrain" and not certification(folder):
+        raise CheckpointError(
+            f"{folder} has no certification records, a card without them would claim nothing: certify it and "
+            "`robust-hub shelve` it with its run first"
+        )
+    with tempfile.TemporaryDirectory() as place:
+        stage = Path(place) / name
+        _stage(folder, stage)
+        write_card(name, stage, base_model=base_model)
+        paths = sorted(path for path in stage.rglob("*") if path.is_file())
+        files = tuple((p.relative_to(stage).as_posix(), p.stat().st_size, sha256(p)) for p in paths)
+        if dry_run:
+            return Published(repo_id, None, files)
+        with _in_words(repo_id):
+            return _send(stage, repo_id, files, private=private, tag=tag)
+
+
+def fetch(
+    repo_id: str, revision: str, *, cache_dir: str | Path | None = None, check: Callable[[Path], Any] | None = None
+) -> Path:
+    """Bring a checkpoint from the Hub, or from the cache without a request where the revision is a commit.
+
+    Args:
+        repo_id: Repository, "owner/name".
+        revision: Branch, tag or commit.
+        cache_dir: The Hub's cache; by default the user's.
+        check: Looks at the folder and raises CheckpointError if something is wrong; the cache is then rid of it.
+
+    Returns:
+        The folder, in the cache.
+
+    Raises:
+        CheckpointError: If it cannot be had, or fails the check.
+    """
+    check = check or _sound
+    options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "allow_patterns": _WANTED}
+    folder = None
+    if len(revision) == 40:
+        with suppress(LocalEntryNotFoundError):
+            folder = Path(snapshot_download(repo_id, local_files_only=True, **options))
+    if folder is None:
+        _reach(repo_id)
+        try:
+            folder = Path(snapshot_download(repo_id, **options))
+        except RepositoryNotFoundError:
+            raise CheckpointError(
+                f"the Hub has no repository {repo_id}, or it is private: check the name or log in"
+            ) from None
+        except RevisionNotFoundError:
+            raise CheckpointError(f"{repo_id} has no revision {revision}") from None
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, HFValidationError) as error:
+            raise CheckpointError(f"{repo_id} could not be fetched ({_short(error)}): try again") from None
+    try:
+        check(folder)
+    except (CheckpointError, ValueError):
+        _forget(folder)
+        raise
+    return folder
+
+
+def pin(name: str, published: Published) -> None:
+    """Keep a published revision as the one that a name stands for in this installation.
+
+    Args:
+        name: A name for timm.
+        published: What `publish` gave.
+
+    Raises:
+        ValueError: If it is of a dry run.
+        OSError: If the package's folder cannot be written.
+    """
+    if published.revision is None:
+        raise ValueError("a dry run has no revision to pin")
+    pins = {**models.read_pins(), name: {"repo_id": published.repo_id, "revision": published.revision}}
+    replace_text(models.PINS, json.dumps(dict(sorted(pins.items())), indent=1) + "\n")
+
+
+def _verified(folder: Path) -> Path:
+    """Check a folder: weights, hashes, norm, layers and logits by loading it, then every record."""
+    _sound(folder)
+    model = load_model(folder)
+    for run in certification(folder):
+        check_run(run, model)
+    return folder
+
+
+def _sound(folder: Path) -> None:
+    """Refuse a folder whose files are not those that config.json promises."""
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
+    load_model(folder)
+
+
+def _stage(folder: Path, stage: Path) -> None:
+    """Copy the files that belong to a checkpoint, and no others."""
+    known = weight_files(folder)
+    for pattern in _PARTS:
+        for path in folder.glob(pattern):
+            if path.suffix == ".safetensors" and path.name not in known:
+                continue
+            place = stage / path.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+
+
+def _send(
+    stage: Path, repo_id: str, files: tuple[tuple[str, int, str], ...], *, private: bool, tag: str | None
+) -> Published:
+    api = HfApi()
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    there = api.model_info(repo_id)
+    ours = {path for path, _, _ in files}
+    known = {sibling.rfilename for sibling in there.siblings or ()}
+    removed = tuple(sorted(known - ours - {".gitattributes"}))
+    commit = api.create_commit(
+        repo_id,
+        [
+            *(CommitOperationAdd(path, str(stage / path)) for path, _, _ in files),
+            *(CommitOperationDelete(path) for path in removed),
+        ],
+        commit_message=f"Publish {stage.name}",
+        parent_commit=there.sha,
+    )
+    with tempfile.TemporaryDirectory() as fresh:
+        back = fetch(repo_id, commit.oid, cache_dir=fresh, check=_verified)
+        differing = [path for path, _, digest in files if not (back / path).is_file() or sha256(back / path) != digest]
+        if differing:
+            raise CheckpointError(f"{repo_id} gives back other bytes than were sent: {', '.join(differing)}")
+        _same_logits(load_model(stage), load_model(back), repo_id)
+    if tag is not None:
+        api.create_tag(repo_id, tag=tag, revision=commit.oid)
+    return Published(repo_id, commit.oid, files, removed)
+
+
+def _same_logits(one: torch.nn.Module, two: torch.nn.Module, repo_id: str) -> None:
+    size = (getattr(one, "pretrained_cfg", None) or {}).get("input_size", (3, 32, 32))
+    x = torch.linspace(-2, 2, 2 * size[0] * size[1] * size[2]).view(2, *size)
+    with torch.inference_mode():
+        if not torch.equal(one.eval()(x), two.eval()(x)):
+            raise CheckpointError(f"{repo_id} gives back a network with other logits than the one that was sent")
+
+
+def _reach(repo_id: str) -> None:
+    """Say at once that the Hub is out of reach, which its client finds out after a minute of retries."""
+    words = f"{repo_id} is not in the cache and the Hub cannot be reached"
+    if constants.HF_HUB_OFFLINE:
+        raise CheckpointError(f"{words} (HF_HUB_OFFLINE is set): unset it, or name a local folder")
+    try:
+        get_session().head(f"{constants.ENDPOINT}/api/models/{repo_id}", timeout=_PATIENCE)
+    except OfflineModeIsEnabled:
+        raise CheckpointError(f"{words} (offline mode): name a local folder") from None
+    except Exception as error:
+        raise CheckpointError(
+            f"{words} ({_short(error)}): check the network or HF_ENDPOINT, or name a local folder"
+        ) from None
+
+
+def _forget(folder: Path) -> None:
+    """Take a revision out of the cache, so that the next try fetches it anew."""
+    with suppress(CacheNotFound, CorruptedCacheException, OSError, KeyError):
+        scan_cache_dir(folder.parents[2]).delete_revisions(folder.name).execute()
+
+
+@contextmanager
+def _in_words(repo_id: str) -> Iterator[None]:
+    """Give the Hub's refusals in one sentence."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        hints = {
+            401: "log in with `hf auth login`, with a token that may write",
+            403: "the token may not write there",
+            404: "check the repository's name and the token",
+            412: "someone else has published in the meantime: look, then publish again",
+            429: "the Hub asks for patience: publish again later",
+        }
+        raise ConnectionError(
+            f"{repo_id} could not be published ({_short(error)}): {hints.get(status or 0, 'publish again')}"
+        ) from None
+    except HFValidationError as error:
+        raise ValueError(f"expected a repository owner/name, got {repo_id!r} ({_short(error)})") from None
+    except OSError as error:
+        raise ConnectionError(f"{repo_id} could not be published ({_short(error)}): publish again") from None
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,286 @@
+"""Publish, verify and fetch against a Hub in the same process, with the real client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import huggingface_hub
+import pytest
+import timm
+import torch
+from huggingface_hub import constants
+from loopback_hub import TOKEN, USER, Hub, wsgi
+
+from robust_hub import models
+from robust_hub.checkpoint import CONFIG, WEIGHTS, CheckpointError, read_config, save_checkpoint, sha256
+from robust_hub.data import load_data
+from robust_hub.evaluate import certify
+from robust_hub.finetune import finetune_clean
+from robust_hub.hub import fetch, pin, publish, verify
+from robust_hub.models import load_model
+from robust_hub.shelf import shelve
+from robust_hub.smoothing import SmoothedClassifier
+
+NAME = "resnet18s_ln_mixednoise.digits"
+REPO = f"{USER}/{NAME}"
+X = torch.linspace(0, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's fine-tuned model with its records, on a shelf."""
+    home = tmp_path_factory.mktemp("made")
+    digits = load_data("digits", split="train").subset(range(256))
+    model = load_model("resnet18s_ln_mixednoise")
+    finetune_clean(model, digits, epochs=1, learning_rate=0.03, batch_size=64, out=home / "run", progress=False)
+    test = load_data("digits", split="test")
+    options: dict[str, Any] = {"every": 90, "n": 200, "seed": 3, "progress": False, "radii": (0.0, 0.1, 0.25)}
+    certify(load_model(home / "run"), test, 0.25, out=home / "certified", **options)
+    return shelve(home / "run", NAME, certified=[home / "certified"], shelf=home / "shelf")
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "shelf" / NAME))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub for the client of this process, a cache and a login of its own."""
+    found = Hub()
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(models, "PINS", tmp_path / "pins.json")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hook = huggingface_hub.utils._http.hf_request_event_hook
+
+    def client() -> httpx2.Client:
+        transport = httpx2.WSGITransport(app=wsgi(found))
+        return httpx2.Client(transport=transport, event_hooks={"request": [hook]}, follow_redirects=True, timeout=None)
+
+    huggingface_hub.set_client_factory(client)
+    yield found
+    huggingface_hub.set_client_factory(huggingface_hub.utils._http.default_client_factory)
+
+
+def test_what_comes_back_is_what_was_sent(hub: Hub, folder: Path) -> None:
+    told = publish(folder, REPO, tag="v1")
+    assert told.revision == hub.repos[REPO].refs["main"] == hub.repos[REPO].refs["v1"]
+    assert len(hub.repos[REPO].commits) == 2  # made, then one commit
+    files = hub.repos[REPO].commits[-1][1]
+    assert {path for path, _, _ in told.files} == files.keys() - {".gitattributes"}
+    assert {"README.md", CONFIG, WEIGHTS, "curves.png", "training/log.jsonl"} <= files.keys()
+    back = fetch(REPO, "v1")
+    assert torch.equal(load_model(back).eval()(X), load_model(folder).eval()(X))
+    assert verify(REPO, revision="v1").name == told.revision
+
+
+def test_a_pinned_name_is_fetched_once_and_then_needs_no_request(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = load_model(folder).eval()(X)
+    told = publish(folder, REPO)
+    pin(NAME, told)
+    assert models.read_pins() == {NAME: {"repo_id": REPO, "revision": told.revision}}
+    shutil.rmtree(folder)
+    known = timm.models.generate_default_cfgs({NAME: models._cfg()})["resnet18s_ln_mixednoise"].cfgs["digits"]
+    monkeypatch.setitem(timm.models._registry._model_pretrained_cfgs, NAME, known)
+    model = timm.create_model(NAME, pretrained=True)
+    assert torch.equal(model.eval()(X), want)
+    hub.log.clear()
+    again = timm.create_model(NAME, pretrained=True)
+    assert torch.equal(again.eval()(X), want) and hub.log == []
+
+
+def test_timms_own_names_of_the_hub_work(hub: Hub, folder: Path) -> None:
+    publish(folder, REPO, tag="v1")
+    for name in (f"hf-hub:{REPO}", f"hf-hub:{REPO}@v1"):
+        model = timm.create_model(name, pretrained=True)
+        assert torch.equal(model.eval()(X), load_model(folder).eval()(X))
+
+
+def test_a_dry_run_asks_nothing_and_says_what_would_go(hub: Hub, folder: Path) -> None:
+    (folder / "secret.txt").write_text("mine")
+    told = publish(folder, REPO, dry_run=True)
+    assert hub.log == [] and told.revision is None
+    assert {path for path, _, _ in told.files} >= {"README.md", CONFIG, WEIGHTS, "curves.png"}
+    assert "secret.txt" not in {path for path, _, _ in told.files}
+    assert dict((path, digest) for path, _, digest in told.files)[WEIGHTS] == sha256(folder / WEIGHTS)
+
+
+def test_certified_elsewhere_with_the_same_seed_the_votes_are_the_same(hub: Hub, folder: Path) -> None:
+    publish(folder, REPO)
+    one, two = (SmoothedClassifier(load_model(place)) for place in (folder, fetch(REPO, "main")))
+    options: dict[str, Any] = {"n": 300, "seed": 5}
+    assert one.certify(X[0], 0.25, **options) == two.certify(X[0], 0.25, **options)
+
+
+def test_a_fine_tuned_model_without_records_is_refused(hub: Hub, folder: Path) -> None:
+    shutil.rmtree(folder / "certification")
+    with pytest.raises(CheckpointError, match="has no certification records"):
+        publish(folder, REPO)
+    assert hub.log == []
+
+
+def test_records_of_another_network_are_refused(hub: Hub, folder: Path) -> None:
+    run = next(folder.glob("certification/*/run.json"))
+    told = json.loads(run.read_text())
+    told["identity"]["weights"] = "0" * 64
+    run.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="holds records of other weights"):
+        publish(folder, REPO)
+    assert hub.log == []
+
+
+def test_publishing_again_replaces_and_takes_away(hub: Hub, folder: Path) -> None:
+    publish(folder, REPO)
+    files = dict(hub.repos[REPO].commits[-1][1])
+    files["old.bin"] = b"\0pickle"
+    hub.repos[REPO].commit(files)
+    told = publish(folder, REPO)
+    assert told.removed == ("old.bin",) and "old.bin" not in hub.repos[REPO].commits[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("flip", r"sha256|damaged"),
+        ("truncate", r"could not be fetched|sha256|size"),
+        (404, "could not be fetched|expected weights"),
+    ],
+)
+def test_a_damaged_download_is_refused_and_a_retry_works(hub: Hub, folder: Path, how: Any, said: str) -> None:
+    told = publish(folder, REPO)
+    hub.fail(rf"GET .*{WEIGHTS}$", how, times=1)
+    with pytest.raises(CheckpointError, match=said):
+        fetch(REPO, str(told.revision))
+    assert torch.equal(load_model(fetch(REPO, str(told.revision))).eval()(X), load_model(folder).eval()(X))
+
+
+def test_a_repository_with_a_pickle_alone_is_refused(hub: Hub, folder: Path) -> None:
+    publish(folder, REPO)
+    files = dict(hub.repos[REPO].commits[-1][1])
+    files["pytorch_model.bin"] = files.pop(WEIGHTS)
+    sha = hub.repos[REPO].commit(files)
+    with pytest.raises(CheckpointError, match=f"expected weights in .*{WEIGHTS}, found none"):
+        fetch(REPO, sha)
+    assert not [line for line in hub.log if "pytorch_model.bin" in line]
+
+
+def lie_about_norm(config: dict[str, Any]) -> None:
+    config["robust_hub"]["norm"] = "gn"
+    config["architecture"] = config["architecture"].replace("_ln", "_gn")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lie_about_norm, "norm"),
+        (lambda config: config.update(num_classes=7), "of another shape fc"),
+        (lambda config: config["robust_hub"].update(sha256="0" * 64), "sha256"),
+    ],
+)
+def test_a_repository_that_lies_is_refused_by_name(hub: Hub, folder: Path, change: Any, said: str) -> None:
+    publish(folder, REPO)
+    files = dict(hub.repos[REPO].commits[-1][1])
+    config = json.loads(files[CONFIG])
+    change(config)
+    files[CONFIG] = json.dumps(config).encode()
+    sha = hub.repos[REPO].commit(files)
+    with pytest.raises(CheckpointError, match=said):
+        fetch(REPO, sha)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status", "said"),
+    [
+        ("POST /api/models/.*/commit/", 412, "someone else has published"),
+        ("POST /api/models/.*/commit/", 401, "log in with `hf auth login`"),
+        ("POST /api/models/.*/preupload/", 403, "the token may not write there"),
+    ],
+)
+def test_refusals_are_one_sentence_and_leave_the_branch(
+    hub: Hub, folder: Path, pattern: str, status: int, said: str
+) -> None:
+    first = publish(folder, REPO)
+    hub.fail(pattern, status)
+    with pytest.raises(ConnectionError, match=said):
+        publish(folder, REPO)
+    assert hub.repos[REPO].refs["main"] == first.revision
+    publish(folder, REPO)
+
+
+def test_someone_elses_commit_in_between_is_not_overwritten(hub: Hub, folder: Path) -> None:
+    publish(folder, REPO)
+
+    def intrude(line: str) -> None:
+        if "/commit/" in line:
+            hub.hooks.clear()
+            hub.repos[REPO].commit({**hub.repos[REPO].commits[-1][1], "theirs.txt": b"x"})
+
+    hub.hooks.append(intrude)
+    with pytest.raises(ConnectionError, match="someone else has published"):
+        publish(folder, REPO)
+    assert "theirs.txt" in hub.repos[REPO].commits[-1][1]
+
+
+def test_offline_and_not_cached_is_one_sentence_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="is not in the cache and the Hub cannot be reached"):
+        fetch(REPO, "a" * 40)
+
+
+def test_no_such_repository_or_revision(hub: Hub, folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no repository"):
+        fetch(REPO, "main")
+    publish(folder, REPO)
+    with pytest.raises(CheckpointError, match="has no revision v9"):
+        fetch(REPO, "v9")
+
+
+def test_a_private_repository_needs_the_login(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(folder, REPO, private=True)
+    fetch(REPO, "main")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(CheckpointError, match="has no repository"):
+        fetch(REPO, "main", cache_dir=folder.parent / "other")
+
+
+def test_the_token_is_in_no_file_and_no_error(
+    hub: Hub, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    publish(folder, REPO)
+    hub.fail("POST /api/models/.*/commit/", 403)
+    with pytest.raises(ConnectionError) as caught:
+        publish(folder, REPO)
+    assert f"Bearer {TOKEN}" in hub.seen
+    assert TOKEN not in str(caught.value) and TOKEN not in "".join(capfd.readouterr())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert not [
+        content for files in hub.repos[REPO].commits for content in files[1].values() if TOKEN.encode() in content
+    ]
+
+
+def test_a_pretrained_checkpoint_goes_up_without_certification(hub: Hub, tmp_path: Path) -> None:
+    source = models.checkpoint_folder("resnet18s_ln_mixednoise")
+    assert source is not None
+    publish(source, f"{USER}/resnet18s_ln_mixednoise")
+    model = timm.create_model("resnet18s_ln")
+    save_checkpoint(model, tmp_path / "untold")
+    with pytest.raises(CheckpointError, match="has no certification records"):
+        publish(tmp_path / "untold", REPO)
+    assert read_config(source)["robust_hub"]["recipe"]["job"] == "pretrain"
+
+
+def test_a_base_model_is_named_in_the_card(hub: Hub, folder: Path) -> None:
+    publish(folder, REPO, base_model=f"{USER}/resnet18s_ln_mixednoise")
+    card = hub.repos[REPO].commits[-1][1]["README.md"].decode()
+    assert f"base_model: {USER}/resnet18s_ln_mixednoise" in card
