@@ -79,6 +79,14 @@ def _cast(model: Any, dtype: str, compiled: bool) -> Any:
     return torch.compile(model, dynamic=False) if compiled else model
 
 
+def _namespace_option(command: Any) -> Any:
+    return click.option(
+        "--namespace",
+        envvar="ROBUST_HUB_NAMESPACE",
+        help="User or organisation on the Hub [env: ROBUST_HUB_NAMESPACE].",
+    )(command)
+
+
 @click.group(cls=_Group)
 @click.version_option(package_name="robust-hub")
 def main() -> None:
@@ -87,13 +95,24 @@ def main() -> None:
 
 @main.command()
 @click.option("--all", "every", is_flag=True, help="Architectures too, not only pretrained names.")
-def models(every: bool) -> None:
+@click.option("--remote", is_flag=True, help="List the checkpoints of a namespace on the Hub instead.")
+@_namespace_option
+def models(every: bool, remote: bool, namespace: str | None) -> None:
     """List the models: which have weights here, how those were trained, their size and accuracies.
 
     Example: robust-hub models
     """
     from rich.console import Console
     from rich.table import Column, Table
+
+    if remote:
+        from robust_hub.hub import remote as listed
+
+        if namespace is None:
+            raise ValueError("expected --namespace, or ROBUST_HUB_NAMESPACE in the environment, with --remote")
+        for repo_id, revision, pinned in listed(namespace):
+            click.echo(f"{repo_id} {revision}{' (pinned)' if pinned else ''}")
+        return
 
     from robust_hub.models import NAMES, SUFFIX
     from robust_hub.shelf import RADIUS, describe_all
@@ -308,6 +327,55 @@ def card(folder: Path, name: str | None) -> None:
     from robust_hub.cards import write_card
 
     click.echo(write_card(name or folder.resolve().name, folder))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@_namespace_option
+@click.option("--repo", help="Repository, owner/name [default: the folder's name in the namespace].")
+@click.option("--name", help="The checkpoint's name for timm [default: the folder's].")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option("--tag", help="Tag the commit.")
+@click.option("--base-model", help="Repository of the model that this one was fine-tuned from.")
+@click.option("--pin", "pinned", is_flag=True, help="Make this installation load the name at the published revision.")
+@click.option("--dry-run", is_flag=True, help="Send nothing, say what would go.")
+def publish(
+    folder: Path, namespace: str | None, repo: str | None, name: str | None, pinned: bool, dry_run: bool, **options: Any
+) -> None:
+    """Send a checkpoint folder with its card and records to the Hub, and compare what comes back.
+
+    Example: robust-hub publish model_cards/resnet18s_ln_mixednoise.cifar10 --namespace me --dry-run
+    """
+    from robust_hub.hub import pin
+    from robust_hub.hub import publish as run
+
+    name = name or folder.resolve().name
+    if repo is None and namespace is None:
+        raise ValueError("expected --repo owner/name, or --namespace (or ROBUST_HUB_NAMESPACE), got neither")
+    told = run(folder, repo or f"{namespace}/{name}", name=name, dry_run=dry_run, **options)
+    for path, size, digest in told.files:
+        click.echo(f"{size:>12,}  {digest[:12]}  {path}")
+    for path in told.removed:
+        click.echo(f"{'removed':>12}  {'':12}  {path}")
+    if told.revision is None:
+        click.echo(f"dry run: nothing was sent to {told.repo_id}")
+        return
+    click.echo(f"{told.repo_id} at {told.revision}: what comes back is what was sent")
+    if pinned:
+        pin(name, told)
+
+
+@main.command()
+@click.argument("source")
+@click.option("--revision", help="Branch, tag or commit of a repository.")
+def verify(source: str, revision: str | None) -> None:
+    """Check a checkpoint folder, or a repository on the Hub: hashes, norm, layers, logits and records.
+
+    Example: robust-hub verify model_cards/resnet18s_ln_mixednoise.cifar10
+    """
+    from robust_hub.hub import verify as run
+
+    click.echo(f"{run(source, revision=revision)}: weights, norm, logits and records are what config.json says")
 
 
 @main.command()

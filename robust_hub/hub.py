@@ -185,6 +185,26 @@ def fetch(
     return folder
 
 
+def remote(namespace: str) -> list[tuple[str, str, bool]]:
+    """List a namespace's checkpoints on the Hub.
+
+    Args:
+        namespace: User or organisation.
+
+    Returns:
+        Repository, commit of its main branch, and whether that is the one that this version pins.
+
+    Raises:
+        CheckpointError: If the Hub cannot be reached.
+        ConnectionError: If it refuses.
+    """
+    _reach(namespace, f"{constants.ENDPOINT}/api/models?author={namespace}&limit=1")
+    pins = {(pin["repo_id"], pin["revision"]) for pin in models.read_pins().values()}
+    with _in_words(namespace, "listed"):
+        found = list(HfApi().list_models(author=namespace, filter="randomized-smoothing", full=True))
+    return [(one.id, str(one.sha), (one.id, str(one.sha)) in pins) for one in sorted(found, key=lambda one: one.id)]
+
+
 def pin(name: str, published: Published) -> None:
     """Keep a published revision as the one that a name stands for in this installation.
 
@@ -267,13 +287,13 @@ def _same_logits(one: torch.nn.Module, two: torch.nn.Module, repo_id: str) -> No
             raise CheckpointError(f"{repo_id} gives back a network with other logits than the one that was sent")
 
 
-def _reach(repo_id: str) -> None:
+def _reach(repo_id: str, address: str | None = None) -> None:
     """Say at once that the Hub is out of reach, which its client finds out after a minute of retries."""
     words = f"{repo_id} is not in the cache and the Hub cannot be reached"
     if constants.HF_HUB_OFFLINE:
         raise CheckpointError(f"{words} (HF_HUB_OFFLINE is set): unset it, or name a local folder")
     try:
-        get_session().head(f"{constants.ENDPOINT}/api/models/{repo_id}", timeout=_PATIENCE)
+        get_session().head(address or f"{constants.ENDPOINT}/api/models/{repo_id}", timeout=_PATIENCE)
     except OfflineModeIsEnabled:
         raise CheckpointError(f"{words} (offline mode): name a local folder") from None
     except Exception as error:
@@ -289,7 +309,7 @@ def _forget(folder: Path) -> None:
 
 
 @contextmanager
-def _in_words(repo_id: str) -> Iterator[None]:
+def _in_words(repo_id: str, done: str = "published") -> Iterator[None]:
     """Give the Hub's refusals in one sentence."""
     try:
         yield
@@ -301,16 +321,16 @@ def _in_words(repo_id: str) -> Iterator[None]:
             401: "log in with `hf auth login`, with a token that may write",
             403: "the token may not write there",
             404: "check the repository's name and the token",
-            412: "someone else has published in the meantime: look, then publish again",
-            429: "the Hub asks for patience: publish again later",
+            412: "someone else has published in the meantime: look, then try again",
+            429: "the Hub asks for patience: try again later",
         }
         raise ConnectionError(
-            f"{repo_id} could not be published ({_short(error)}): {hints.get(status or 0, 'publish again')}"
+            f"{repo_id} could not be {done} ({_short(error)}): {hints.get(status or 0, 'try again')}"
         ) from None
     except HFValidationError as error:
         raise ValueError(f"expected a repository owner/name, got {repo_id!r} ({_short(error)})") from None
     except OSError as error:
-        raise ConnectionError(f"{repo_id} could not be published ({_short(error)}): publish again") from None
+        raise ConnectionError(f"{repo_id} could not be {done} ({_short(error)}): try again") from None
 
 
 def _short(error: BaseException) -> str:

@@ -239,6 +239,16 @@ class Hub:
             {"id": name, "modelId": name, "sha": sha, "private": repo.private, "siblings": siblings, "tags": []}
         )
 
+    def listing(self, request: Request) -> Answer:
+        """List an owner's repositories."""
+        author = parse_qs(urlsplit(request.target).query).get("author", [""])[0]
+        rows = [
+            {"id": name, "modelId": name, "sha": repo.refs["main"], "private": repo.private, "tags": [], "siblings": []}
+            for name, repo in self.repos.items()
+            if name.startswith(f"{author}/") and (request.known or not repo.private)
+        ]
+        return _json(rows)
+
     def tree(self, request: Request, name: str, revision: str) -> Answer:
         """List a revision's files."""
         repo, found = self._readable(request, name, revision)
@@ -359,6 +369,7 @@ _ROUTES: list[tuple[str, set[str], Callable[..., Answer]]] = [
     (rf"/api/models/{_ID}/tag/([^/]+)", {"POST"}, Hub.tag),
     (rf"/api/models/{_ID}/refs", {"GET"}, Hub.refs),
     (rf"/api/models/{_ID}", {"GET"}, Hub.info),
+    (r"/api/models", {"GET"}, Hub.listing),
     (rf"/{_ID}/resolve/([^/]+)/(.+)", {"GET", "HEAD"}, Hub.resolve),
 ]
 

@@ -15,7 +15,21 @@ def run(*words):
 
 
 @pytest.mark.parametrize(
-    "command", ["models", "pretrain", "finetune", "certify", "report", "shelve", "card", "reproduce", "bench", "demo"]
+    "command",
+    [
+        "models",
+        "pretrain",
+        "finetune",
+        "certify",
+        "report",
+        "shelve",
+        "card",
+        "publish",
+        "verify",
+        "reproduce",
+        "bench",
+        "demo",
+    ],
 )
 def test_help_has_an_example(command):
     result = run(command, "--help")

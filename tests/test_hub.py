@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +19,14 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
-from loopback_hub import TOKEN, USER, Hub, wsgi
+from loopback_hub import TOKEN, USER, Hub, serve, wsgi
 
 from robust_hub import models
 from robust_hub.checkpoint import CONFIG, WEIGHTS, CheckpointError, read_config, save_checkpoint, sha256
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
-from robust_hub.hub import fetch, pin, publish, verify
+from robust_hub.hub import fetch, pin, publish, remote, verify
 from robust_hub.models import load_model
 from robust_hub.shelf import shelve
 from robust_hub.smoothing import SmoothedClassifier
@@ -284,3 +289,84 @@ def test_a_base_model_is_named_in_the_card(hub: Hub, folder: Path) -> None:
     publish(folder, REPO, base_model=f"{USER}/resnet18s_ln_mixednoise")
     card = hub.repos[REPO].commits[-1][1]["README.md"].decode()
     assert f"base_model: {USER}/resnet18s_ln_mixednoise" in card
+
+
+def test_a_namespace_is_listed_with_what_is_pinned(hub: Hub, folder: Path) -> None:
+    told = publish(folder, REPO)
+    assert remote(USER) == [(REPO, str(told.revision), False)]
+    pin(NAME, told)
+    assert remote(USER) == [(REPO, str(told.revision), True)]
+    assert remote("nobody") == []
+
+
+# The command line, in a process of its own, against a loopback port.
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[tuple[Hub, dict[str, str]]]:
+    hub = Hub()
+    with serve(hub) as address:
+        yield (
+            hub,
+            {
+                **{k: v for k, v in os.environ.items() if not k.startswith("HF_")},
+                "HF_ENDPOINT": address,
+                "HF_HOME": str(tmp_path / "home"),
+                "HF_TOKEN": TOKEN,
+                "HF_HUB_DISABLE_XET": "1",
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+
+
+def command(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "robust_hub.cli", *map(str, words)]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_publishes_verifies_and_lists(port: tuple[Hub, dict[str, str]], folder: Path) -> None:
+    hub, environment = port
+    done = command(environment, "publish", folder, "--namespace", USER, "--tag", "v1")
+    assert done.returncode == 0, done.stderr
+    sha = hub.repos[REPO].refs["v1"]
+    assert f"{REPO} at {sha}: what comes back is what was sent" in done.stdout
+    checked = command(environment, "verify", REPO, "--revision", "v1")
+    assert checked.returncode == 0 and sha in checked.stdout, checked.stderr
+    listed = command(environment, "models", "--remote", "--namespace", USER)
+    assert listed.stdout.strip() == f"{REPO} {sha}"
+    for told in (done, checked, listed):
+        assert TOKEN not in told.stdout + told.stderr
+    refused = command({**environment, "HF_TOKEN": "hf_wrong"}, "publish", folder, "--namespace", USER)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr and "log in" in refused.stderr
+    assert hub.repos[REPO].refs["main"] == sha
+
+
+@pytest.mark.parametrize("moment", ["preupload", "/lfs/put", "/commit/"])
+def test_killed_while_publishing_the_branch_is_old_or_new(
+    port: tuple[Hub, dict[str, str]], folder: Path, moment: str
+) -> None:
+    hub, environment = port
+    line = [sys.executable, "-m", "robust_hub.cli", "publish", str(folder), "--namespace", USER]
+    running: list[subprocess.Popen[bytes]] = []
+
+    def kill(request: str) -> None:
+        if moment in request:
+            hub.hooks.clear()
+            os.kill(running[0].pid, signal.SIGKILL)
+
+    hub.hooks.append(kill)
+    running.append(subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    assert running[0].wait(300) == -signal.SIGKILL
+    files = hub.repos[REPO].commits[-1][1]
+    assert files.keys() == {".gitattributes"} or {CONFIG, WEIGHTS, "README.md"} <= files.keys()
+    done = command(environment, "publish", folder, "--namespace", USER)
+    assert done.returncode == 0, done.stderr
+    assert {CONFIG, WEIGHTS, "README.md"} <= hub.repos[REPO].commits[-1][1].keys()
+
+
+def test_without_a_network_it_takes_no_minute(folder: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
+    begun = time.monotonic()
+    done = command(environment, "verify", REPO, "--revision", "v1")
+    assert done.returncode == 2 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    assert time.monotonic() - begun < 30  # with all of Python's imports; the client's own retries take 23 s more
