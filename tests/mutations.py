@@ -71,7 +71,7 @@ MUTATIONS = [
     ("sigma squared in the noise", "smoothing", "alpha=sigma, out", "alpha=sigma**2, out", SAMPLING),
     ("noise after normalisation", "smoothing", "alpha=sigma, out", "alpha=sigma * self.std[0], out", SAMPLING),
     ("noisy pixels clipped", "smoothing", "batch[filled:] = 0", "batch.clamp_(0, 1)", SAMPLING),
-    ("padding votes", "smoothing", "len(batch) - filled, 0]", "0, len(batch) - filled]", SAMPLING),
+    ("padding votes", "smoothing", "torch.arange(rows)", "torch.arange(rows).clamp(max=rows - 3)", SAMPLING),
     ("training mode", "smoothing", "self.model.eval()", "self.model.train()", SAMPLING),
     ("mode not restored", "smoothing", "module.training = True", "pass", SAMPLING),
     ("NaN votes", "smoothing", "votes[-classes] = logits[:filled].isnan().any()", "pass", SAMPLING),
