@@ -87,9 +87,10 @@ def verify(source: str | Path, *, revision: str | None = None) -> Path:
         CheckpointError: If anything does not fit; of a repository, the cache is then rid of it.
         ValueError: If records are damaged or of another network.
     """
-    if Path(source).is_dir() or (revision is None and str(source).count("/") != 1):
+    text = str(source)
+    if Path(source).is_dir() or text.count("/") != 1 or text.startswith(("/", ".", "~")):
         return _verified(Path(source))
-    return fetch(str(source), revision or "main", check=_verified)
+    return fetch(text, revision or "main", check=_verified)
 
 
 def publish(
@@ -138,6 +139,7 @@ def publish(
         files = tuple((p.relative_to(stage).as_posix(), p.stat().st_size, sha256(p)) for p in paths)
         if dry_run:
             return Published(repo_id, None, files)
+        _reach(repo_id)
         with _in_words(repo_id):
             return _send(stage, repo_id, files, private=private, tag=tag)
 
@@ -175,7 +177,9 @@ def fetch(
             ) from None
         except RevisionNotFoundError:
             raise CheckpointError(f"{repo_id} has no revision {revision}") from None
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, HFValidationError) as error:
+        except Exception as error:
+            if not _is_expected(error):
+                raise
             raise CheckpointError(f"{repo_id} could not be fetched ({_short(error)}): try again") from None
     try:
         check(folder)
@@ -289,16 +293,16 @@ def _same_logits(one: torch.nn.Module, two: torch.nn.Module, repo_id: str) -> No
 
 def _reach(repo_id: str, address: str | None = None) -> None:
     """Say at once that the Hub is out of reach, which its client finds out after a minute of retries."""
-    words = f"{repo_id} is not in the cache and the Hub cannot be reached"
+    words = f"{repo_id} is not here and the Hub cannot be reached"
     if constants.HF_HUB_OFFLINE:
-        raise CheckpointError(f"{words} (HF_HUB_OFFLINE is set): unset it, or name a local folder")
+        raise CheckpointError(f"{words} (HF_HUB_OFFLINE is set): unset it, or use a local folder")
     try:
         get_session().head(address or f"{constants.ENDPOINT}/api/models/{repo_id}", timeout=_PATIENCE)
     except OfflineModeIsEnabled:
-        raise CheckpointError(f"{words} (offline mode): name a local folder") from None
+        raise CheckpointError(f"{words} (offline mode): use a local folder") from None
     except Exception as error:
         raise CheckpointError(
-            f"{words} ({_short(error)}): check the network or HF_ENDPOINT, or name a local folder"
+            f"{words} ({_short(error)}): check the network or HF_ENDPOINT, or use a local folder"
         ) from None
 
 
@@ -329,8 +333,15 @@ def _in_words(repo_id: str, done: str = "published") -> Iterator[None]:
         ) from None
     except HFValidationError as error:
         raise ValueError(f"expected a repository owner/name, got {repo_id!r} ({_short(error)})") from None
-    except OSError as error:
+    except Exception as error:
+        if not _is_expected(error):
+            raise
         raise ConnectionError(f"{repo_id} could not be {done} ({_short(error)}): try again") from None
+
+
+def _is_expected(error: Exception) -> bool:
+    """Tell what the world does to us (the Hub, the network, the disk) from mistakes of our own."""
+    return isinstance(error, (OSError, HFValidationError)) or type(error).__module__.startswith("httpx")
 
 
 def _short(error: BaseException) -> str:

@@ -239,7 +239,7 @@ def test_someone_elses_commit_in_between_is_not_overwritten(hub: Hub, folder: Pa
 
 def test_offline_and_not_cached_is_one_sentence_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="is not in the cache and the Hub cannot be reached"):
+    with pytest.raises(CheckpointError, match="is not here and the Hub cannot be reached"):
         fetch(REPO, "a" * 40)
 
 
@@ -367,6 +367,26 @@ def test_killed_while_publishing_the_branch_is_old_or_new(
 def test_without_a_network_it_takes_no_minute(folder: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
     begun = time.monotonic()
-    done = command(environment, "verify", REPO, "--revision", "v1")
-    assert done.returncode == 2 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
-    assert time.monotonic() - begun < 30  # with all of Python's imports; the client's own retries take 23 s more
+    for words in (("verify", REPO, "--revision", "v1"), ("publish", folder, "--namespace", USER)):
+        done = command(environment, *words)
+        assert done.returncode == 2 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    assert time.monotonic() - begun < 45  # with all of Python's imports; the client's own retries take 23 s more each
+
+
+def test_a_cut_connection_is_one_sentence_and_the_next_try_works(
+    port: tuple[Hub, dict[str, str]], folder: Path
+) -> None:
+    hub, environment = port
+    hub.fail("/commit/", "cut", times=1)
+    done = command(environment, "publish", folder, "--namespace", USER)
+    assert done.returncode == 2 and "could not be published" in done.stderr and "Traceback" not in done.stderr
+    assert hub.repos[REPO].commits[-1][1].keys() == {".gitattributes"}
+    done = command(environment, "publish", folder, "--namespace", USER)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("source", ["/nowhere", "./nowhere", "nowhere"])
+def test_a_folder_that_is_not_there_is_no_repository(hub: Hub, source: str) -> None:
+    with pytest.raises(CheckpointError, match="holds no config.json"):
+        verify(source)
+    assert hub.log == []
