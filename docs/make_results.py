@@ -21,12 +21,13 @@ START, END = "<!-- records -->", "<!-- end of records -->"
 
 def tables() -> str:
     """Set every table that has a finished row."""
-    return "\n".join(
+    found = "\n".join(
         results(table, scale, RECORDS)
         for scale in SCALES.values()
         for table in TABLES.values()
         if any(finished(recipe, scale, RECORDS / scale.name) for recipe in table.recipes)
     )
+    return found or "No row is finished yet."
 
 
 def page(text: str) -> str:

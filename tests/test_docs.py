@@ -33,7 +33,8 @@ def test_a_number_changed_by_hand_is_found(script, tmp_path):
     end = next(line for line in text.splitlines() if line.startswith("<!-- end of "))
     (tmp_path / page).write_text(text.replace(end, f"| by hand |\n{end}"))
     shutil.copy(DOCS / script, tmp_path)
-    (tmp_path / record).symlink_to(DOCS / record)
+    if (DOCS / record).exists():
+        (tmp_path / record).symlink_to(DOCS / record)
     done = check(tmp_path / script)
     assert done.returncode == 1
     assert f"docs/{page} is not what" in done.stderr
