@@ -7,8 +7,9 @@ The records come from `robust-hub reproduce`: copy `<out>/<scale>/certified` to 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from pages import write_or_check
 
 from robust_hub.paper import TABLES
 from robust_hub.recipes import SCALES
@@ -16,7 +17,6 @@ from robust_hub.reproduce import finished, results
 
 HERE = Path(__file__).parent
 PAGE, RECORDS = HERE / "results.md", HERE / "results"
-START, END = "<!-- records -->", "<!-- end of records -->"
 
 
 def tables() -> str:
@@ -30,15 +30,5 @@ def tables() -> str:
     return found or "No row is finished yet."
 
 
-def page(text: str) -> str:
-    """Put the tables between the page's two marks."""
-    before, rest = text.split(START)
-    return before + START + "\n" + tables().strip() + "\n" + END + rest.split(END)[1]
-
-
 if __name__ == "__main__":
-    old = PAGE.read_text()
-    new = page(old)
-    if "--check" in sys.argv[1:]:
-        raise SystemExit(0 if new == old else "docs/results.md is not what its records say: run docs/make_results.py")
-    PAGE.write_text(new)
+    write_or_check(PAGE, {"records": tables()}, "docs/make_results.py")

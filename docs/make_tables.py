@@ -5,8 +5,9 @@ Run it from anywhere: python docs/make_tables.py [--check]
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from pages import write_or_check
 
 from robust_hub.accuracy import certified_accuracy, clean_accuracy
 from robust_hub.records import Run, read_run
@@ -21,7 +22,6 @@ ROWS = {
     "clean, head only": "clean_head",
 }
 SEQUENTIAL = HERE / "evidence" / "mixed_full_radii" / "sigma_0.25"
-START, END = "<!-- records -->", "<!-- end of records -->"
 
 
 def tables() -> str:
@@ -65,17 +65,5 @@ def sequential(fixed: Run | None) -> str:
     return f"{text} in place of {budget:,}; {same} of {len(run.records)} predictions are those of the fixed plan."
 
 
-def page(text: str) -> str:
-    """Put the tables between the page's two marks."""
-    before, rest = text.split(START)
-    return before + START + "\n" + tables().strip() + "\n" + END + rest.split(END)[1]
-
-
 if __name__ == "__main__":
-    old = PAGE.read_text()
-    new = page(old)
-    if "--check" in sys.argv[1:]:
-        raise SystemExit(
-            0 if new == old else "docs/small-checkpoint.md is not what its records say: run docs/make_tables.py"
-        )
-    PAGE.write_text(new)
+    write_or_check(PAGE, {"records": tables()}, "docs/make_tables.py")

@@ -6,22 +6,19 @@ Run it from anywhere: python docs/make_throughput.py [--check]
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from robust_hub.accuracy import wilson
+from pages import write_or_check
+
+from robust_hub.accuracy import Accuracy, wilson
 from robust_hub.bench import markdown
 
 HERE = Path(__file__).parent
 PAGE = HERE / "throughput.md"
 BENCH = HERE / "evidence" / "bench"
 COMPARED = HERE / "evidence" / "compared_plans.jsonl"
-MARKS = {
-    "bench": ("<!-- records -->", "<!-- end of records -->"),
-    "plans": ("<!-- plans -->", "<!-- end of plans -->"),
-}
 RUNS = ("float32", "float32_compiled", "float32_same_batch", "bfloat16", "bfloat16_compiled")
 
 
@@ -71,24 +68,8 @@ def _mean(found: list[dict[str, Any]], what: str) -> float:
 
 
 def _share(right: list[bool]) -> str:
-    low, high = wilson(sum(right), len(right))
-    return f"{100 * sum(right) / len(right):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def page(text: str) -> str:
-    """Put what was found between the page's marks."""
-    for name, job in (("bench", bench), ("plans", plans)):
-        start, end = MARKS[name]
-        before, rest = text.split(start)
-        text = before + start + "\n" + job().strip() + "\n" + end + rest.split(end)[1]
-    return text
+    return Accuracy(sum(right) / len(right), len(right), *wilson(sum(right), len(right))).percent
 
 
 if __name__ == "__main__":
-    old = PAGE.read_text()
-    new = page(old)
-    if "--check" in sys.argv[1:]:
-        raise SystemExit(
-            0 if new == old else "docs/throughput.md is not what its records say: run docs/make_throughput.py"
-        )
-    PAGE.write_text(new)
+    write_or_check(PAGE, {"records": bench(), "plans": plans()}, "docs/make_throughput.py")

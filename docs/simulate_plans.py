@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import write_or_check
 from scipy.stats import norm
 
 from robust_hub.certificate import lower_confidence_bound
@@ -29,7 +30,6 @@ GRIDS = {
     ("imagenet", 0.5): (0.5, 1.0, 1.5),
     ("imagenet", 1.0): (0.5, 1.0, 2.0, 3.0),
 }
-START, END = "<!-- plans -->", "<!-- end of plans -->"
 
 
 def probabilities(run: Run, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -136,17 +136,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", note])
 
 
-def page(rows: list[dict[str, Any]], text: str) -> str:
-    """Put the table between the page's two marks."""
-    before, rest = text.split(START)
-    return before + START + "\n" + table(rows) + "\n" + END + rest.split(END)[1]
-
-
 if __name__ == "__main__":
-    record, place = HERE / "plans.json", HERE / "statistics.md"
+    record = HERE / "plans.json"
     if sys.argv[1:] != ["--check"]:
         record.write_text(json.dumps(simulate(Path(sys.argv[1])), indent=1) + "\n")
-    new = page(json.loads(record.read_text()), place.read_text())
-    if sys.argv[1:] == ["--check"]:
-        raise SystemExit(0 if new == place.read_text() else "docs/statistics.md is not what docs/plans.json says")
-    place.write_text(new)
+    parts = {"plans": table(json.loads(record.read_text()))}
+    write_or_check(HERE / "statistics.md", parts, "docs/simulate_plans.py")

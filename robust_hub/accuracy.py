@@ -34,6 +34,11 @@ class Accuracy:
     low: float
     high: float
 
+    @property
+    def percent(self) -> str:
+        """Word it in percent with its interval, such as "38.6 [34.4, 42.9]"."""
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
 
 @dataclass(frozen=True)
 class Best:

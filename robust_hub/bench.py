@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robust_hub.accuracy import RADII
 from robust_hub.pixels import check_pixels, normalize
 from robust_hub.plans import check_samples, fixed_plan, sequential_plan
-from robust_hub.smoothing import SmoothedClassifier
+from robust_hub.smoothing import SmoothedClassifier, uncompiled
 from robust_hub.speed import matrix_rate, middle_time, timed
 
 
@@ -78,7 +78,7 @@ def bench_certify(
     grid = sequential_plan(radii, n, alpha)
     grid.check(sigma)
     fixed = fixed_plan(min(100, samples), max(samples - 100, 10), alpha)
-    original = getattr(model, "_orig_mod", model)
+    original = uncompiled(model)
     plain = SmoothedClassifier(
         copy.deepcopy(original).float().to(memory_format=torch.contiguous_format), mean=smoothed.mean, std=smoothed.std
     )
@@ -163,7 +163,7 @@ def roofline(smoothed: SmoothedClassifier, image: Tensor, batch_size: int) -> di
     """
     layers: list[tuple[nn.Module, tuple[int, ...]]] = []
     kinds = (nn.Conv2d, nn.Linear)
-    original = getattr(smoothed.model, "_orig_mod", smoothed.model)
+    original = uncompiled(smoothed.model)
     hooks = [
         module.register_forward_pre_hook(lambda module, inputs: layers.append((module, tuple(inputs[0].shape))))
         for module in original.modules()

@@ -60,11 +60,6 @@ def _training_options(command: Any) -> Any:
     return command
 
 
-def _percent(share: Any) -> str:
-    """Set an accuracy with its 95 % interval, in percent."""
-    return "-" if share is None else f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
-
-
 def _compile_option(command: Any) -> Any:
     return click.option(
         "--compile", "compiled", is_flag=True, help="Compile the network: seconds of building, faster batches."
@@ -124,7 +119,13 @@ def models(every: bool, remote: bool, namespace: str | None) -> None:
         one = have.get(name)
         if one is not None:
             told = "-" if one.data is None else f"{one.data}, sigma {one.sigma:g}"
-            table.add_row(name, one.trained, f"{one.megabytes:.1f}", told, _percent(one.clean), _percent(one.certified))
+            table.add_row(
+                name,
+                one.trained,
+                f"{one.megabytes:.1f}",
+                told,
+                *("-" if a is None else a.percent for a in (one.clean, one.certified)),
+            )
         elif every or name.endswith(SUFFIX):
             table.add_row(name, "no weights yet" if name.endswith(SUFFIX) else "architecture", "", "", "", "")
     Console(width=max(140, shutil.get_terminal_size().columns)).print(table)

@@ -22,7 +22,7 @@ from robust_hub.journal import open_run
 from robust_hub.norms import warn_batch_norm
 from robust_hub.plans import Plan, check_samples, make_plan
 from robust_hub.records import RUN_NAME, Record, Run, read_run
-from robust_hub.smoothing import SmoothedClassifier
+from robust_hub.smoothing import SmoothedClassifier, uncompiled
 
 ROUND = 64  # images of one process between two meetings of several
 
@@ -91,7 +91,7 @@ def certify(
     warn_batch_norm(model, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
-    plain = getattr(model, "_orig_mod", model)  # what torch.compile was given
+    plain = uncompiled(model)
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     indices = list(range(0, len(data), every))[:limit]
     identity = {

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 from huggingface_hub import (
     CommitOperationAdd,
@@ -46,6 +47,7 @@ from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
 
 _WANTED = [CONFIG, INDEX, "model*.safetensors", f"{CERTIFICATION}/*", f"{TRAINING}/*", "*.md", "*.png"]
 _PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach
+_WORLD = (OSError, HFValidationError, httpx2.HTTPError)  # what the Hub, the network and the disk do to us
 # What of a folder is sent; the rest stays at home.
 _PARTS = (
     *(CONFIG, INDEX, "model*.safetensors", f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
@@ -118,9 +120,10 @@ def publish(
         What was, or would be, sent.
 
     Raises:
-        CheckpointError: If the folder fails `verify`, a fine-tuned model has no records, or what comes back differs.
-        ValueError: If records are of another network.
-        ConnectionError: If the Hub refuses or cannot be reached; the repository is then as it was.
+        CheckpointError: If the folder fails `verify`, a fine-tuned model has no records, the tag is taken, the Hub
+            cannot be reached, or what comes back differs (the commit is then there, and the error says so).
+        ValueError: If records are of another network, or repo_id is no "owner/name".
+        ConnectionError: If the Hub refuses; the branch is then as it was before or, if only the tag is missing, new.
     """
     folder = Path(folder)
     name = name or folder.resolve().name
@@ -177,9 +180,7 @@ def fetch(
             ) from None
         except RevisionNotFoundError:
             raise CheckpointError(f"{repo_id} has no revision {revision}") from None
-        except Exception as error:
-            if not _is_expected(error):
-                raise
+        except _WORLD as error:
             raise CheckpointError(f"{repo_id} could not be fetched ({_short(error)}): try again") from None
     try:
         check(folder)
@@ -228,18 +229,17 @@ def pin(name: str, published: Published) -> None:
 
 def _verified(folder: Path) -> Path:
     """Check a folder: weights, hashes, norm, layers and logits by loading it, then every record."""
-    _sound(folder)
-    model = load_model(folder)
+    model = _sound(folder)
     for run in certification(folder):
         check_run(run, model)
     return folder
 
 
-def _sound(folder: Path) -> None:
-    """Refuse a folder whose files are not those that config.json promises."""
+def _sound(folder: Path) -> torch.nn.Module:
+    """Load a folder, refusing one whose files are not those that config.json promises."""
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
-    load_model(folder)
+    return load_model(folder)
 
 
 def _stage(folder: Path, stage: Path) -> None:
@@ -259,6 +259,8 @@ def _send(
 ) -> Published:
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
+    if tag is not None and tag in {known.name for known in api.list_repo_refs(repo_id).tags}:
+        raise CheckpointError(f"{repo_id} has a tag {tag} already: name another, nothing was sent")
     there = api.model_info(repo_id)
     ours = {path for path, _, _ in files}
     known = {sibling.rfilename for sibling in there.siblings or ()}
@@ -300,7 +302,7 @@ def _reach(repo_id: str, address: str | None = None) -> None:
         get_session().head(address or f"{constants.ENDPOINT}/api/models/{repo_id}", timeout=_PATIENCE)
     except OfflineModeIsEnabled:
         raise CheckpointError(f"{words} (offline mode): use a local folder") from None
-    except Exception as error:
+    except _WORLD as error:
         raise CheckpointError(
             f"{words} ({_short(error)}): check the network or HF_ENDPOINT, or use a local folder"
         ) from None
@@ -333,15 +335,8 @@ def _in_words(repo_id: str, done: str = "published") -> Iterator[None]:
         ) from None
     except HFValidationError as error:
         raise ValueError(f"expected a repository owner/name, got {repo_id!r} ({_short(error)})") from None
-    except Exception as error:
-        if not _is_expected(error):
-            raise
+    except _WORLD as error:
         raise ConnectionError(f"{repo_id} could not be {done} ({_short(error)}): try again") from None
-
-
-def _is_expected(error: Exception) -> bool:
-    """Tell what the world does to us (the Hub, the network, the disk) from mistakes of our own."""
-    return isinstance(error, (OSError, HFValidationError)) or type(error).__module__.startswith("httpx")
 
 
 def _short(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import nn
 
-from robust_hub.accuracy import Accuracy, best_per_radius, clean_accuracy
+from robust_hub.accuracy import best_per_radius, clean_accuracy
 from robust_hub.checkpoint import CONFIG
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
@@ -222,10 +222,10 @@ def _check_data(table: Table, scale: Scale, waiting: Sequence[Recipe], data: Map
 def _cells(runs: Sequence[Run], radii: Sequence[float]) -> list[str]:
     clean = clean_accuracy(runs[0].records)
     best = best_per_radius(runs, radii)
-    cells = ["-" if clean is None else _percent(clean)]
+    cells = ["-" if clean is None else clean.percent]
     for winner in best:
         zero = "" if winner.at_zero is None else f"({100 * winner.at_zero.value:.1f}) "
-        cells.append(zero + _percent(winner.accuracy))
+        cells.append(zero + winner.accuracy.percent)
     return cells
 
 
@@ -234,10 +234,6 @@ def _kind(run: Run) -> str:
     return (
         f"{told['images']} images, {told['plan']} plan, n = {told['n']:,}, alpha = {told['alpha']:g}, {told['dtype']}."
     )
-
-
-def _percent(share: Accuracy) -> str:
-    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def _words(sigmas: Sigmas) -> str:

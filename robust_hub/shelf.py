@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import nn
 from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides
 from robust_hub.checkpoint import CheckpointError, read_config, save_checkpoint, weight_files
 from robust_hub.evaluate import fingerprint
-from robust_hub.models import SHELF, checkpoint_folder, list_checkpoints, load_model
+from robust_hub.models import SHELF, SUFFIX, checkpoint_folder, list_checkpoints, load_model
 from robust_hub.records import RECORDS_NAME, RUN_NAME, Run, read_run
 from robust_hub.speed import SPEED
 from robust_hub.state import LOG
@@ -81,7 +81,7 @@ def shelve(
     runs = [read_run(folder) for folder in certified]
     model = load_model(source)
     config = read_config(source)
-    wanted, told = (text.split(".")[0].removesuffix("_mixednoise") for text in (name, config["architecture"]))
+    wanted, told = (text.split(".")[0].removesuffix(SUFFIX) for text in (name, config["architecture"]))
     if wanted != told:
         raise ValueError(f"{source} is a {told}, expected a name that starts with it, got {name!r}")
     types = {str(run.identity.get("dtype")) for run in runs}
@@ -147,9 +147,9 @@ def certification(folder: str | Path) -> list[Run]:
     return sorted(runs, key=lambda run: (str(run.identity.get("data")), run.sigma or 0.0))
 
 
-def describe_all(names: Iterable[str] | None = None) -> list[Shelved]:
-    """Describe every checkpoint whose weights are here, or those that are named."""
-    return [describe(name) for name in (list_checkpoints() if names is None else names)]
+def describe_all() -> list[Shelved]:
+    """Describe every checkpoint whose weights are here."""
+    return [describe(name) for name in list_checkpoints()]
 
 
 def check_run(run: Run, model: nn.Module) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -27,7 +27,17 @@ from robust_hub.noise import BLOCK, NoiseStream
 from robust_hub.pixels import check_pixels, mean_std, normalize
 from robust_hub.plans import Plan, check_samples, make_plan
 
-_DRAWING = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="noise")
+
+@lru_cache(maxsize=1)
+def _drawing(process: int) -> ThreadPoolExecutor:
+    """Give the threads that draw noise in a process; a forked one must not wait for its parent's."""
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="noise")
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Give the network that `torch.compile` was given, with its names and layers; any other is given back."""
+    plain: nn.Module = getattr(model, "_orig_mod", model)
+    return plain
 
 
 class SmoothedClassifier:
@@ -294,7 +304,7 @@ class SmoothedClassifier:
             return batch_size
         key = (tuple(x.shape), self.dtype, self.device)
         if key not in self._suited:
-            plain = getattr(self.model, "_orig_mod", self.model)  # a compiled one would be built for this one image
+            plain = uncompiled(self.model)  # a compiled one would be built for this one image
             with self._inference():
                 self._suited[key] = suggest_batch_size(
                     plain, self._input(torch.zeros(x[None].shape, device=self.device))
@@ -402,7 +412,7 @@ def _draw(seed: int, index: int, shape: Sequence[int], device: torch.device, pur
     """Draw a block of noise; on the CPU several are drawn at a time, as each has a stream of its own."""
     stream = NoiseStream(seed, index, purpose, shape, device)
     if device.type == "cpu":
-        return _DRAWING.submit(stream.block, k)
+        return _drawing(os.getpid()).submit(stream.block, k)
     drawn: Future[Tensor] = Future()
     drawn.set_result(stream.block(k))
     return drawn

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from robust_hub.accuracy import (
     RADII,
-    Accuracy,
     Best,
     Runs,
     abstention_rate,
@@ -68,7 +67,7 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
         certified = (certified_accuracy(records, radius) if decides(records, radius) else None for radius in radii)
         abstaining = abstention_rate(records) if decides(records, 0.0) else None
         shares = (clean, abstaining, *certified)
-        rows.append([label, str(len(records)), *("-" if s is None else _percent(s) for s in shares)])
+        rows.append([label, str(len(records)), *("-" if s is None else s.percent for s in shares)])
     note = (
         "Percent of all images with Wilson 95 % intervals; an abstention counts as wrong; "
         "clean: the base classifier on clean images."
@@ -91,10 +90,6 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
 def _winner(best: Best) -> str:
     at_zero = "" if best.at_zero is None else f"({100 * best.at_zero.value:.1f}) "
     return f"{at_zero}{100 * best.accuracy.value:.1f}"
-
-
-def _percent(share: Accuracy) -> str:
-    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def _escape_markdown(text: str) -> str:

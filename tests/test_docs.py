@@ -32,7 +32,8 @@ def test_a_number_changed_by_hand_is_found(script, tmp_path):
     text = (DOCS / page).read_text()
     end = next(line for line in text.splitlines() if line.startswith("<!-- end of "))
     (tmp_path / page).write_text(text.replace(end, f"| by hand |\n{end}"))
-    shutil.copy(DOCS / script, tmp_path)
+    for file in (script, "pages.py"):
+        shutil.copy(DOCS / file, tmp_path)
     if (DOCS / record).exists():
         (tmp_path / record).symlink_to(DOCS / record)
     done = check(tmp_path / script)

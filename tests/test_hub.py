@@ -223,6 +223,14 @@ def test_refusals_are_one_sentence_and_leave_the_branch(
     publish(folder, REPO)
 
 
+def test_a_tag_that_is_taken_is_said_before_anything_is_sent(hub: Hub, folder: Path) -> None:
+    publish(folder, REPO, tag="v1")
+    (folder / "training" / "log.jsonl").write_text("{}\n")
+    with pytest.raises(CheckpointError, match="has a tag v1 already: name another, nothing was sent"):
+        publish(folder, REPO, tag="v1")
+    assert len(hub.repos[REPO].commits) == 2
+
+
 def test_someone_elses_commit_in_between_is_not_overwritten(hub: Hub, folder: Path) -> None:
     publish(folder, REPO)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from reference import predict as reference_predict
 from scipy.stats import norm
 from torch import Tensor, nn
 
+from robust_hub import smoothing
 from robust_hub.certificate import certify_counts
 from robust_hub.courses import ESTIMATION, PREDICTION, SELECTION
 from robust_hub.noise import NoiseStream
@@ -159,6 +161,21 @@ def test_noise_drawn_on_several_threads_is_that_of_the_stream() -> None:
     ]
     got = {row.numpy().tobytes() for row in torch.cat(rows)}
     assert {z.numpy().tobytes() for z in want} <= got
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_draws_with_threads_of_its_own() -> None:
+    draw = (7, 0, SHAPE, torch.device("cpu"), ESTIMATION, 0)
+    want = smoothing._draw(*draw).result()
+    child = os.fork()
+    if child == 0:  # nothing but the drawing: torch's own threads do not survive a fork either
+        try:
+            same = np.array_equal(smoothing._draw(*draw).result(timeout=20).numpy(), want.numpy())
+        except BaseException:
+            same = False
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_error_while_drawing_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
