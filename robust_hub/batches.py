@@ -10,7 +10,6 @@ order. Where no other image has samples that are wanted, a batch is filled with 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -128,8 +127,11 @@ class Flight:
 
     def count(self, piece: Piece, votes: Votes) -> None:
         """Take the votes, (K,), of a piece; the pieces of a flight come back in their order."""
-        self._lanes[piece.purpose].early.append((piece.start + piece.size, votes))
-        while self._looks and all(self._lanes[look.purpose].reach(look.upto) for look in self._looks):
+        lane = self._lanes[piece.purpose]
+        lane.seen, lane.votes = piece.start + piece.size, lane.votes + votes
+        # A look takes place as soon as its last piece is counted, so that no vote beyond it is among its votes.
+        assert all(look.purpose != piece.purpose or lane.seen <= look.upto for look in self._looks)
+        while self._looks and all(self._lanes[look.purpose].seen == look.upto for look in self._looks):
             try:
                 self._set(self._course.send([self._lanes[look.purpose].votes for look in self._looks]))
             except StopIteration as end:
@@ -145,20 +147,12 @@ class Flight:
 
 
 class _Lane:
-    """The samples of one purpose: how many were handed out, the votes up to a look, those that came early."""
+    """The samples of one purpose: how many were handed out, how many were counted, and their votes."""
 
     def __init__(self) -> None:
         self.drawn = self.seen = 0
         self.rest: Future[Tensor] | None = None  # a block that was handed out in part
         self.votes: Votes = np.zeros(1, dtype=np.int64)
-        self.early: deque[tuple[int, Votes]] = deque()
-
-    def reach(self, upto: int) -> bool:
-        """Add up the votes of samples 0 to upto - 1; tell whether all of them are here."""
-        while self.early and self.early[0][0] <= upto:
-            self.seen, votes = self.early.popleft()
-            self.votes = self.votes + votes
-        return self.seen == upto
 
 
 def fill(flights: Sequence[Flight], room: int, *, ahead: bool) -> list[Piece]:
