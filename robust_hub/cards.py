@@ -292,4 +292,6 @@ def _percent(share: float) -> float:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_word(one)}" for key, one in value.items())
     return ", ".join(map(_word, value)) if isinstance(value, (list, tuple)) else str(value)

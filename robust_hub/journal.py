@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -15,10 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from robust_hub.files import replace_text, sync_folder
+from robust_hub.provenance import commit, versions
 from robust_hub.records import COLUMNS, RECORDS_NAME, RUN_NAME, Record, format_record, read_json, read_records
 
 _LOCK_NAME = ".lock"
-_PACKAGES = ("robust-hub", "torch", "timm", "numpy", "scipy", "accelerate")
 _ABSENT = object()
 _HEADER = "\t".join(COLUMNS)
 
@@ -220,13 +219,7 @@ def _write(path: Path, run: dict[str, Any]) -> None:
 
 
 def _environment() -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"versions": versions, "platform": platform.platform(), "started": _now()}
+    return {"versions": versions(), "commit": commit(), "platform": platform.platform(), "started": _now()}
 
 
 def _now() -> str:

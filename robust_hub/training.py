@@ -22,6 +22,7 @@ from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import ImageData, holdout_split
 from robust_hub.loop import Corrupt, network_input, run
 from robust_hub.pixels import mean_std
+from robust_hub.provenance import commit, versions
 from robust_hub.schedule import Options, seed_of
 from robust_hub.state import claimed, read_result, write_in_main, write_result
 
@@ -147,7 +148,7 @@ def write_checkpoint(
     recipe = {k: v for k, v in settings.items() if k not in unsaid}
     recipe |= {"learning_rate": result.learning_rate, "held_out_accuracy": result.accuracy}
     recipe |= {"data": data.name, "split": data.split, "images": len(data), "fingerprint": data.fingerprint}
-    recipe |= {"history": list(result.history)}
+    recipe |= {"versions": versions(), "commit": commit(), "history": list(result.history)}
     folder = Path(out)
     write_in_main(folder, lambda: save_checkpoint(model, folder, recipe=recipe))
 

@@ -12,7 +12,7 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files schedule certificate boundaries recipes",
+    "sources files provenance schedule certificate boundaries recipes",
     "courses paper norms pixels noise data checkpoint state speed",
     "plans batches models records loop",
     "smoothing training accuracy journal",
