@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from timm.layers import norm as timm_norm
 from torch import nn
 
 from robust_hub.norms import NORMS, has_batch_norm, warn_batch_norm
@@ -68,3 +69,25 @@ def test_no_warning_without_batch_norm() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_batch_norm(make("ln"), "certify")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [32, 64, 256, 512])
+def test_group_norm_is_the_same_in_either_memory_format(channels: int, dtype: torch.dtype) -> None:
+    x = torch.randn(4, channels, 3, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    layer = make("gn", channels).to(dtype)
+    with torch.no_grad():
+        layer.weight.uniform_(0.5, 2), layer.bias.uniform_(-1, 1)
+    out = layer(last := x.to(memory_format=torch.channels_last))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out, layer(x), rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+    torch.testing.assert_close(layer(x), timm_norm.GroupNorm.forward(layer, last), rtol=0.02, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "contiguous"), [(32, True), (224, True), (256, False), (512, False)])
+def test_narrow_groups_leave_the_slow_kernel(channels: int, contiguous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    plain = timm_norm.GroupNorm.forward
+    monkeypatch.setattr(timm_norm.GroupNorm, "forward", lambda s, x: (seen.append(x.is_contiguous()), plain(s, x))[1])
+    make("gn", channels)(torch.randn(2, channels, 4, 4).to(memory_format=torch.channels_last))
+    assert seen == [contiguous]
