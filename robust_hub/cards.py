@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from robust_hub.accuracy import RADII, Accuracy, certified_accuracy, clean_accuracy, decides, grid_of
-from robust_hub.checkpoint import read_config
+from robust_hub.checkpoint import loads_in_plain_timm, read_config
 from robust_hub.files import replace_text
 from robust_hub.models import SUFFIX, checkpoint_folder
 from robust_hub.plots import plot_curves
@@ -47,13 +47,14 @@ CITATION = """@article{qiu2023exploring,
 }"""
 
 
-def card(name: str, folder: str | Path, *, base_model: str | None = None) -> str:
+def card(name: str, folder: str | Path, *, base_model: str | None = None, repo_id: str | None = None) -> str:
     """Write a checkpoint's card.
 
     Args:
         name: Its name for timm.
         folder: Its folder: config.json, weights and `certification/`.
         base_model: Repository of the model that it was fine-tuned from.
+        repo_id: Its own repository on the Hub.
 
     Returns:
         The text of README.md, metadata included; the same for the same files.
@@ -73,22 +74,29 @@ def card(name: str, folder: str | Path, *, base_model: str | None = None) -> str
         _guarantee(runs),
         _evidence(runs),
         _use(name, config, runs),
+        _without_us(ours, loads_in_plain_timm(folder), repo_id or f"OWNER/{name}"),
         _training(recipe, ours),
         _limits(recipe, ours),
         _terms(name, recipe, runs),
         f"## Citation\n\n```bibtex\n{CITATION}\n```",
     ]
-    text = f"---\n{_metadata(name, config, recipe, runs, base_model).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+    library = "timm" if loads_in_plain_timm(folder) else "robust-hub"
+    text = (
+        f"---\n{_metadata(name, config, recipe, runs, base_model, library).to_yaml()}\n---\n\n"
+        + "\n\n".join(parts)
+        + "\n"
+    )
     return str(ModelCard(text))
 
 
-def write_card(name: str, folder: str | Path, *, base_model: str | None = None) -> Path:
+def write_card(name: str, folder: str | Path, *, base_model: str | None = None, repo_id: str | None = None) -> Path:
     """Write a checkpoint's README.md and, where there are records, the picture of its curves.
 
     Args:
         name: Its name for timm.
         folder: Its folder.
         base_model: Repository of the model that it was fine-tuned from.
+        repo_id: Its own repository on the Hub.
 
     Returns:
         The card's path.
@@ -99,7 +107,7 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None) 
         ValueError: If a record is damaged.
     """
     folder = Path(folder)
-    text = card(name, folder, base_model=base_model)
+    text = card(name, folder, base_model=base_model, repo_id=repo_id)
     if runs := certification(folder):
         plot_curves(_labels(runs), folder / PICTURE, title=name)
     replace_text(folder / CARD, text)
@@ -176,6 +184,16 @@ def _use(name: str, config: dict[str, Any], runs: Sequence[Run]) -> str:
     return "\n\n".join(["## Use", *blocks])
 
 
+def _without_us(ours: dict[str, Any], plain: bool, repo_id: str) -> str:
+    if plain:
+        return (
+            f'Without robust_hub: `timm.create_model("hf-hub:{repo_id}", pretrained=True)` makes the same network, '
+            "where timm compares neither hashes nor logits; `robust-hub verify` does."
+        )
+    norm, stem = ours.get("norm"), ours.get("stem")
+    return f"Without robust_hub timm cannot make it: it does not know norm `{norm}` with stem `{stem}`."
+
+
 def _training(recipe: dict[str, Any], ours: dict[str, Any]) -> str:
     lines = ["## Training", f"Stem `{ours.get('stem')}`, norm `{ours.get('norm')}`."]
     said = {k: v for k, v in recipe.items() if k not in ("history", "fingerprint") and v is not None}
@@ -223,7 +241,12 @@ def _terms(name: str, recipe: dict[str, Any], runs: Sequence[Run]) -> str:
 
 
 def _metadata(
-    name: str, config: dict[str, Any], recipe: dict[str, Any], runs: Sequence[Run], base_model: str | None
+    name: str,
+    config: dict[str, Any],
+    recipe: dict[str, Any],
+    runs: Sequence[Run],
+    base_model: str | None,
+    library: str,
 ) -> ModelCardData:
     norm = config["robust_hub"].get("norm")
     used = [recipe.get("data"), *(run.identity.get("data") for run in runs)]
@@ -231,7 +254,7 @@ def _metadata(
     results = [result for run in runs for result in _results(run)]
     return ModelCardData(
         license="apache-2.0",
-        library_name="robust-hub",
+        library_name=library,
         pipeline_tag="image-classification",
         tags=["certified-robustness", "randomized-smoothing", "timm", *([f"norm-{norm}"] if norm else [])],
         base_model=base_model,

@@ -93,17 +93,21 @@ def save_checkpoint(
     model_args = {k: v for k, v in (getattr(model, "_model_args", None) or {}).items() if _plain(v)}
     size = tuple(source.get("input_size") or ())
     size = (int(model_args.get("in_chans", size[0])), *size[1:]) if size else ()
+    model_args = {k: v for k, v in model_args.items() if k not in ("num_classes", "pretrained")}
+    as_ours = {"architecture": architecture, "model_args": model_args}
+    as_timms = _as_timms(model, model_args)
     config = {
-        "architecture": architecture,
+        "architecture": (as_timms or as_ours)["architecture"],
         "num_classes": int(getattr(model, "num_classes", 0)),
         "num_features": int(getattr(model, "num_features", 0)),
-        "model_args": {k: v for k, v in model_args.items() if k not in ("num_classes", "pretrained")},
+        "model_args": (as_timms or as_ours)["model_args"],
         "pretrained_cfg": {
             **{k: source[k] for k in keep if source.get(k) is not None},
             **({"input_size": size} if size else {}),
             "num_classes": int(getattr(model, "num_classes", 0)),
         },
         "robust_hub": {
+            **(as_ours if as_timms else {}),
             "norm": norm,
             "stem": stem,
             "sha256": digests if split.is_sharded else digests[WEIGHTS],
@@ -139,6 +143,10 @@ def weight_files(folder: str | Path) -> dict[str, str]:
 def read_config(folder: str | Path) -> dict[str, Any]:
     """Read a checkpoint folder's config.json.
 
+    Returns:
+        Its content, in our words: a network that plain timm can make, too, has timm's name and arguments in the file
+        and ours in its `robust_hub` block.
+
     Raises:
         CheckpointError: If it is missing or no JSON, or lacks what a model is made from.
     """
@@ -153,7 +161,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     lacks = [k for k, kind in wanted.items() if not isinstance(config, dict) or not isinstance(config.get(k), kind)]
     if lacks:
         raise CheckpointError(f"{path} names no {', no '.join(lacks)}: fetch or train the checkpoint again")
-    return config
+    return config | {k: v for k, v in config["robust_hub"].items() if k in ("architecture", "model_args")}
 
 
 def read_weights(folder: str | Path, *, norm: str | None = None, stem: str | None = None) -> dict[str, Tensor]:
@@ -290,6 +298,45 @@ def check_keys(state: Mapping[str, Tensor], model: nn.Module) -> None:
                 for title, keys in (("missing", missing), ("left over", left), ("of another shape", wrong))
                 if keys
             )
+        )
+
+
+def _as_timms(model: nn.Module, model_args: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give name and arguments with which plain timm makes this network; None where it cannot."""
+    told: Any = getattr(model, "plain_timm", None)
+    if told is None:
+        return None
+    name, args = told
+    return {"architecture": name, "model_args": {**args, **{k: v for k, v in model_args.items() if k != "stem"}}}
+
+
+def loads_in_plain_timm(folder: str | Path) -> bool:
+    """Tell whether timm without robust_hub makes a checkpoint's network.
+
+    Raises:
+        CheckpointError: If config.json is missing or damaged.
+    """
+    return "architecture" in read_config(folder)["robust_hub"]
+
+
+def check_plain_timm(folder: str | Path, model: nn.Module) -> None:
+    """Refuse a config.json that would have plain timm make another network than ours.
+
+    Args:
+        folder: The checkpoint's folder.
+        model: The network that robust_hub made from it.
+
+    Raises:
+        CheckpointError: If name or arguments in timm's words are not those of the model.
+    """
+    if not loads_in_plain_timm(folder):
+        return
+    told = json.loads((Path(folder) / CONFIG).read_text())
+    wanted = _as_timms(model, told["robust_hub"].get("model_args") or {})
+    if {key: told.get(key) for key in ("architecture", "model_args")} != wanted:
+        raise CheckpointError(
+            f"{Path(folder) / CONFIG} has plain timm make {told['architecture']} with {told.get('model_args')}, these "
+            f"weights are of {wanted or 'a network that it does not know'}"
         )
 
 

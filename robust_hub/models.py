@@ -33,6 +33,16 @@ DEPTHS: dict[str, dict[str, Any]] = {
     "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3), "stem": "cifar"},
     "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3), "stem": "cifar"},
 }
+# The same networks in timm's own words, for whoever has no robust_hub; it has no instance norm and no CIFAR stem.
+PLAIN_DEPTHS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet18s": ("resnet18", {"channels": [32, 64, 128, 256]}),
+    **{depth: (depth, {}) for depth in ("resnet26", "resnet50", "resnet152")},
+}
+PLAIN_NORMS: dict[str, dict[str, Any]] = {
+    "bn": {},
+    "gn": {"norm_layer": "groupnorm"},
+    "ln": {"norm_layer": "groupnorm1"},
+}
 SUFFIX = "_mixednoise"
 # Arguments of timm.create_model that leave features, and logits of the saved classifier, as they are.
 _SAME_FUNCTION = {
@@ -163,7 +173,16 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
     model: nn.Module = build_model_with_cfg(RobustResNet, variant, pretrained, pretrained_cfg_overlay=overlay, **args)
     if config is not None:
         _check_computation(model, config, name, kwargs)
+    model.plain_timm = _plain(depth, norm, str(args["stem"]))  # type: ignore[assignment]
     return _without_state(model)
+
+
+def _plain(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
+    """Give timm's own name and arguments for a network, None where timm cannot make it."""
+    if stem != "imagenet" or norm not in PLAIN_NORMS:
+        return None
+    name, args = PLAIN_DEPTHS[depth]
+    return name, {**args, **PLAIN_NORMS[norm]}
 
 
 def _check_computation(model: nn.Module, config: dict[str, Any], where: str, kwargs: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ import timm
 import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from robust_hub.accuracy import certified_accuracy, clean_accuracy
 from robust_hub.cards import CARD, DATASETS, PICTURE, card, write_card
@@ -130,12 +132,59 @@ def test_snippets_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert names["certificate"].n <= 1000 and names["result"].model is names["model"]
 
 
+@pytest.mark.parametrize("stem", ["cifar_s2", "imagenet"])
+def test_it_says_whether_plain_timm_loads_it(tmp_path: Path, stem: str) -> None:
+    folder = save_checkpoint(timm.create_model("resnet18s_ln", stem=stem), tmp_path)
+    text, plain = card("mine", folder, repo_id="me/mine"), 'timm.create_model("hf-hub:me/mine", pretrained=True)'
+    assert (plain in text, front_matter(text).library_name) == {
+        "imagenet": (True, "timm"),
+        "cifar_s2": (False, "robust-hub"),
+    }[stem]
+    assert ("timm cannot make it: it does not know norm `ln` with stem `cifar_s2`" in text) == (stem == "cifar_s2")
+
+
+def rendered(text: str) -> list[Token]:
+    """What a Markdown renderer makes of a card, as the Hub shows it: without its metadata."""
+    return MarkdownIt("commonmark").enable("table").parse(text.split("---\n", 2)[2])
+
+
+def check_rendering(text: str) -> None:
+    """Headings, tables and fences are what they were meant to be, and nothing of their marks is left in the prose."""
+    tokens = rendered(text)
+    kinds = [token.type for token in tokens]
+    titles = [tokens[at + 1].content for at, kind in enumerate(kinds) if kind == "heading_open"]
+    wanted = ["Certified accuracy", "Use", "Training", "Limits", "Licence and data", "Citation"]
+    assert titles[1:] == wanted and [token.tag for token in tokens if token.type == "heading_open"] == [
+        "h1",
+        *["h2"] * len(wanted),
+    ]
+    assert [token.info for token in tokens if token.type == "fence"] == [*["python"] * len(snippets(text)), "bibtex"]
+    assert kinds.count("table_open") == text.count("\n|---")
+    columns = 0
+    for token in tokens:
+        columns = 0 if token.type == "tr_open" else columns + (token.type in ("th_open", "td_open"))
+        if token.type == "tr_close":
+            assert columns >= 2
+        if token.type == "inline":
+            for part in token.children or []:
+                if part.type == "text":
+                    assert not re.search(r"```|\*\*|\|---|\]\(|^#", part.content), part.content
+
+
+def test_a_renderer_makes_of_it_what_was_meant(folder: Path) -> None:
+    check_rendering(card("resnet18s_ln.digits", folder))
+    packaged = checkpoint_folder(NAME)
+    assert packaged is not None
+    check_rendering(card(NAME, packaged))
+
+
 @pytest.mark.skipif(not SHELF.is_dir(), reason="the shelf is part of a clone only")
 @pytest.mark.parametrize("name", [n for n in list_checkpoints() if (SHELF / n).is_dir()])
 def test_cards_on_the_shelf_are_what_their_records_say(name: str) -> None:
     written = (SHELF / name / CARD).read_text()
     assert written == card(name, SHELF / name), f"robust-hub card {SHELF / name}"
     assert (SHELF / name / PICTURE).exists() == bool(certification(SHELF / name))
+    check_rendering(written)
     code = "\n".join(snippets(written))
     compile(code, name, "exec")
 

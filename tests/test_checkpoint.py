@@ -22,11 +22,14 @@ from robust_hub.checkpoint import (
     WEIGHTS,
     CheckpointError,
     check_keys,
+    check_plain_timm,
+    loads_in_plain_timm,
     read_config,
     read_weights,
     save_checkpoint,
     sha256,
 )
+from robust_hub.hub import verify
 from robust_hub.models import load_model
 
 NAME = "resnet18s_ln"
@@ -352,3 +355,53 @@ def test_networks_that_cannot_be_run_are_saved_without_a_fingerprint(tmp_path: P
     save_checkpoint(timm.create_model("resnet26_in", stem="imagenet"), tmp_path)
     assert read_config(tmp_path)["robust_hub"]["fingerprint"] is None
     load_model(tmp_path)
+
+
+PLAIN = [
+    ("resnet18s_ln_mixednoise", "resnet18", {"channels": [32, 64, 128, 256], "norm_layer": "groupnorm1"}),
+    ("resnet26_gn", "resnet26", {"norm_layer": "groupnorm"}),
+    ("resnet26_bn", "resnet26", {}),
+    ("resnet50_gn", "resnet50", {"norm_layer": "groupnorm"}),
+]
+
+
+@pytest.mark.parametrize(("name", "timms", "args"), PLAIN)
+def test_with_timms_own_stem_config_speaks_timms_words(
+    name: str, timms: str, args: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(name, stem="imagenet", num_classes=7).eval()
+    for parameter in model.parameters():
+        if parameter.ndim == 1:  # scales and shifts that tell one norm from another
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    folder = save_checkpoint(model, tmp_path)
+    told = json.loads((folder / CONFIG).read_text())
+    assert (told["architecture"], told["model_args"]) == (timms, args)
+    assert (read_config(folder)["architecture"], loads_in_plain_timm(folder)) == (name, True)
+    x = torch.randn(2, 3, 64, 64)
+    plain = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    assert type(plain) is timm.models.resnet.ResNet and not hasattr(plain, "norm_kind")
+    assert torch.equal(plain(x), model(x))
+    ours = load_model(folder).eval()
+    assert ours.norm_kind == name.removesuffix("_mixednoise").split("_")[1] and torch.equal(ours(x), model(x))
+    check_plain_timm(folder, ours)
+
+
+@pytest.mark.parametrize("name", ["resnet18s_ln", "resnet26_in"])
+def test_what_timm_cannot_make_keeps_our_name(name: str, tmp_path: Path) -> None:
+    stem = {"stem": "imagenet"} if name.endswith("in") else {}
+    folder = save_checkpoint(timm.create_model(name, **stem), tmp_path)
+    assert json.loads((folder / CONFIG).read_text())["architecture"] == name and not loads_in_plain_timm(folder)
+    check_plain_timm(folder, load_model(folder))
+
+
+@pytest.mark.parametrize(
+    "lie", [lambda c: c["model_args"].update(norm_layer="groupnorm"), lambda c: c.update(architecture="resnet50")]
+)
+def test_another_network_for_plain_timm_than_for_us_is_found_out(lie: Callable[..., None], tmp_path: Path) -> None:
+    folder = save_checkpoint(timm.create_model("resnet26_ln", stem="imagenet", num_classes=3), tmp_path)
+    edit(folder, lie)
+    with pytest.raises(CheckpointError, match="has plain timm make resnet"):
+        check_plain_timm(folder, load_model(folder))
+    with pytest.raises(CheckpointError, match="has plain timm make resnet"):
+        verify(folder)
