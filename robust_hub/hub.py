@@ -40,7 +40,7 @@ from huggingface_hub.errors import (
 
 from robust_hub import models
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import CONFIG, INDEX, CheckpointError, read_config, sha256, weight_files
+from robust_hub.checkpoint import CONFIG, INDEX, CheckpointError, check_plain_timm, read_config, sha256, weight_files
 from robust_hub.files import replace_text
 from robust_hub.models import load_model
 from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
@@ -137,7 +137,7 @@ def publish(
     with tempfile.TemporaryDirectory() as place:
         stage = Path(place) / name
         _stage(folder, stage)
-        write_card(name, stage, base_model=base_model)
+        write_card(name, stage, base_model=base_model, repo_id=repo_id)
         paths = sorted(path for path in stage.rglob("*") if path.is_file())
         files = tuple((p.relative_to(stage).as_posix(), p.stat().st_size, sha256(p)) for p in paths)
         if dry_run:
@@ -180,7 +180,7 @@ def fetch(
             ) from None
         except RevisionNotFoundError:
             raise CheckpointError(f"{repo_id} has no revision {revision}") from None
-        except _WORLD as error:
+        except (*_WORLD, RuntimeError) as error:  # Xet's own errors are RuntimeErrors
             raise CheckpointError(f"{repo_id} could not be fetched ({_short(error)}): try again") from None
     try:
         check(folder)
@@ -239,7 +239,9 @@ def _sound(folder: Path) -> torch.nn.Module:
     """Load a folder, refusing one whose files are not those that config.json promises."""
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
-    return load_model(folder)
+    model = load_model(folder)
+    check_plain_timm(folder, model)
+    return model
 
 
 def _stage(folder: Path, stage: Path) -> None:
@@ -265,15 +267,16 @@ def _send(
     ours = {path for path, _, _ in files}
     known = {sibling.rfilename for sibling in there.siblings or ()}
     removed = tuple(sorted(known - ours - {".gitattributes"}))
-    commit = api.create_commit(
-        repo_id,
-        [
-            *(CommitOperationAdd(path, str(stage / path)) for path, _, _ in files),
-            *(CommitOperationDelete(path) for path in removed),
-        ],
-        commit_message=f"Publish {stage.name}",
-        parent_commit=there.sha,
-    )
+    adding = [CommitOperationAdd(path, str(stage / path)) for path, _, _ in files]
+    taking = [CommitOperationDelete(path) for path in removed]
+    try:
+        commit = api.create_commit(
+            repo_id, [*adding, *taking], commit_message=f"Publish {stage.name}", parent_commit=there.sha
+        )
+    except RuntimeError as error:  # how the client says that a large file could not be sent
+        if isinstance(error.__cause__, _WORLD):
+            raise error.__cause__ from None
+        raise ConnectionError(_short(error)) from None
     with tempfile.TemporaryDirectory() as fresh:
         back = fetch(repo_id, commit.oid, cache_dir=fresh, check=_verified)
         differing = [path for path, _, digest in files if not (back / path).is_file() or sha256(back / path) != digest]

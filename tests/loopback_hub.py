@@ -1,6 +1,7 @@
 """A Hub in a box: enough of the Hub's HTTP interface that the real client creates, uploads, tags and downloads.
 
 `Hub` keeps repositories in memory and answers requests; `wsgi` serves it without a socket, `serve` on a loopback port.
+Large files go the way of LFS; given a folder they go the way of Xet, whose own client stores them there.
 It misbehaves on demand: `hub.fail(...)` answers with an error, cuts the connection, flips a byte or truncates a file.
 """
 
@@ -10,11 +11,14 @@ import base64
 import hashlib
 import json
 import re
+import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -78,7 +82,8 @@ class Hub:
         seen: Every Authorization header that came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, xet: Path | None = None) -> None:
+        self.xet = xet
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.log: list[str] = []
@@ -217,6 +222,8 @@ class Hub:
             if key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif key == "lfsFile":
+                if self.xet is not None and value["oid"] not in self.blobs:
+                    self._take_from_xet(value["oid"], value["size"])
                 if value["oid"] not in self.blobs:
                     return _error(400, {}, f"no object {value['oid']}")
                 files[value["path"]] = self.blobs[value["oid"]]
@@ -312,6 +319,9 @@ class Hub:
         if "lfs" in told:
             headers |= {"ETag": f'"{told["lfs"]["oid"]}"', "X-Linked-Etag": f'"{told["lfs"]["oid"]}"'}
             headers["X-Linked-Size"] = str(len(content))
+            if self.xet is not None and request.method == "HEAD":
+                headers["X-Xet-Hash"] = xet_hashes(self.xet)[told["lfs"]["oid"]]
+                headers["Link"] = f'<{self.base}/api/models/{name}/xet-read-token/{sha}>; rel="xet-auth"'
         status, start = 200, 0
         if match := re.match(r"bytes=(\d+)-", request.headers.get("range", "")):
             status, start = 206, int(match.group(1))
@@ -319,6 +329,33 @@ class Hub:
         if request.method == "HEAD":
             return Answer(200, b"", {**headers, "Content-Length": str(len(content))})
         return Answer(status, content[start:], headers)
+
+    def xet_token(self, request: Request, name: str, kind: str, revision: str) -> Answer:
+        """Say where Xet's client finds its store."""
+        found = self._writable(request, name) if kind == "write" else self._readable(request, name, revision)[0]
+        if isinstance(found, Answer):
+            return found
+        if self.xet is None:
+            return _error(404, {}, "no Xet here")
+        told = {"casUrl": f"local://{self.xet}", "accessToken": "xet", "exp": 2_000_000_000}
+        headers = {"X-Xet-Cas-Url": told["casUrl"], "X-Xet-Access-Token": "xet", "X-Xet-Token-Expiration": "2000000000"}
+        return Answer(200, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})
+
+    def _take_from_xet(self, oid: str, size: int) -> None:
+        """Get a file that Xet's client has stored, by its sha256."""
+        import hf_xet
+
+        assert self.xet is not None
+        found = xet_hashes(self.xet).get(oid)
+        if found is None:
+            return
+        with tempfile.TemporaryDirectory() as place:
+            file = Path(place) / "file"
+            with hf_xet.XetSession().new_file_download_group(endpoint=f"local://{self.xet}") as group:
+                group.start_download_file(hf_xet.XetFileInfo(found, size), str(file))
+            content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() == oid:
+            self.blobs[oid] = content
 
     def _writable(self, request: Request, name: str) -> Repo | Answer:
         if not request.known:
@@ -367,6 +404,7 @@ _ROUTES: list[tuple[str, set[str], Callable[..., Answer]]] = [
     (rf"/api/models/{_ID}/tree/([^/]+)", {"GET"}, Hub.tree),
     (rf"/api/models/{_ID}/paths-info/([^/]+)", {"POST"}, Hub.paths_info),
     (rf"/api/models/{_ID}/tag/([^/]+)", {"POST"}, Hub.tag),
+    (rf"/api/models/{_ID}/xet-(read|write)-token/([^/]+)", {"GET"}, Hub.xet_token),
     (rf"/api/models/{_ID}/refs", {"GET"}, Hub.refs),
     (rf"/api/models/{_ID}", {"GET"}, Hub.info),
     (r"/api/models", {"GET"}, Hub.listing),
@@ -381,6 +419,29 @@ def _blob(content: bytes) -> dict[str, Any]:
     if len(content) > 10_000_000 or b"\0" in content[:512]:
         told["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
     return told
+
+
+def xet_hashes(store: Path) -> dict[str, str]:
+    """Read from the shards of Xet's store which file has which sha256: sha256 to Xet's own hash, both hex.
+
+    A shard is a row of records of 48 bytes. A file's are its hash, flags and number of segments; the segments; as many
+    checks of them (flag 31); its sha256 (flag 30). Hashes are four little-endian words of 64 bits.
+    """
+    found: dict[str, str] = {}
+    for shard in (store / "xet" / "xorbs" / "shards").glob("*.mdb"):
+        data, at = shard.read_bytes(), 48
+        while data[at : at + 32] != b"\xff" * 32:
+            flags, segments = struct.unpack_from("<II", data, at + 32)
+            end = at + 48 * (1 + segments * (2 if flags >> 31 else 1))
+            if flags >> 30 & 1:
+                found[_words(data, end)] = _words(data, at)
+                end += 48
+            at = end
+    return found
+
+
+def _words(data: bytes, at: int) -> str:
+    return "".join(f"{word:016x}" for word in struct.unpack_from("<4Q", data, at))
 
 
 def _json(value: Any, status: int = 200) -> Answer:

@@ -22,6 +22,7 @@ from huggingface_hub import constants
 from loopback_hub import TOKEN, USER, Hub, serve, wsgi
 
 from robust_hub import models
+from robust_hub.cards import write_card
 from robust_hub.checkpoint import CONFIG, WEIGHTS, CheckpointError, read_config, save_checkpoint, sha256
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
@@ -74,6 +75,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     huggingface_hub.set_client_factory(client)
     yield found
     huggingface_hub.set_client_factory(huggingface_hub.utils._http.default_client_factory)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's patience between two tries, without the time that it takes."""
+    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda seconds: None)
 
 
 def test_what_comes_back_is_what_was_sent(hub: Hub, folder: Path) -> None:
@@ -210,17 +217,55 @@ def test_a_repository_that_lies_is_refused_by_name(hub: Hub, folder: Path, chang
         ("POST /api/models/.*/commit/", 412, "someone else has published"),
         ("POST /api/models/.*/commit/", 401, "log in with `hf auth login`"),
         ("POST /api/models/.*/preupload/", 403, "the token may not write there"),
+        ("POST /api/models/.*/preupload/", 429, "the Hub asks for patience"),
+        ("POST /api/models/.*/commit/", 429, "the Hub asks for patience"),
+        ("POST /api/models/.*/commit/", 500, "could not be published .*: try again"),
     ],
 )
+@pytest.mark.usefixtures("no_waiting")
 def test_refusals_are_one_sentence_and_leave_the_branch(
     hub: Hub, folder: Path, pattern: str, status: int, said: str
 ) -> None:
     first = publish(folder, REPO)
-    hub.fail(pattern, status)
+    hub.fail(pattern, status, times=99)
     with pytest.raises(ConnectionError, match=said):
         publish(folder, REPO)
     assert hub.repos[REPO].refs["main"] == first.revision
+    hub.faults.clear()
     publish(folder, REPO)
+
+
+@pytest.mark.parametrize("status", [403, 429, 503])
+@pytest.mark.usefixtures("no_waiting")
+def test_weights_that_cannot_be_sent_leave_no_commit(hub: Hub, folder: Path, status: int) -> None:
+    hub.fail("PUT /lfs/put/", status, times=99)
+    with pytest.raises(ConnectionError, match="could not be published"):
+        publish(folder, REPO)
+    assert hub.repos[REPO].commits[-1][1].keys() == {".gitattributes"}
+    hub.faults.clear()
+    publish(folder, REPO)
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_hub_that_asks_for_patience_is_asked_again(hub: Hub, folder: Path) -> None:
+    told = publish(folder, REPO)
+    hub.fail(rf"GET .*{WEIGHTS}$", 429, times=2)
+    back = fetch(REPO, str(told.revision))
+    assert sha256(back / WEIGHTS) == sha256(folder / WEIGHTS)
+    assert (
+        len([line for line in hub.log if line.startswith("GET") and line.endswith(WEIGHTS)]) == 4
+    )  # publish's, 3 here
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.usefixtures("no_waiting")
+def test_a_hub_that_stays_busy_is_one_sentence_and_later_works(hub: Hub, folder: Path, status: int) -> None:
+    told = publish(folder, REPO)
+    hub.fail(rf"(HEAD|GET) .*{WEIGHTS}$", status, times=99)
+    with pytest.raises(CheckpointError, match="could not be fetched .*: try again"):
+        fetch(REPO, str(told.revision))
+    hub.faults.clear()
+    assert sha256(fetch(REPO, str(told.revision)) / WEIGHTS) == sha256(folder / WEIGHTS)
 
 
 def test_a_tag_that_is_taken_is_said_before_anything_is_sent(hub: Hub, folder: Path) -> None:
@@ -293,6 +338,37 @@ def test_a_pretrained_checkpoint_goes_up_without_certification(hub: Hub, tmp_pat
     assert read_config(source)["robust_hub"]["recipe"]["job"] == "pretrain"
 
 
+@pytest.mark.parametrize("norm", ["bn", "gn", "ln"])
+def test_with_timms_own_stem_plain_timm_loads_it_from_the_hub(
+    port: tuple[Hub, dict[str, str]], tmp_path: Path, norm: str
+) -> None:
+    _, environment = port
+    torch.manual_seed(0)
+    model = timm.create_model(f"resnet18s_{norm}", stem="imagenet", num_classes=7).eval()
+    folder = save_checkpoint(model, tmp_path / "plain", recipe={"job": "pretrain", "sigmas": [0.0]})
+    torch.save((X, model(X)), tmp_path / "known.pt")
+    done = command(environment, "publish", folder, "--namespace", USER)
+    assert done.returncode == 0, done.stderr
+    plain = f"""
+import sys, timm, torch
+x, y = torch.load({str(tmp_path / "known.pt")!r})
+model = timm.create_model("hf-hub:{USER}/plain", pretrained=True).eval()
+assert "robust_hub" not in sys.modules
+assert torch.equal(model(x), y)
+"""
+    ran = subprocess.run([sys.executable, "-c", plain], env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert not (folder / "README.md").exists()  # the card is written for the Hub, not into the user's folder
+    sent = fetched_card(environment, f"{USER}/plain")
+    assert f'timm.create_model("hf-hub:{USER}/plain", pretrained=True)' in sent and "library_name: timm" in sent
+
+
+def test_the_hubs_validator_takes_the_card(hub: Hub, folder: Path) -> None:
+    write_card(NAME, folder)
+    huggingface_hub.ModelCard.load(folder / "README.md").validate()
+    assert hub.log == ["POST /api/validate-yaml"]
+
+
 def test_a_base_model_is_named_in_the_card(hub: Hub, folder: Path) -> None:
     publish(folder, REPO, base_model=f"{USER}/resnet18s_ln_mixednoise")
     card = hub.repos[REPO].commits[-1][1]["README.md"].decode()
@@ -310,26 +386,53 @@ def test_a_namespace_is_listed_with_what_is_pinned(hub: Hub, folder: Path) -> No
 # The command line, in a process of its own, against a loopback port.
 
 
+def environment_of(address: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith("HF_")},
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": TOKEN,
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[tuple[Hub, dict[str, str]]]:
     hub = Hub()
     with serve(hub) as address:
-        yield (
-            hub,
-            {
-                **{k: v for k, v in os.environ.items() if not k.startswith("HF_")},
-                "HF_ENDPOINT": address,
-                "HF_HOME": str(tmp_path / "home"),
-                "HF_TOKEN": TOKEN,
-                "HF_HUB_DISABLE_XET": "1",
-                "OMP_NUM_THREADS": "1",
-            },
-        )
+        yield hub, {**environment_of(address, tmp_path), "HF_HUB_DISABLE_XET": "1"}
 
 
 def command(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "robust_hub.cli", *map(str, words)]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def fetched_card(environment: dict[str, str], repo_id: str) -> str:
+    with httpx2.Client() as client:
+        return client.get(f"{environment['HF_ENDPOINT']}/{repo_id}/resolve/main/README.md").text
+
+
+LIMITED = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+sys.argv[0] = "robust-hub"
+runpy.run_module("robust_hub.cli", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of files are POSIX")
+def test_a_disk_that_is_full_is_one_sentence_and_the_next_try_works(
+    port: tuple[Hub, dict[str, str]], folder: Path
+) -> None:
+    _, environment = port
+    assert command(environment, "publish", folder, "--namespace", USER).returncode == 0
+    line = [sys.executable, "-c", LIMITED, "verify", REPO]
+    full = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    assert full.returncode == 2 and "could not be fetched" in full.stderr and "Traceback" not in full.stderr
+    done = command(environment, "verify", REPO)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_command_publishes_verifies_and_lists(port: tuple[Hub, dict[str, str]], folder: Path) -> None:
@@ -347,6 +450,25 @@ def test_the_command_publishes_verifies_and_lists(port: tuple[Hub, dict[str, str
     refused = command({**environment, "HF_TOKEN": "hf_wrong"}, "publish", folder, "--namespace", USER)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr and "log in" in refused.stderr
     assert hub.repos[REPO].refs["main"] == sha
+
+
+def test_large_files_go_and_come_by_xet_as_the_client_has_it_by_default(tmp_path: Path, folder: Path) -> None:
+    pytest.importorskip("hf_xet")
+    hub = Hub(xet=tmp_path / "store")
+    with serve(hub) as address:
+        environment = environment_of(address, tmp_path)
+        done = command(environment, "publish", folder, "--namespace", USER, "--tag", "v1")
+        assert done.returncode == 0, done.stderr
+        assert hub.repos[REPO].commits[-1][1][WEIGHTS] == (folder / WEIGHTS).read_bytes()
+        assert [line for line in hub.log if "xet-read-token" in line]
+        assert not [line for line in hub.log if "/lfs/" in line or (line.startswith("GET") and line.endswith(WEIGHTS))]
+        checked = command({**environment, "HF_HOME": str(tmp_path / "elsewhere")}, "verify", REPO, "--revision", "v1")
+        assert checked.returncode == 0, checked.stderr
+        shutil.rmtree(tmp_path / "store" / "xet" / "xorbs" / "xorbs")  # Xet itself fails now
+        lost = command({**environment, "HF_HOME": str(tmp_path / "third")}, "verify", REPO)
+        assert lost.returncode == 2 and "could not be fetched" in lost.stderr and "Traceback" not in lost.stderr, (
+            lost.stderr
+        )
 
 
 @pytest.mark.parametrize("moment", ["preupload", "/lfs/put", "/commit/"])
