@@ -520,3 +520,51 @@ def test_a_folder_that_is_not_there_is_no_repository(hub: Hub, source: str) -> N
     with pytest.raises(CheckpointError, match="holds no config.json"):
         verify(source)
     assert hub.log == []
+
+
+PUBLISH_ALL = """
+import sys, torch
+from pathlib import Path
+from robust_hub.cli import main
+from robust_hub.models import checkpoint_folder, list_checkpoints, load_model
+x = torch.linspace(-2, 2, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+known = {}
+for name in list_checkpoints():
+    folder = checkpoint_folder(name)
+    known[name] = load_model(folder).eval()(x).detach()
+    main(["publish", str(folder), "--namespace", "someone", "--pin"], standalone_mode=False)
+torch.save(known, sys.argv[1])
+"""
+LOAD_ALL = """
+import sys, timm, torch
+import robust_hub
+from robust_hub.models import list_checkpoints
+assert not list_checkpoints()
+x = torch.linspace(-2, 2, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+for name, y in torch.load(sys.argv[1]).items():
+    assert torch.equal(timm.create_model(name, pretrained=True).eval()(x), y), name
+    print(name)
+"""
+
+
+def test_all_that_is_on_the_shelf_comes_back_from_the_hub(port: tuple[Hub, dict[str, str]], tmp_path: Path) -> None:
+    """An installation with its shelf publishes and pins all; without shelf and cache it gets the same by name."""
+    hub, environment = port
+    home = tmp_path / "installation"
+    shutil.copytree(Path(models.__file__).parent, home / "robust_hub", ignore=shutil.ignore_patterns("__pycache__"))
+    if models.SHELF.is_dir():
+        shutil.copytree(models.SHELF, home / "model_cards")
+    environment = {**environment, "PYTHONPATH": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+    def run(script: str) -> str:
+        line = [sys.executable, "-c", script, str(tmp_path / "known.pt")]
+        done = subprocess.run(line, env=environment, cwd=home, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(PUBLISH_ALL)
+    for local in (home / "model_cards", home / "robust_hub" / "weights", tmp_path / "home"):
+        shutil.rmtree(local, ignore_errors=True)
+    assert run(LOAD_ALL).split() == models.list_checkpoints()
+    hub.log.clear()
+    assert run(LOAD_ALL).split() == models.list_checkpoints() and hub.log == []
