@@ -89,7 +89,7 @@ class Scale:
         long: Options that replace those of `tune` and `head` in rows of many epochs.
         certify: Options of `certify`.
         dtype: Type of the certified network.
-        shelf: Pretrainings that are published checkpoints: (norm, sigmas) to a name.
+        shelf: Names of pretrainings that the shelf or the Hub may have, by (norm, sigmas).
     """
 
     name: str
@@ -138,7 +138,11 @@ SCALES: dict[str, Scale] = {
             long={"epochs": 5},
             certify={"every": 20, "n": 10_000, "radii": _GRID, "seed": 0},
             dtype="bfloat16",
-            shelf={("ln", MIXED): "resnet18s_ln_mixednoise"},
+            shelf={
+                **{(norm, MIXED): f"resnet18s_{norm}_mixednoise" for norm in ("bn", "gn", "in", "ln")},
+                ("ln", CLEAN): "resnet18s_ln.clean_tin",
+                **{("ln", (sigma,)): f"resnet18s_ln.noise{sigma:g}_tin" for sigma in SIGMAS},
+            },
         ),
         Scale(
             "h200",

@@ -21,7 +21,7 @@ from robust_hub.checkpoint import CONFIG
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune
-from robust_hub.models import load_model
+from robust_hub.models import checkpoint_folder, load_model, read_pins
 from robust_hub.noise import NoiseMixture
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
@@ -181,18 +181,29 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
         mixture = NoiseMixture(recipe.tuned)
         pretrain_mixed_noise(fresh, images, mixture=mixture, out=folder, progress=progress, **scale.scratch)
         return load_model(folder)
-    source = scale.shelf.get((recipe.norm, recipe.pretrained))
+    source = _pretrained(recipe, scale, home)
     if source is None:
-        source = str(home / "pretrained" / f"{recipe.norm}_{_words(recipe.pretrained)}")
-        if not (Path(source) / CONFIG).exists():
-            mixture = NoiseMixture(recipe.pretrained)
-            images = get(scale.pretraining, "train")
-            pretrain_mixed_noise(_fresh(name), images, mixture=mixture, out=source, progress=progress, **scale.pretrain)
+        source = str(_pretraining(recipe, home))
+        mixture = NoiseMixture(recipe.pretrained)
+        images = get(scale.pretraining, "train")
+        pretrain_mixed_noise(_fresh(name), images, mixture=mixture, out=source, progress=progress, **scale.pretrain)
     options = {**(scale.head if recipe.head_only else scale.tune), **(scale.long if recipe.long else {})}
     images, mixture = get(recipe.dataset, "train"), NoiseMixture(recipe.tuned)
     model = load_model(source)
     finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
     return load_model(folder)
+
+
+def _pretraining(recipe: Recipe, home: Path) -> Path:
+    return home / "pretrained" / f"{recipe.norm}_{_words(recipe.pretrained or ())}"
+
+
+def _pretrained(recipe: Recipe, scale: Scale, home: Path) -> str | None:
+    """Give a row's finished pretraining: the experiment's own, else the shelf's; None where it has to be run."""
+    if (_pretraining(recipe, home) / CONFIG).exists():
+        return str(_pretraining(recipe, home))
+    name = scale.shelf.get((recipe.norm, recipe.pretrained or ()))
+    return name if name is not None and (checkpoint_folder(name) or name in read_pins()) else None
 
 
 def _fresh(name: str) -> nn.Module:
@@ -207,11 +218,8 @@ def _check_data(table: Table, scale: Scale, waiting: Sequence[Recipe], data: Map
     """Name all data that are missing before the first training starts."""
     needed = {recipe.dataset for recipe in waiting}
     for recipe in waiting:
-        if recipe.pretrained is None or (recipe.norm, recipe.pretrained) in scale.shelf:
-            continue
-        made = home / "pretrained" / f"{recipe.norm}_{_words(recipe.pretrained)}" / CONFIG
         tuned = home / "tuned" / row_name(recipe) / CONFIG
-        if not made.exists() and not tuned.exists():
+        if recipe.pretrained is not None and not tuned.exists() and _pretrained(recipe, scale, home) is None:
             needed.add(scale.pretraining)
     missing = sorted(needed - data.keys())
     if missing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from robust_hub import reproduce as module
+from robust_hub.checkpoint import CheckpointError, read_config
 from robust_hub.data import ImageData
 from robust_hub.recipes import CLEAN, MIXED, Recipe, Scale, Table
 from robust_hub.records import read_run
@@ -115,6 +118,46 @@ def test_a_checkpoint_of_the_shelf_spares_the_pretraining(tmp_path: Path, data: 
     del data["shapes"]
     assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
     assert not (tmp_path / "tiny" / "pretrained").exists()
+
+
+def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[str, str]) -> None:
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln.nowhere"})
+    assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
+    tuned = tmp_path / "tiny" / "tuned" / row_name(table.recipes[0])
+    before = read_config(tuned)["robust_hub"]["recipe"]["pretrained"]
+    shutil.rmtree(tuned)
+    shutil.rmtree(tmp_path / "tiny" / "certified")
+    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"})
+    reproduce(table, scale, data, tmp_path, progress=False)  # an experiment goes on with what it began with
+    assert read_config(tuned)["robust_hub"]["recipe"]["pretrained"] == before
+
+
+@pytest.mark.parametrize("part", ["pretrained", "tuned"])
+def test_a_half_written_checkpoint_is_refused_by_its_name(tmp_path: Path, data: dict[str, str], part: str) -> None:
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    reproduce(table, SCALE, data, tmp_path, progress=False)
+    for later in ("tuned", "certified") if part == "pretrained" else ("certified",):
+        shutil.rmtree(tmp_path / "tiny" / later)
+    weights = next((tmp_path / "tiny" / part).glob("*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=rf"{part}/ln_0.*damaged|{part}/spots.*damaged"):
+        reproduce(table, SCALE, data, tmp_path, progress=False)
+
+
+def test_a_half_written_run_is_gone_on_with_or_refused(tmp_path: Path, data: dict[str, str]) -> None:
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    whole = reproduce(table, SCALE, data, tmp_path, progress=False)
+    folder = tmp_path / "tiny" / "certified" / row_name(table.recipes[0]) / "sigma_0.5"
+    lines = (folder / "records.tsv").read_text().splitlines(keepends=True)
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "finished": None}))
+    (folder / "records.tsv").write_text("".join(lines[:4]) + lines[4][:7])
+    assert "not run yet" in results(table, SCALE, tmp_path)
+    assert reproduce(table, SCALE, data, tmp_path, progress=False) == whole
+    (folder / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="run.json"):
+        reproduce(table, SCALE, data, tmp_path, progress=False)
 
 
 def test_data_that_are_missing_are_named_before_anything_is_trained(tmp_path: Path) -> None:
