@@ -17,7 +17,7 @@ from robust_hub.files import replace_text
 from robust_hub.models import SUFFIX, checkpoint_folder
 from robust_hub.plots import plot_curves
 from robust_hub.records import Run
-from robust_hub.shelf import certification, describe
+from robust_hub.shelf import certification, describe, trained
 from robust_hub.tables import markdown_table
 
 CARD, PICTURE = "README.md", "curves.png"
@@ -75,7 +75,7 @@ def card(name: str, folder: str | Path, *, base_model: str | None = None, repo_i
         _evidence(runs),
         _use(name, config, runs),
         _without_us(ours, loads_in_plain_timm(folder), repo_id or f"OWNER/{name}"),
-        _training(recipe, ours),
+        _training(name, recipe, ours),
         _limits(recipe, ours),
         _terms(name, recipe, runs),
         f"## Citation\n\n```bibtex\n{CITATION}\n```",
@@ -114,7 +114,7 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None, 
     return folder / CARD
 
 
-def _introduction(name: str, config: dict[str, Any], trained: str) -> str:
+def _introduction(name: str, config: dict[str, Any], how: str) -> str:
     ours = config["robust_hub"]
     size = "x".join(map(str, config["pretrained_cfg"].get("input_size", ("?",))))
     purpose = (
@@ -127,7 +127,7 @@ def _introduction(name: str, config: dict[str, Any], trained: str) -> str:
     kind = name.split(".")[0].removesuffix(SUFFIX).split("_")[0]
     norm = NORMS.get(str(ours.get("norm")), "timm's own norm")
     return (
-        f"A {kind} with {norm}, {size} input and {config['num_classes']} classes, {trained}. {purpose} Made with "
+        f"A {kind} with {norm}, {size} input and {config['num_classes']} classes, {how}. {purpose} Made with "
         "robust_hub, an implementation of *Exploring Transferability for Randomized Smoothing* "
         "([arXiv:2312.09020](https://arxiv.org/abs/2312.09020))."
     )
@@ -194,9 +194,10 @@ def _without_us(ours: dict[str, Any], plain: bool, repo_id: str) -> str:
     return f"Without robust_hub timm cannot make it: it does not know norm `{norm}` with stem `{stem}`."
 
 
-def _training(recipe: dict[str, Any], ours: dict[str, Any]) -> str:
+def _training(name: str, recipe: dict[str, Any], ours: dict[str, Any]) -> str:
     lines = ["## Training", f"Stem `{ours.get('stem')}`, norm `{ours.get('norm')}`."]
-    said = {k: v for k, v in recipe.items() if k not in ("history", "fingerprint") and v is not None}
+    lines += [f"It started from weights {trained(base)}." for base in _bases(name, recipe)[:1]]
+    said = {k: v for k, v in recipe.items() if k not in ("history", "fingerprint", "base") and v is not None}
     if not said:
         return "\n\n".join([*lines, "No recipe was kept."])
     rows = [f"| {key.replace('_', ' ')} | {_word(value)} |" for key, value in said.items()]
@@ -228,9 +229,7 @@ def _limits(recipe: dict[str, Any], ours: dict[str, Any]) -> str:
 
 def _terms(name: str, recipe: dict[str, Any], runs: Sequence[Run]) -> str:
     used = [recipe.get("data"), *(run.identity.get("data") for run in runs)]
-    base = checkpoint_folder(name.split(".")[0]) if "." in name else None
-    if base is not None:  # the data of the pretraining that it was fine-tuned from
-        used.append((read_config(base)["robust_hub"].get("recipe") or {}).get("data"))
+    used += [base.get("data") for base in _bases(name, recipe)]
     names = dict.fromkeys(str(data) for data in used if data)
     terms = "; ".join(f"{_known(data)[1]}: {_known(data)[2]}" for data in names)
     return (
@@ -238,6 +237,17 @@ def _terms(name: str, recipe: dict[str, Any], runs: Sequence[Run]) -> str:
         f"they were made or measured with have terms of their own ({terms or 'not recorded'}); no picture is part of "
         "this repository."
     )
+
+
+def _bases(name: str, recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the recipes of the weights that a checkpoint started from, the nearest first."""
+    if "base" not in recipe and recipe.get("job") == "finetune" and "." in name:  # older ones do not name it
+        folder = checkpoint_folder(name.split(".")[0])
+        return [read_config(folder)["robust_hub"].get("recipe") or {}] if folder is not None else []
+    found = []
+    while recipe := recipe.get("base") or {}:
+        found.append(recipe)
+    return found
 
 
 def _metadata(

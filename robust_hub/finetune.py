@@ -15,7 +15,7 @@ from robust_hub.data import ImageData, load_data
 from robust_hub.noise import NoiseMixture
 from robust_hub.norms import warn_batch_norm
 from robust_hub.state import check_out
-from robust_hub.training import TrainResult, train, write_checkpoint
+from robust_hub.training import TrainResult, finish, train
 
 _HEADS = ("fc", "head", "classifier")  # where models that are not timm's keep their last layer
 
@@ -117,7 +117,7 @@ def finetune(
         **options,
     )
     settings = {**identity, "epochs": epochs, "weight_decay": weight_decay, "seed": seed, **options}
-    write_checkpoint(model, data, result, out, settings)
+    finish(model, data, result, out, settings)
     return result
 
 

@@ -173,6 +173,7 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
     model: nn.Module = build_model_with_cfg(RobustResNet, variant, pretrained, pretrained_cfg_overlay=overlay, **args)
     if config is not None:
         _check_computation(model, config, name, kwargs)
+        model.recipe = _recipe(config)  # type: ignore[assignment]
     model.plain_timm = _plain(depth, norm, str(args["stem"]))  # type: ignore[assignment]
     return _without_state(model)
 
@@ -314,4 +315,11 @@ def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
     overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
     model: nn.Module = timm.create_model(config["architecture"], **kwargs, pretrained_cfg_overlay=overlay)
     _check_computation(model, config, str(folder), asked)
+    model.recipe = _recipe(config)  # type: ignore[assignment]
     return _without_state(model)
+
+
+def _recipe(config: dict[str, Any]) -> dict[str, Any]:
+    """Say how loaded weights came about, for the recipe of what is made from them; epoch by epoch aside."""
+    told = config["robust_hub"].get("recipe") or {}
+    return {"architecture": config["architecture"], **{k: v for k, v in told.items() if k != "history"}}

@@ -13,7 +13,7 @@ from robust_hub.data import ImageData, load_data
 from robust_hub.noise import NoiseMixture
 from robust_hub.norms import warn_batch_norm
 from robust_hub.state import check_out
-from robust_hub.training import TrainResult, train, write_checkpoint
+from robust_hub.training import TrainResult, finish, train
 
 
 def pretrain_mixed_noise(
@@ -74,7 +74,7 @@ def pretrain_mixed_noise(
         **options,
     )
     settings = {**identity, "epochs": epochs, "weight_decay": weight_decay, "seed": seed, **options}
-    write_checkpoint(model, data, result, out, settings)
+    finish(model, data, result, out, settings)
     return result
 
 

@@ -121,15 +121,15 @@ def describe(name: str, folder: str | Path | None = None) -> Shelved:
     config = read_config(place)
     size = sum((place / file).stat().st_size for file in weight_files(place) if (place / file).is_file()) / 1e6
     known = [run for run in certification(place) if run.records and decides(run.records, RADIUS)]
-    trained = _trained(config["robust_hub"].get("recipe") or {})
+    how = trained(config["robust_hub"].get("recipe") or {})
     if not known:
-        return Shelved(name, place, size, trained)
+        return Shelved(name, place, size, how)
     best = max(known, key=lambda run: certified_accuracy(run.records, RADIUS).value)
     return Shelved(
         name,
         place,
         size,
-        trained,
+        how,
         Path(str(best.identity.get("data", ""))).name or None,
         best.sigma,
         clean_accuracy(best.records),
@@ -172,8 +172,8 @@ def check_run(run: Run, model: nn.Module) -> None:
         )
 
 
-def _trained(recipe: dict[str, Any]) -> str:
-    """Word a recipe: the job, its data and epochs."""
+def trained(recipe: dict[str, Any]) -> str:
+    """Word a recipe: the job, its data, epochs and noise, such as "fine-tuned on cifar10, 1 epoch"."""
     if not recipe:
         return "unknown"
     job = {"pretrain": "pretrained", "finetune": "fine-tuned"}.get(str(recipe.get("job")), "trained")

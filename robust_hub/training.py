@@ -123,34 +123,36 @@ def train(
     return TrainResult(model, folder, tuple(history), rate, accuracy)
 
 
-def write_checkpoint(
+def finish(
     model: nn.Module,
     data: ImageData,
     result: TrainResult,
     out: str | os.PathLike[str] | None,
     settings: Mapping[str, Any],
 ) -> None:
-    """Write the checkpoint of a finished job, with what made it as its recipe; without `out` do nothing.
+    """Note in a trained model how it came about, as `model.recipe`; write its checkpoint where there is a folder.
 
     Args:
-        model: The trained model.
+        model: The trained model; the recipe of the weights that it started from becomes the new one's "base".
         data: What it was trained on.
         result: Its run.
-        out: The checkpoint's folder.
+        out: The checkpoint's folder; None writes nothing.
         settings: The job's settings, JSON values.
 
     Raises:
         ValueError: If the folder cannot be written.
     """
-    if out is None:
-        return
     unsaid = ("save_every", "num_workers", "progress", "learning_rate")
     recipe = {k: v for k, v in settings.items() if k not in unsaid}
     recipe |= {"learning_rate": result.learning_rate, "held_out_accuracy": result.accuracy}
     recipe |= {"data": data.name, "split": data.split, "images": len(data), "fingerprint": data.fingerprint}
-    recipe |= {"versions": versions(), "commit": commit(), "history": list(result.history)}
-    folder = Path(out)
-    write_in_main(folder, lambda: save_checkpoint(model, folder, recipe=recipe))
+    recipe |= {"versions": versions(), "commit": commit()}
+    if base := getattr(model, "recipe", None):
+        recipe["base"] = base
+    model.recipe = recipe  # type: ignore[assignment]
+    if out is not None:
+        folder, told = Path(out), {**recipe, "history": list(result.history)}
+        write_in_main(folder, lambda: save_checkpoint(model, folder, recipe=told))
 
 
 def _choose(

@@ -10,10 +10,14 @@ import timm
 import torch
 from torch import nn
 
-import robust_hub.models  # noqa: F401
-from robust_hub.checkpoint import read_weights
-from robust_hub.data import ImageData
+from robust_hub.cards import card
+from robust_hub.checkpoint import read_config, read_weights
+from robust_hub.data import ImageData, load_data
 from robust_hub.finetune import finetune_clean, reset_head
+from robust_hub.models import load_model
+from robust_hub.noise import NoiseMixture
+from robust_hub.pretrain import pretrain_mixed_noise
+from robust_hub.provenance import commit, versions
 
 PIXELS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 OPTIONS: dict[str, Any] = {"batch_size": 12, "progress": False, **PIXELS}
@@ -120,3 +124,23 @@ def test_checkpoint_resume_and_another_backbone(tmp_path: Path) -> None:
     torch.nn.init.normal_(other.conv1.weight)
     with pytest.raises(ValueError, match="pretrained"):
         finetune_clean(other, toy_data(), out=tmp_path, **OPTIONS)
+
+
+def test_a_checkpoint_knows_what_it_came_from(tmp_path: Path) -> None:
+    """Through a folder or in memory: the recipe of the weights that a job starts from becomes its base."""
+    data = load_data("digits", split="train").subset(range(40))
+    model = timm.create_model("resnet18s_ln", channels=(32, 32, 32, 32), layers=(1, 1, 1, 1))
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 20, "learning_rate": 0.01, "progress": False}
+    pretrain_mixed_noise(model, data, mixture=NoiseMixture((0.0, 0.5)), out=tmp_path / "one", **options)
+    in_memory = model.recipe
+    finetune_clean(load_model(tmp_path / "one"), data, out=tmp_path / "two", **options)
+    finetune_clean(load_model(tmp_path / "two"), data, head_only=True, out=tmp_path / "three", **options)
+    recipe = read_config(tmp_path / "three")["robust_hub"]["recipe"]
+    assert recipe["head_only"] and recipe["commit"] == commit() and recipe["versions"] == versions()
+    assert not recipe["base"]["head_only"] and recipe["base"]["architecture"] == "resnet18s_ln"
+    first = recipe["base"]["base"]
+    assert first["sigmas"] == [0.0, 0.5] and first["data"] == "digits" and "base" not in first
+    assert {k: v for k, v in first.items() if k != "architecture"} == in_memory
+    assert "history" not in recipe["base"] and len(recipe["history"]) == 1
+    text = card("resnet18s_ln.mine", tmp_path / "three")
+    assert "It started from weights fine-tuned on digits, 1 epoch." in text
