@@ -21,6 +21,7 @@ from robust_hub.records import read_run
 from robust_hub.smoothing import SmoothedClassifier
 
 models.fetch = partial(hub.fetch, check=read_weights)  # the layers and logits are compared when it is loaded
+models.forget = hub.forget
 
 __version__ = "0.1.0"
 

@@ -185,7 +185,7 @@ def fetch(
     try:
         check(folder)
     except (CheckpointError, ValueError):
-        _forget(folder)
+        forget(folder)
         raise
     return folder
 
@@ -311,7 +311,7 @@ def _reach(repo_id: str, address: str | None = None) -> None:
         ) from None
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
     """Take a revision out of the cache, so that the next try fetches it anew."""
     with suppress(CacheNotFound, CorruptedCacheException, OSError, KeyError):
         scan_cache_dir(folder.parents[2]).delete_revisions(folder.name).execute()

@@ -10,6 +10,7 @@ import difflib
 import json
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,10 @@ def fetch(repo_id: str, revision: str) -> Path:
     raise CheckpointError(f"{repo_id} at {revision} is on the Hub: import robust_hub first")
 
 
+def forget(folder: Path) -> None:
+    """Stand for `robust_hub.hub.forget`, which takes a folder that `fetch` gave out of the cache."""
+
+
 def _source(name: str) -> dict[str, str]:
     """Tell timm's listings where a name has weights; they are loaded by `_create` alone, which checks them."""
     folder = checkpoint_folder(name)
@@ -159,23 +164,50 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
             f"{variant} has norm {norm!r} in its name, got norm={args['norm']!r}: create {depth}_{args['norm']}"
         )
     overlay = dict(args.pop("pretrained_cfg_overlay", None) or {})
-    config: dict[str, Any] | None = None
+    build = partial(build_model_with_cfg, RobustResNet, variant, pretrained, **args)
+    model: nn.Module
     if pretrained and not overlay.get("state_dict"):
         given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
         name = f"{variant}.{given}" if isinstance(given, str) else variant
-        told = given if isinstance(given, dict) else {}
-        folder = overlay.pop("file", None) or told.get("file")
-        if hub_id := overlay.pop("hf_hub_id", None) or told.get("hf_hub_id"):
-            repo_id, _, revision = str(hub_id).partition("@")  # timm's "hf-hub:owner/name@revision"
-            folder = fetch(repo_id, revision or "main")
-        config, state = _weights(name, norm, str(args["stem"]), folder)
-        overlay |= _overlay(config, state)
-    model: nn.Module = build_model_with_cfg(RobustResNet, variant, pretrained, pretrained_cfg_overlay=overlay, **args)
-    if config is not None:
-        _check_computation(model, config, name, kwargs)
+        folder, fetched = _locate(name, overlay, given if isinstance(given, dict) else {})
+        try:
+            config, state = _weights(folder, variant, norm, str(args["stem"]))
+            model = build(pretrained_cfg_overlay={**overlay, **_overlay(config, state)})
+            _check_computation(model, config, name, kwargs)
+        except CheckpointError:
+            if fetched:  # so that the next try fetches it anew
+                forget(folder)
+            raise
         model.recipe = _recipe(config)  # type: ignore[assignment]
+    else:
+        model = build(pretrained_cfg_overlay=overlay)
     model.plain_timm = _plain(depth, norm, str(args["stem"]))  # type: ignore[assignment]
     return _without_state(model)
+
+
+def _locate(name: str, overlay: dict[str, Any], told: Mapping[str, Any]) -> tuple[Path, bool]:
+    """Find the folder of a name's weights, and tell whether it came from the Hub.
+
+    Args:
+        name: The name, its tag included.
+        overlay: The user's own words on where the weights are, which are taken out of it.
+        told: timm's, of "local-dir:..." and "hf-hub:...".
+    """
+    file = overlay.pop("file", None) or told.get("file")
+    if hub_id := overlay.pop("hf_hub_id", None) or told.get("hf_hub_id"):
+        repo_id, _, revision = str(hub_id).partition("@")  # timm's "hf-hub:owner/name@revision"
+        return fetch(repo_id, revision or "main"), True
+    if file:
+        return (Path(file) if Path(file).is_dir() else Path(file).parent), False
+    if (folder := checkpoint_folder(name)) is not None:
+        return folder, False
+    if pin := read_pins().get(name):
+        return fetch(pin["repo_id"], pin["revision"]), True
+    have = ", ".join(list_checkpoints()) or "none yet"
+    raise CheckpointError(
+        f"{name} has no trained weights here; there are: {have}. Train it with "
+        f"`robust-hub pretrain --model {name.split('.')[0].removesuffix(SUFFIX)}`, or pass pretrained=False"
+    )
 
 
 def _plain(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
@@ -207,18 +239,8 @@ def _without_state(model: nn.Module) -> nn.Module:
     return model
 
 
-def _weights(name: str, norm: str, stem: str, file: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Read the weights of a name, or of the folder that the user names, and compare them with the architecture."""
-    folder = (Path(file) if Path(file).is_dir() else Path(file).parent) if file else checkpoint_folder(name)
-    variant = name.split(".")[0]
-    if folder is None and (pin := read_pins().get(name)):
-        folder = fetch(pin["repo_id"], pin["revision"])
-    if folder is None:
-        have = ", ".join(list_checkpoints()) or "none yet"
-        raise CheckpointError(
-            f"{name} has no trained weights here; there are: {have}. Train it with "
-            f"`robust-hub pretrain --model {variant.removesuffix(SUFFIX)}`, or pass pretrained=False"
-        )
+def _weights(folder: Path, variant: str, norm: str, stem: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read a folder's weights and compare them with the architecture."""
     config = read_config(folder)
     told = config["architecture"].removesuffix(SUFFIX)
     if told != variant.removesuffix(SUFFIX):

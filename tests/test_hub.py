@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import timm
 import torch
 from huggingface_hub import constants
 from loopback_hub import TOKEN, USER, Hub, serve, wsgi
+from safetensors.torch import load, save
 
 from robust_hub import models
 from robust_hub.cards import write_card
@@ -187,28 +189,59 @@ def test_a_repository_with_a_pickle_alone_is_refused(hub: Hub, folder: Path) -> 
     assert not [line for line in hub.log if "pytorch_model.bin" in line]
 
 
+def told(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, bytes]], None]:
+    """A lie of config.json."""
+
+    def lie(files: dict[str, bytes]) -> None:
+        config = json.loads(files[CONFIG])
+        change(config)
+        files[CONFIG] = json.dumps(config).encode()
+
+    return lie
+
+
 def lie_about_norm(config: dict[str, Any]) -> None:
     config["robust_hub"]["norm"] = "gn"
     config["architecture"] = config["architecture"].replace("_ln", "_gn")
 
 
+def lie_about_layers(files: dict[str, bytes]) -> None:
+    """Weights without a layer, under a hash that fits."""
+    state = load(files[WEIGHTS])
+    del state["layer3.1.conv2.weight"]
+    size = int.from_bytes(files[WEIGHTS][:8], "little")
+    metadata = json.loads(files[WEIGHTS][8 : 8 + size])["__metadata__"]
+    files[WEIGHTS] = save(state, metadata=metadata)
+    told(lambda config: config["robust_hub"].update(sha256=hashlib.sha256(files[WEIGHTS]).hexdigest()))(files)
+
+
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("lie", "said"),
     [
-        (lie_about_norm, "norm"),
-        (lambda config: config.update(num_classes=7), "of another shape fc"),
-        (lambda config: config["robust_hub"].update(sha256="0" * 64), "sha256"),
+        (told(lie_about_norm), "norm"),
+        (told(lambda config: config.update(num_classes=7)), "of another shape fc"),
+        (told(lambda config: config["robust_hub"].update(sha256="0" * 64)), "sha256"),
+        (told(lambda config: config.pop("num_classes")), "names no num_classes"),
+        (lie_about_layers, "missing layer3.1.conv2.weight"),
+        (lambda files: files.update({CONFIG: b"{"}), "is damaged"),
     ],
 )
-def test_a_repository_that_lies_is_refused_by_name(hub: Hub, folder: Path, change: Any, said: str) -> None:
-    publish(folder, REPO)
+def test_a_repository_that_lies_is_refused_by_name_and_leaves_the_cache(
+    hub: Hub, folder: Path, lie: Callable[[dict[str, bytes]], None], said: str
+) -> None:
+    honest = publish(folder, REPO)
     files = dict(hub.repos[REPO].commits[-1][1])
-    config = json.loads(files[CONFIG])
-    change(config)
-    files[CONFIG] = json.dumps(config).encode()
+    lie(files)
     sha = hub.repos[REPO].commit(files)
     with pytest.raises(CheckpointError, match=said):
         fetch(REPO, sha)
+    if files[CONFIG] != b"{":  # timm reads the config before us
+        with pytest.raises((CheckpointError, KeyError), match=said if said != "names no num_classes" else ""):
+            timm.create_model(f"hf-hub:{REPO}@{sha}", pretrained=True)
+    cache = huggingface_hub.scan_cache_dir(constants.HF_HUB_CACHE)
+    kept = [one.commit_hash for repo in cache.repos for one in repo.revisions]
+    assert sha not in kept
+    assert torch.equal(load_model(fetch(REPO, str(honest.revision))).eval()(X), load_model(folder).eval()(X))
 
 
 @pytest.mark.parametrize(
