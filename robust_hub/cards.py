@@ -117,13 +117,7 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None, 
 def _introduction(name: str, config: dict[str, Any], how: str) -> str:
     ours = config["robust_hub"]
     size = "x".join(map(str, config["pretrained_cfg"].get("input_size", ("?",))))
-    purpose = (
-        "It is for deploying and measuring certified robustness on the data it was fine-tuned on. What robustness it "
-        "has comes from pretraining."
-        if (ours.get("recipe") or {}).get("job") == "finetune"
-        else "It is a start for fine-tuning on clean images of any data set: the robustness that noise in pretraining "
-        "taught survives, and what comes of it can be certified by randomized smoothing."
-    )
+    purpose = _purpose(ours.get("recipe") or {}, str(ours.get("norm")))
     kind = name.split(".")[0].removesuffix(SUFFIX).split("_")[0]
     norm = NORMS.get(str(ours.get("norm")), "timm's own norm")
     return (
@@ -133,11 +127,32 @@ def _introduction(name: str, config: dict[str, Any], how: str) -> str:
     )
 
 
+def _purpose(recipe: dict[str, Any], norm: str) -> str:
+    noisy = bool(recipe) and max(recipe.get("sigmas") or (0.0,)) > 0
+    if recipe.get("job") == "finetune":
+        source = "fine-tuning on noisy images, which costs accuracy on clean ones" if noisy else "pretraining"
+        return (
+            "It is for deploying and measuring certified robustness on the data it was fine-tuned on. What robustness "
+            f"it has comes from {source}."
+        )
+    if recipe and not noisy:
+        return "It is a baseline for comparisons: no noise taught it robustness."
+    if norm == "bn":
+        return (
+            "It is a baseline for comparisons of norms: fine-tuning on clean images takes most of the robustness that "
+            "noise in pretraining taught. Networks with group, instance or layer norm keep it."
+        )
+    return (
+        "It is a start for fine-tuning on clean images of any data set: the robustness that noise in pretraining "
+        "taught survives, and what comes of it can be certified by randomized smoothing."
+    )
+
+
 def _guarantee(runs: Sequence[Run]) -> str:
     alphas = sorted({float(run.identity["alpha"]) for run in runs})
-    alpha = f" = {alphas[0]:g} in the table below" if len(alphas) == 1 else ""
+    alpha = f"= {alphas[0]:g} in the table below" if len(alphas) == 1 else "is yours to choose"
     return (
-        "**The guarantee.** With probability at least 1 - alpha over the noise that was drawn (alpha"
+        "**The guarantee.** With probability at least 1 - alpha over the noise that was drawn (alpha "
         f"{alpha}), the smoothed classifier gives the certified class to every image whose l2 distance from the "
         "certified one, pixels in [0, 1], is at most the certified radius."
     )
@@ -190,8 +205,8 @@ def _without_us(ours: dict[str, Any], plain: bool, repo_id: str) -> str:
             f'Without robust_hub: `timm.create_model("hf-hub:{repo_id}", pretrained=True)` makes the same network, '
             "where timm compares neither hashes nor logits; `robust-hub verify` does."
         )
-    norm, stem = ours.get("norm"), ours.get("stem")
-    return f"Without robust_hub timm cannot make it: it does not know norm `{norm}` with stem `{stem}`."
+    unknown = "instance norm" if ours.get("norm") == "in" else f"stem `{ours.get('stem')}`"
+    return f"Without robust_hub timm cannot make it: it has no {unknown}."
 
 
 def _training(name: str, recipe: dict[str, Any], ours: dict[str, Any]) -> str:

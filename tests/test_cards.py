@@ -140,7 +140,25 @@ def test_it_says_whether_plain_timm_loads_it(tmp_path: Path, stem: str) -> None:
         "imagenet": (True, "timm"),
         "cifar_s2": (False, "robust-hub"),
     }[stem]
-    assert ("timm cannot make it: it does not know norm `ln` with stem `cifar_s2`" in text) == (stem == "cifar_s2")
+    assert ("timm cannot make it: it has no stem `cifar_s2`." in text) == (stem == "cifar_s2")
+
+
+@pytest.mark.parametrize(
+    ("norm", "recipe", "said"),
+    [
+        ("ln", {"job": "pretrain", "sigmas": [0.0, 0.5]}, "the robustness that noise in pretraining taught survives"),
+        ("bn", {"job": "pretrain", "sigmas": [0.0, 0.5]}, "fine-tuning on clean images takes most of the robustness"),
+        ("gn", {"job": "pretrain", "sigmas": [0.0]}, "It is a baseline for comparisons: no noise taught it"),
+        ("gn", {"job": "finetune"}, "What robustness it has comes from pretraining."),
+        ("gn", {"job": "finetune", "sigmas": [0.25]}, "comes from fine-tuning on noisy images"),
+        ("in", {}, "the robustness that noise in pretraining taught survives"),
+    ],
+)
+def test_it_promises_what_norm_and_training_allow(norm: str, recipe: dict[str, Any], said: str, tmp_path: Path) -> None:
+    folder = save_checkpoint(timm.create_model(f"resnet18s_{norm}"), tmp_path, recipe=recipe)
+    text = card("mine", folder)
+    assert said in text and "(alpha is yours to choose)" in text
+    assert text.count("survives") == (said.count("survives"))
 
 
 def rendered(text: str) -> list[Token]:
