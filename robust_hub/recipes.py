@@ -87,6 +87,7 @@ class Scale:
         tune: Options of fine-tuning the full network.
         head: Options of fine-tuning the classifier only.
         long: Options that replace those of `tune` and `head` in rows of many epochs.
+        noisy: Options that replace those of `tune` in rows that are fine-tuned on noise.
         certify: Options of `certify`.
         dtype: Type of the certified network.
         shelf: Names of pretrainings that the shelf or the Hub may have, by (norm, sigmas).
@@ -102,6 +103,7 @@ class Scale:
     head: Mapping[str, Any]
     long: Mapping[str, Any]
     certify: Mapping[str, Any]
+    noisy: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
     shelf: Mapping[tuple[str, Sigmas], str] = field(default_factory=dict)
 
@@ -135,7 +137,8 @@ SCALES: dict[str, Scale] = {
             },
             tune={"epochs": 1, "learning_rate": 0.001, "head_scale": 300.0, "mixed_precision": "bf16"},
             head={"epochs": 1, "learning_rate": 0.3, "mixed_precision": "bf16"},
-            long={"epochs": 5},
+            long={"epochs": 5, "learning_rate": 0.0003, "head_scale": 1000.0},
+            noisy={"learning_rate": 0.03, "head_scale": 10.0},
             certify={"every": 20, "n": 10_000, "radii": _GRID, "seed": 0},
             dtype="bfloat16",
             shelf={

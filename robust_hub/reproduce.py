@@ -25,7 +25,7 @@ from robust_hub.models import checkpoint_folder, load_model, read_pins
 from robust_hub.noise import NoiseMixture
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
-from robust_hub.recipes import SIGMAS, Recipe, Scale, Sigmas, Table
+from robust_hub.recipes import CLEAN, SIGMAS, Recipe, Scale, Sigmas, Table
 from robust_hub.records import RUN_NAME, Run, read_run
 
 SIZE = 32  # pixels; what is larger is resized
@@ -188,6 +188,8 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
         images = get(scale.pretraining, "train")
         pretrain_mixed_noise(_fresh(name), images, mixture=mixture, out=source, progress=progress, **scale.pretrain)
     options = {**(scale.head if recipe.head_only else scale.tune), **(scale.long if recipe.long else {})}
+    if recipe.tuned != CLEAN and not recipe.head_only:
+        options |= scale.noisy
     images, mixture = get(recipe.dataset, "train"), NoiseMixture(recipe.tuned)
     model = load_model(source)
     finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
