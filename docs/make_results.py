@@ -2,11 +2,13 @@
 
 Run it from anywhere: python docs/make_results.py [--check]
 
-The records come from `robust-hub reproduce`: copy `<out>/<scale>/certified` to docs/results/<scale>/certified.
+The records come from `robust-hub reproduce`: copy `<out>/<scale>/certified` to docs/results/<scale>/certified. The
+lines of docs/evidence/fine_tuning_rates.jsonl come from docs/compare_rates.py.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pages import write_or_check
@@ -17,6 +19,7 @@ from robust_hub.reproduce import finished, results
 
 HERE = Path(__file__).parent
 PAGE, RECORDS = HERE / "results.md", HERE / "results"
+RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
 
 
 def tables() -> str:
@@ -30,5 +33,29 @@ def tables() -> str:
     return found or "No row is finished yet."
 
 
+def rates() -> str:
+    """Set the trials of learning rates."""
+    rows = [json.loads(line) for line in RATES.read_text().splitlines()]
+    rows.sort(key=lambda row: (row["sigma"], row["norm"], row["head_only"], row["epochs"], row["learning_rate"]))
+    lines = [
+        "| norm | pretrained on | fine-tuned on | epochs | features | classifier | clean | under noise | r = 0.25 |"
+    ]
+    lines.append("|" + "---|" * lines[0].count(" | ") + "---|")
+    for row in rows:
+        head = row["learning_rate"] * row["head_scale"]
+        cells = [
+            row["norm"],
+            "clean images" if row["pretrained"] == [0.0] else "mixed noise",
+            f"sigma {row['sigma']:g}" if row["sigma"] else "clean images",
+            row["epochs"],
+            "fixed" if row["head_only"] else f"{row['learning_rate']:g}",
+            f"{head:g}",
+            *(f"{row[name]:.1f}" for name in ("clean", "noisy", "radius 0.25")),
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    images = {row["images"] for row in rows}
+    return "\n".join(lines) + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+
+
 if __name__ == "__main__":
-    write_or_check(PAGE, {"records": tables()}, "docs/make_results.py")
+    write_or_check(PAGE, {"records": tables(), "rates": rates()}, "docs/make_results.py")
