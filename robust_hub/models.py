@@ -294,6 +294,10 @@ SHARED = [name for name in NAMES if timm.is_model(name)]  # resnet50_gn, which k
 default_cfgs = generate_default_cfgs(
     {**{name: _cfg(**_source(name)) for name in NAMES if name not in SHARED}, **_tagged()}
 )
+for _known in default_cfgs.values():  # a bare name stands for no tag: baselines are loaded by their full name alone
+    if "" in _known.tags:
+        _known.tags.remove("")
+        _known.tags.appendleft("")
 default_cfgs |= {name: timm.models.resnet.default_cfgs[name] for name in SHARED}
 for _depth in DEPTHS:
     for _norm in NORMS:

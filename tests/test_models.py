@@ -371,8 +371,8 @@ def test_a_tag_names_weights_of_its_own(tmp_path: Path, trained: Path) -> None:
     # timm asks for tags when the package is imported: a copy of it with two checkpoints on its shelf.
     shutil.copytree(Path(models.__file__).parent, tmp_path / "robust_hub", ignore=shutil.ignore_patterns("__pycache__"))
     torch.manual_seed(5)
-    for name, classes in ((f"{NAME}.cifar10", 10), (f"{NAME}.broken", 4)):
-        save_checkpoint(make(NAME, num_classes=classes), tmp_path / "model_cards" / name)
+    for name, classes in ((f"{NAME}.cifar10", 10), (f"{NAME}.broken", 4), ("resnet18s_ln.baseline", 3)):
+        save_checkpoint(make(name.split(".")[0], num_classes=classes), tmp_path / "model_cards" / name)
     (tmp_path / "model_cards" / f"{NAME}.broken" / CONFIG).write_text("{")
     code = f"""
 import timm, torch, robust_hub
@@ -383,9 +383,17 @@ tagged, plain = (timm.create_model(n, pretrained=True).eval() for n in ("{NAME}.
 assert (tagged.num_classes, plain.num_classes) == (10, 200)
 assert torch.equal(tagged.fc.weight, robust_hub.load_model("{NAME}.cifar10").fc.weight)
 assert torch.equal(tagged.fc.weight, robust_hub.load_model(checkpoint_folder("{NAME}.cifar10")).fc.weight)
-for name, words in (("nosuch", "{NAME}.nosuch has no trained weights here"), ("broken", "config.json is damaged")):
+# A baseline is loaded by its full name alone, and is no default of the architecture's.
+assert "resnet18s_ln.baseline" in timm.list_pretrained() and "resnet18s_ln" not in timm.list_pretrained()
+assert timm.create_model("resnet18s_ln.baseline", pretrained=True).num_classes == 3
+assert not timm.create_model("resnet18s_ln").pretrained_cfg.get("file")
+for name, words in (
+    ("{NAME}.nosuch", "{NAME}.nosuch has no trained weights here"),
+    ("{NAME}.broken", "config.json is damaged"),
+    ("resnet18s_ln", "resnet18s_ln has no trained weights here"),
+):
     try:
-        timm.create_model("{NAME}." + name, pretrained=True)
+        timm.create_model(name, pretrained=True)
     except robust_hub.CheckpointError as error:
         assert words in str(error), error
     else:
