@@ -3,7 +3,8 @@
 Run it from anywhere: python docs/make_results.py [--check]
 
 The records come from `robust-hub reproduce`: copy `<out>/<scale>/certified` to docs/results/<scale>/certified. The
-lines of docs/evidence/fine_tuning_rates.jsonl come from docs/compare_rates.py.
+lines of docs/evidence/fine_tuning_rates.jsonl come from docs/compare_rates.py, those of batch_norm.jsonl from
+docs/batch_norm.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from robust_hub.reproduce import finished, results
 HERE = Path(__file__).parent
 PAGE, RECORDS = HERE / "results.md", HERE / "results"
 RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
+BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
 
 
 def tables() -> str:
@@ -57,5 +59,17 @@ def rates() -> str:
     return "\n".join(lines) + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
 
 
+def batch_norm() -> str:
+    """Set what of clean fine-tuning costs a batch-norm network its robustness."""
+    rows = [json.loads(line) for line in BATCH_NORM.read_text().splitlines()]
+    header = ["statistics of batch norm", "features", "clean", "under noise", "r = 0.25", "shift"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        numbers = [f"{row[name]:.1f}" for name in ("clean", "noisy", "radius 0.25", "shift")]
+        lines.append("| " + " | ".join([row["statistics"], row["features"], *numbers]) + " |")
+    images = {row["images"] for row in rows}
+    return "\n".join(lines) + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+
+
 if __name__ == "__main__":
-    write_or_check(PAGE, {"records": tables(), "rates": rates()}, "docs/make_results.py")
+    write_or_check(PAGE, {"records": tables(), "rates": rates(), "batch norm": batch_norm()}, "docs/make_results.py")

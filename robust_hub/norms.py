@@ -53,7 +53,7 @@ def warn_batch_norm(model: nn.Module, job: str) -> None:
         warnings.warn(
             f"{job}: this network has batch norm, whose statistics of noisy pretraining do not fit clean images; "
             "robustness seldom survives clean fine-tuning (certificates stay true, but small). "
-            "Use gn, in or ln to keep it",
+            "Use gn, in or ln to keep it, or freeze the statistics with timm.layers.freeze_batch_norm_2d",
             UserWarning,
             stacklevel=3,
         )

@@ -1,0 +1,84 @@
+"""Take clean fine-tuning of a batch-norm network apart: which part of it costs the robustness?
+
+python docs/batch_norm.py CHECKPOINT DATA OUT.jsonl
+
+From weights pretrained on mixed noise, one clean epoch each: classifier only; classifier only, after the statistics of
+batch norm were taken anew from clean images; all weights, with the statistics of pretraining; all weights, with
+statistics that follow. Measured as docs/compare_rates.py does. "shift" is how far noise 0.25 moves the inputs of the
+second batch norm from its statistics: mean of (mean - running mean)^2 / running variance over the channels.
+docs/make_results.py sets the lines in docs/results.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from compare_rates import IMAGES, SIGMA, measure
+from timm.layers import freeze_batch_norm_2d
+from torch import nn
+
+from robust_hub import ImageData, finetune_clean, load_data, load_model
+from robust_hub.data import holdout_split
+from robust_hub.pixels import mean_std
+
+SECOND = "layer1.0.bn1"
+WAYS = {  # statistics, whether the features are trained
+    "of pretraining": False,
+    "clean": False,
+    "of pretraining, frozen": True,
+    "following": True,
+}
+
+
+def estimate_again(model: nn.Module, images: ImageData) -> None:
+    """Let the statistics of batch norm follow one pass over clean images; weights stay."""
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in mean_std(model, None, None))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    model.train()
+    with torch.no_grad():
+        for part in order.split(128):
+            model((images.batch(part)[0].float() / 255 - mean) / std)
+
+
+def shift(model: nn.Module, images: ImageData) -> float:
+    """Give how far noise moves the inputs of the second batch norm from its statistics."""
+    found: list[float] = []
+
+    def look(layer: Any, inputs: tuple[torch.Tensor, ...], _: torch.Tensor) -> None:
+        found.append(((inputs[0].mean((0, 2, 3)) - layer.running_mean) ** 2 / layer.running_var).mean().item())
+
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in mean_std(model, None, None))
+    x = images.batch(range(len(images)))[0].float() / 255
+    handle = model.get_submodule(SECOND).register_forward_hook(look)
+    with torch.inference_mode():
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+        model.float().eval()((x + SIGMA * noise - mean) / std)
+    handle.remove()
+    return round(found[0], 2)
+
+
+def main(checkpoint: str, data: str, out: str) -> None:
+    """Run the four ways."""
+    images = load_data(data, "train", size=32)
+    part, held = holdout_split(images, 0.1, 0)
+    held = held.subset(range(IMAGES))
+    for statistics, features in WAYS.items():
+        model = load_model(checkpoint)
+        if statistics == "clean":
+            estimate_again(model, part)
+        if "frozen" in statistics:
+            model = freeze_batch_norm_2d(model)
+        rate: dict[str, Any] = {"learning_rate": 0.001, "head_scale": 300.0} if features else {"learning_rate": 0.3}
+        finetune_clean(model, part, head_only=not features, mixed_precision="bf16", progress=False, **rate)
+        row = {"statistics": statistics, "features": "trained" if features else "fixed", "images": len(held)}
+        row |= {**measure(model, held), "shift": shift(model, held)}
+        with Path(out).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
