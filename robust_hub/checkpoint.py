@@ -22,7 +22,9 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from timm.layers.norm_act import unfreeze_batch_norm_2d
 from torch import Tensor, nn
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from robust_hub.files import replace_text
 
@@ -73,6 +75,7 @@ def save_checkpoint(
             f"expected a model of timm.create_model, got {type(model).__name__}: "
             "save its state_dict yourself, a checkpoint folder needs a name to make the model again"
         )
+    model = _thawed(model)
     folder.mkdir(parents=True, exist_ok=True)
     norm, stem = str(getattr(model, "norm_kind", "")), str(getattr(model, "stem", ""))
     state = {
@@ -299,6 +302,14 @@ def check_keys(state: Mapping[str, Tensor], model: nn.Module) -> None:
                 if keys
             )
         )
+
+
+def _thawed(model: nn.Module) -> nn.Module:
+    """Give batch norm that was frozen its usual form, whose keys are those that its architecture is made with."""
+    if not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules()):
+        return model
+    thawed: nn.Module = unfreeze_batch_norm_2d(copy.deepcopy(model))  # type: ignore[no-untyped-call]
+    return thawed.eval()
 
 
 def _as_timms(model: nn.Module, model_args: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,18 @@ def test_a_checkpoint_knows_what_it_came_from(tmp_path: Path) -> None:
     assert "history" not in recipe["base"] and len(recipe["history"]) == 1
     text = card("resnet18s_ln.mine", tmp_path / "three")
     assert "It started from weights fine-tuned on digits, 1 epoch." in text
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_its_checkpoint_loads(tmp_path: Path) -> None:
+    model = timm.layers.freeze_batch_norm_2d(small("bn"))
+    with torch.no_grad():
+        model.get_submodule("layer2.0.bn1").running_mean.fill_(0.25)
+    before = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # frozen, it does not average over the batch
+        finetune_clean(model, toy_data(), learning_rate=0.05, out=tmp_path, **OPTIONS)
+    assert before and all(torch.equal(model.state_dict()[k], v) for k, v in before.items())
+    back = load_model(tmp_path).eval()
+    assert isinstance(back.bn1, nn.BatchNorm2d)
+    x = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(back(x), model.eval()(x))
