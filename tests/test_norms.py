@@ -91,3 +91,22 @@ def test_narrow_groups_leave_the_slow_kernel(channels: int, contiguous: bool, mo
     monkeypatch.setattr(timm_norm.GroupNorm, "forward", lambda s, x: (seen.append(x.is_contiguous()), plain(s, x))[1])
     make("gn", channels)(torch.randn(2, channels, 4, 4).to(memory_format=torch.channels_last))
     assert seen == [contiguous]
+
+
+@pytest.mark.parametrize("size", [16, 2])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_in_bfloat16_is_torchs(size: int, memory: torch.memory_format) -> None:
+    x = torch.randn(4, 64, size, size, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    layer = make("in")
+    with torch.no_grad():
+        layer.weight.uniform_(0.5, 2), layer.bias.uniform_(-1, 1)
+    want = nn.InstanceNorm2d.forward(layer, rounded := x.bfloat16().float())
+    got = layer.bfloat16()(rounded.bfloat16().to(memory_format=memory))
+    assert got.dtype == torch.bfloat16 and got.is_contiguous(memory_format=memory)
+    torch.testing.assert_close(got.float(), want, rtol=0.02, atol=0.03)
+
+
+def test_instance_norm_refuses_to_train_on_one_pixel_in_every_type() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(ValueError, match="more than 1 spatial element"):
+            make("in").to(dtype)(torch.zeros(2, 64, 1, 1, dtype=dtype))
