@@ -137,6 +137,8 @@ def _purpose(recipe: dict[str, Any], norm: str) -> str:
         )
     if recipe and not noisy:
         return "It is a baseline for comparisons: no noise taught it robustness."
+    if recipe and len(recipe.get("sigmas") or ()) == 1:
+        return "It is a baseline for comparisons: it saw noise of one level and no clean image."
     if norm == "bn":
         return (
             "It is a baseline for comparisons of norms: fine-tuning on clean images takes most of the robustness that "
