@@ -1,6 +1,6 @@
 """Fine-tune at several learning rates and measure on held-out training images, one line a trial.
 
-python docs/compare_rates.py DATA OUT.jsonl NAME=CHECKPOINT... -- NAME,learning_rate,head_scale,epochs[,sigma|head] ...
+python docs/compare_rates.py DATA OUT.jsonl NAME=FOLDER... -- NAME,learning_rate,head_scale,epochs[,sigma|head] ...
 
 A trial trains on nine tenths of the training images and is measured on 500 of the rest: accuracy on clean images and
 under noise 0.25, and the share of images with at least 87 (98) of 100 noisy votes for their class, which is what a

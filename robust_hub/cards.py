@@ -66,7 +66,7 @@ def card(name: str, folder: str | Path, *, base_model: str | None = None, repo_i
     config = read_config(folder)
     ours = config["robust_hub"]
     recipe: dict[str, Any] = ours.get("recipe") or {}
-    runs = certification(folder)
+    runs, plain = certification(folder), loads_in_plain_timm(folder)
     shelved = describe(name, folder)
     parts = [
         f"# {name}",
@@ -74,18 +74,14 @@ def card(name: str, folder: str | Path, *, base_model: str | None = None, repo_i
         _guarantee(runs),
         _evidence(runs),
         _use(name, config, runs),
-        _without_us(ours, loads_in_plain_timm(folder), repo_id or f"OWNER/{name}"),
+        _without_us(ours, plain, repo_id or f"OWNER/{name}"),
         _training(name, recipe, ours),
         _limits(recipe, ours),
         _terms(name, recipe, runs),
         f"## Citation\n\n```bibtex\n{CITATION}\n```",
     ]
-    library = "timm" if loads_in_plain_timm(folder) else "robust-hub"
-    text = (
-        f"---\n{_metadata(name, config, recipe, runs, base_model, library).to_yaml()}\n---\n\n"
-        + "\n\n".join(parts)
-        + "\n"
-    )
+    metadata = _metadata(name, config, recipe, runs, base_model, "timm" if plain else "robust-hub").to_yaml()
+    text = f"---\n{metadata}\n---\n\n" + "\n\n".join(parts) + "\n"
     return str(ModelCard(text))
 
 

@@ -21,15 +21,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 _NARROW = 8  # channels of a group below which torch's CPU kernel for channels_last takes them one at a time
 
 
+def _in_contiguous_memory(kernel: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Run a kernel on contiguous memory, and give its result in the memory format of its input."""
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    y = kernel(x.contiguous())
+    return y.contiguous(memory_format=torch.channels_last) if last else y
+
+
 class GroupNorm(timm_norm.GroupNorm):
     """timm's group norm, which takes narrow groups in contiguous memory on the CPU, where that is many times faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each of the groups of an image: float (B, C, H, W) to the same shape, type and memory format."""
         narrow = x.device.type == "cpu" and x.ndim == 4 and self.num_channels // self.num_groups < _NARROW
-        narrow = narrow and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-        y: Tensor = super().forward(x.contiguous() if narrow else x)  # type: ignore[no-untyped-call]
-        return y.contiguous(memory_format=torch.channels_last) if narrow else y
+        kernel: Callable[[Tensor], Tensor] = super().forward
+        return _in_contiguous_memory(kernel, x) if narrow else kernel(x)
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -40,9 +46,9 @@ class InstanceNorm(nn.InstanceNorm2d):
         slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.ndim == 4 and not self.track_running_stats
         if not slow or x.shape[2] * x.shape[3] == 1:  # torch refuses to train on maps of one pixel
             return super().forward(x)
-        y = functional.group_norm(x.contiguous(), self.num_features, self.weight, self.bias, self.eps)
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        return y.contiguous(memory_format=torch.channels_last) if last else y
+        return _in_contiguous_memory(
+            lambda x: functional.group_norm(x, self.num_features, self.weight, self.bias, self.eps), x
+        )
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {
