@@ -10,7 +10,8 @@ docs/batch_norm.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import exp
 from pathlib import Path
 
 from pages import write_or_check
@@ -39,25 +40,60 @@ def tables() -> str:
 
 def norms() -> str:
     """Set each norm of table 6 against batch norm: differences on the same images, and the paper's."""
-    table, scale = TABLES["table6"], SCALES["small"]
-    rows = [r for r in table.recipes if finished(r, scale, RECORDS / scale.name)]
-    known = {recipe.norm: _best(recipe, scale.name, table.radii) for recipe in rows}
-    header = ["points more than batch norm", "clean", "paper", "r = 0"]
+    lines = _against("table6", "batch norm", "points more than batch norm", _difference, lambda a, b: f"{a - b:+.1f}")
+    return f"{lines}\n\nDifferences of the percentages of table 6, with 95 % intervals for the same images."
+
+
+def single_sigmas() -> str:
+    """Set mixed noise against each row of table 5: its accuracies as shares of that row's, and the paper's."""
+    lines = _against(
+        "table5",
+        "mixed noise",
+        "mixed noise, as a share of",
+        lambda row, mixed: _share(mixed, row),
+        lambda row, mixed: f"{100 * mixed / row:.0f} %",
+    )
+    return f"{lines}\n\nRatios of the percentages of table 5, with 95 % intervals for the same images."
+
+
+def _against(
+    name: str,
+    reference: str,
+    title: str,
+    cell: Callable[[Sequence[bool], Sequence[bool]], str],
+    paper_cell: Callable[[float, float], str],
+) -> str:
+    """Set every finished row of a table beside one of them, at clean images and every radius from 0.
+
+    Args:
+        name: A table at the scale "small".
+        reference: Label of the row that the others are set beside.
+        title: Head of the first column.
+        cell: Ours, from whether the row and the reference are right, image by image.
+        paper_cell: The paper's, from the row's percentage and the reference's.
+    """
+    table, scale = TABLES[name], SCALES["small"]
+    header = [title, "clean", "paper", "r = 0"]
     for radius in table.radii:
         header += [f"r = {radius:g}", "paper"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    base = next(recipe for recipe in table.recipes if recipe.norm == "bn")
-    for recipe in rows:
-        if recipe.norm == "bn" or "bn" not in known:
+    base = next(recipe for recipe in table.recipes if recipe.label == reference)
+    for recipe in table.recipes:
+        if recipe is base or not all(finished(row, scale, RECORDS / scale.name) for row in (recipe, base)):
             continue
-        ours = [_paired(one, two) for one, two in zip(known[recipe.norm], known["bn"], strict=True)]
-        papers = [recipe.paper_clean - base.paper_clean]
-        papers += [one[1] - two[1] for one, two in zip(recipe.paper_certified, base.paper_certified, strict=True)]
-        cells = [ours[0], f"{papers[0]:+.1f}", ours[1]]
+        hits = zip(*(_best(row, scale.name, table.radii) for row in (recipe, base)), strict=True)
+        ours = [cell(one, two) for one, two in hits]
+        papers = [paper_cell(one, two) for one, two in zip(_papers(recipe), _papers(base), strict=True)]
+        cells = [ours[0], papers[0], ours[1]]
         for mine, theirs in zip(ours[2:], papers[1:], strict=True):
-            cells += [mine, f"{theirs:+.1f}"]
+            cells += [mine, theirs]
         lines.append("| " + " | ".join([recipe.label, *cells]) + " |")
-    return "\n".join(lines) + "\n\nDifferences of the percentages of table 6, with 95 % intervals for the same images."
+    return "\n".join(lines)
+
+
+def _papers(recipe: Recipe) -> list[float]:
+    """Give the paper's clean accuracy and certified accuracies."""
+    return [recipe.paper_clean or 0.0, *(value for _, value in recipe.paper_certified)]
 
 
 def _best(recipe: Recipe, scale: str, radii: Sequence[float]) -> list[list[bool]]:
@@ -70,13 +106,23 @@ def _best(recipe: Recipe, scale: str, radii: Sequence[float]) -> list[list[bool]
     return hits
 
 
-def _paired(one: Sequence[bool], two: Sequence[bool]) -> str:
+def _difference(one: Sequence[bool], two: Sequence[bool]) -> str:
     """Give the difference of two shares of the same images in points, with Wald's 95 % interval."""
     gained = sum(a and not b for a, b in zip(one, two, strict=True))
     lost = sum(b and not a for a, b in zip(one, two, strict=True))
     n, d = len(one), gained - lost
     width = 1.96 * (gained + lost - d * d / n) ** 0.5
     return f"{100 * d / n:+.1f} [{100 * (d - width) / n:+.1f}, {100 * (d + width) / n:+.1f}]"
+
+
+def _share(one: Sequence[bool], two: Sequence[bool]) -> str:
+    """Give the ratio of two shares of the same images in percent, with the 95 % interval of its logarithm."""
+    a, b = sum(one), sum(two)
+    if not a or not b:
+        return "-"
+    both = sum(x and y for x, y in zip(one, two, strict=True))
+    width = 1.96 * max(1 / a + 1 / b - 2 * both / (a * b), 0.0) ** 0.5
+    return f"{100 * a / b:.0f} % [{100 * a / b * exp(-width):.0f}, {100 * a / b * exp(width):.0f}]"
 
 
 def rates() -> str:
@@ -118,6 +164,12 @@ def batch_norm() -> str:
 if __name__ == "__main__":
     write_or_check(
         PAGE,
-        {"records": tables(), "rates": rates(), "batch norm": batch_norm(), "norms": norms()},
+        {
+            "records": tables(),
+            "rates": rates(),
+            "batch norm": batch_norm(),
+            "norms": norms(),
+            "single sigmas": single_sigmas(),
+        },
         "docs/make_results.py",
     )
