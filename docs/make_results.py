@@ -128,7 +128,16 @@ def _share(one: Sequence[bool], two: Sequence[bool]) -> str:
 def rates() -> str:
     """Set the trials of learning rates."""
     rows = [json.loads(line) for line in RATES.read_text().splitlines()]
-    rows.sort(key=lambda row: (row["sigma"], row["norm"], row["head_only"], row["epochs"], row["learning_rate"]))
+    rows.sort(
+        key=lambda row: (
+            row["sigma"],
+            row["norm"],
+            row["pretrained"],
+            row["head_only"],
+            row["epochs"],
+            row["learning_rate"],
+        )
+    )
     lines = [
         "| norm | pretrained on | fine-tuned on | epochs | features | classifier | clean | under noise | r = 0.25 |"
     ]
@@ -137,8 +146,8 @@ def rates() -> str:
         head = row["learning_rate"] * row["head_scale"]
         cells = [
             row["norm"],
-            "clean images" if row["pretrained"] == [0.0] else "mixed noise",
-            f"sigma {row['sigma']:g}" if row["sigma"] else "clean images",
+            _trained_on(row["pretrained"]),
+            _trained_on([row["sigma"]]),
             row["epochs"],
             "fixed" if row["head_only"] else f"{row['learning_rate']:g}",
             f"{head:g}",
@@ -147,6 +156,13 @@ def rates() -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     images = {row["images"] for row in rows}
     return "\n".join(lines) + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+
+
+def _trained_on(sigmas: Sequence[float]) -> str:
+    """Say what a training saw."""
+    if len(sigmas) > 1:
+        return "mixed noise"
+    return f"sigma {sigmas[0]:g}" if sigmas[0] else "clean images"
 
 
 def batch_norm() -> str:
