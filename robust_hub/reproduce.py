@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from torch import nn
 
 from robust_hub.accuracy import best_per_radius, clean_accuracy
-from robust_hub.checkpoint import CONFIG
+from robust_hub.checkpoint import CONFIG, read_config
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune
@@ -60,13 +61,16 @@ def reproduce(
 
     Raises:
         ValueError: If data that are needed are not named or cannot be read, the folder cannot be written, or another
-            process works on the same part of it.
+            process works on the same part of it; or if the folder holds networks that were trained in another way
+            than the scale says.
     """
     home = Path(out) / scale.name
     asked = [r for r in table.recipes if rows is None or any(part in r.label for part in rows)]
     if not asked:
         labels = "; ".join(recipe.label for recipe in table.recipes)
         raise ValueError(f"expected rows of {table.name} among {labels}; got {', '.join(rows or ()) or 'none'}")
+    for recipe in asked:
+        _check_trainings(recipe, scale, home)
     waiting = [recipe for recipe in asked if not finished(recipe, scale, home)]
     _check_data(table, scale, waiting, data, home)
     loaded: dict[tuple[str, str], ImageData] = {}
@@ -187,13 +191,19 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
         mixture = NoiseMixture(recipe.pretrained)
         images = get(scale.pretraining, "train")
         pretrain_mixed_noise(_fresh(name), images, mixture=mixture, out=source, progress=progress, **scale.pretrain)
-    options = {**(scale.head if recipe.head_only else scale.tune), **(scale.long if recipe.long else {})}
-    if recipe.tuned != CLEAN and not recipe.head_only:
-        options |= scale.noisy
+    options = _options(recipe, scale)
     images, mixture = get(recipe.dataset, "train"), NoiseMixture(recipe.tuned)
     model = load_model(source)
     finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
     return load_model(folder)
+
+
+def _options(recipe: Recipe, scale: Scale) -> dict[str, Any]:
+    """Give the options of a row's training on its own data."""
+    if recipe.pretrained is None:
+        return dict(scale.scratch)
+    options = {**(scale.head if recipe.head_only else scale.tune), **(scale.long if recipe.long else {})}
+    return {**options, **(scale.noisy if recipe.tuned != CLEAN and not recipe.head_only else {})}
 
 
 def _pretraining(recipe: Recipe, home: Path) -> Path:
@@ -205,7 +215,35 @@ def _pretrained(recipe: Recipe, scale: Scale, home: Path) -> str | None:
     if (_pretraining(recipe, home) / CONFIG).exists():
         return str(_pretraining(recipe, home))
     name = scale.shelf.get((recipe.norm, recipe.pretrained or ()))
-    return name if name is not None and (checkpoint_folder(name) or name in read_pins()) else None
+    if name is None:
+        return None
+    folder = checkpoint_folder(name)
+    if folder is None:
+        return name if name in read_pins() else None
+    return None if _other_training(folder, scale.pretrain) else name
+
+
+def _check_trainings(recipe: Recipe, scale: Scale, home: Path) -> None:
+    """Raise if a network of the row's is there that was trained with other options than the scale's."""
+    places = {home / "tuned" / row_name(recipe): _options(recipe, scale)}
+    if recipe.pretrained is not None:
+        places[_pretraining(recipe, home)] = dict(scale.pretrain)
+    for folder, options in places.items():
+        if (folder / CONFIG).exists() and (other := _other_training(folder, options)):
+            raise ValueError(
+                f"expected {folder} to be trained as scale {scale.name} says, got {other}: "
+                "remove it and the records of its rows, or name another folder"
+            )
+
+
+def _other_training(folder: Path, options: Mapping[str, Any]) -> str:
+    """Say in what a checkpoint's training differs from options; empty if in nothing."""
+    told = {"head_scale": 1.0, **read_config(folder)["robust_hub"].get("recipe", {})}
+    for name, wanted in options.items():
+        several = wanted if name == "learning_rate" and isinstance(wanted, tuple) else (wanted,)
+        if told.get(name) not in several:
+            return f"{name} {told.get(name)}, not {' or '.join(map(str, several))}"
+    return ""
 
 
 def _fresh(name: str) -> nn.Module:

@@ -113,14 +113,43 @@ def test_half_of_a_table_is_shown_and_gone_on_with(tmp_path: Path, data: dict[st
 
 
 def test_a_checkpoint_of_the_shelf_spares_the_pretraining(tmp_path: Path, data: dict[str, str]) -> None:
-    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"})
+    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain={"epochs": 14})
     table = replace(TABLE, recipes=TABLE.recipes[:1])
     del data["shapes"]
     assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
     assert not (tmp_path / "tiny" / "pretrained").exists()
 
 
-def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[str, str]) -> None:
+def test_a_checkpoint_of_the_shelf_that_was_trained_otherwise_is_not_taken(
+    tmp_path: Path, data: dict[str, str]
+) -> None:
+    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain={"epochs": 15})
+    del data["shapes"]
+    with pytest.raises(ValueError, match="say --data shapes=FOLDER"):
+        reproduce(replace(TABLE, recipes=TABLE.recipes[:1]), scale, data, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "message"),
+    [
+        ("pretrained", {"pretrain": {**TINY, "epochs": 2}}, "epochs 1, not 2"),
+        ("tuned", {"tune": {**TINY, "learning_rate": (0.1, 0.01)}}, "learning_rate 0.02, not 0.1 or 0.01"),
+        ("tuned", {"tune": {**TINY, "head_scale": 3.0}}, "head_scale 1.0, not 3.0"),
+    ],
+)
+def test_what_was_trained_in_another_way_is_not_shown_as_the_scales(
+    tmp_path: Path, data: dict[str, str], part: str, changed: dict[str, Any], message: str
+) -> None:
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    reproduce(table, SCALE, data, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=f"as scale tiny says, got {message}.*remove it") as caught:
+        reproduce(table, replace(SCALE, **changed), data, tmp_path, progress=False)
+    assert f"{part}/" in str(caught.value)
+    same = replace(SCALE, tune={**TINY, "learning_rate": (0.1, 0.02), "head_scale": 1.0})
+    assert "not run yet" not in reproduce(table, same, data, tmp_path, progress=False)
+
+
+def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
     table = replace(TABLE, recipes=TABLE.recipes[:1])
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln.nowhere"})
     assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
@@ -128,6 +157,8 @@ def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[s
     before = read_config(tuned)["robust_hub"]["recipe"]["pretrained"]
     shutil.rmtree(tuned)
     shutil.rmtree(tmp_path / "tiny" / "certified")
+    own = tmp_path / "tiny" / "pretrained" / "ln_0-0.25-0.5-1"
+    monkeypatch.setattr(module, "checkpoint_folder", lambda name: own)  # by now the shelf has one that would do
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"})
     reproduce(table, scale, data, tmp_path, progress=False)  # an experiment goes on with what it began with
     assert read_config(tuned)["robust_hub"]["recipe"]["pretrained"] == before
