@@ -4,7 +4,7 @@ Run it from anywhere: python docs/make_results.py [--check]
 
 The records come from `robust-hub reproduce`: copy `<out>/<scale>/certified` to docs/results/<scale>/certified. The
 lines of docs/evidence/fine_tuning_rates.jsonl come from docs/compare_rates.py, those of batch_norm.jsonl from
-docs/batch_norm.py.
+docs/batch_norm.py, those of under_noise.jsonl from docs/under_noise.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pages import write_or_check
 
+from robust_hub.accuracy import Accuracy, wilson
 from robust_hub.paper import TABLES
 from robust_hub.recipes import SCALES, SIGMAS, Recipe
 from robust_hub.records import read_run
@@ -24,6 +25,7 @@ from robust_hub.reproduce import finished, results, row_name
 HERE = Path(__file__).parent
 PAGE, RECORDS = HERE / "results.md", HERE / "results"
 RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
+UNDER_NOISE = HERE / "evidence" / "under_noise.jsonl"
 BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
 
 
@@ -165,6 +167,30 @@ def _trained_on(sigmas: Sequence[float]) -> str:
     return f"sigma {sigmas[0]:g}" if sigmas[0] else "clean images"
 
 
+def under_noise() -> str:
+    """Set what pretraining gives: accuracy on held-out images of the pretraining set under each noise."""
+    rows = [json.loads(line) for line in UNDER_NOISE.read_text().splitlines()]
+    sigmas = list(rows[0]["right"])
+    header = [
+        "checkpoint",
+        "pretrained on",
+        "epochs",
+        *(f"sigma {sigma}" if float(sigma) else "clean" for sigma in sigmas),
+    ]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        cells = [f"`{row['checkpoint']}`", _trained_on(row["pretrained"]), str(row["epochs"])]
+        cells += [_percent(row["right"][sigma], row["images"]) for sigma in sigmas]
+        lines.append("| " + " | ".join(cells) + " |")
+    images = {f"{row['images']:,}" for row in rows}
+    note = f"{', '.join(images)} validation images of Tiny-ImageNet at 32x32 (200 classes), percent with Wilson 95 %"
+    return "\n".join(lines) + f"\n\n{note} intervals, one draw of noise an image."
+
+
+def _percent(k: int, n: int) -> str:
+    return Accuracy(k / n, n, *wilson(k, n)).percent
+
+
 def batch_norm() -> str:
     """Set what of clean fine-tuning costs a batch-norm network its robustness."""
     rows = [json.loads(line) for line in BATCH_NORM.read_text().splitlines()]
@@ -186,6 +212,7 @@ if __name__ == "__main__":
             "batch norm": batch_norm(),
             "norms": norms(),
             "single sigmas": single_sigmas(),
+            "under noise": under_noise(),
         },
         "docs/make_results.py",
     )

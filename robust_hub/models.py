@@ -310,7 +310,8 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
     """Make a model from a checkpoint folder, or from any name that timm knows.
 
     Args:
-        source: A folder of `save_checkpoint`, or a name: a `_mixednoise` one comes with its weights.
+        source: A folder of `save_checkpoint`, or a name. A `_mixednoise` one, one with a tag ("resnet18s_ln.clean_tin")
+            and an address ("hf-hub:owner/name") come with their weights, a bare architecture has random ones.
         kwargs: Arguments for `timm.create_model`.
 
     Raises:
@@ -324,7 +325,7 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
         near = difflib.get_close_matches(source, timm.list_models(), n=4)
         hint = f"did you mean {' or '.join(near)}?" if near else "`robust-hub models` lists ours"
         raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
-    kwargs.setdefault("pretrained", source.split(".")[0].endswith(SUFFIX))
+    kwargs.setdefault("pretrained", "." in source or ":" in source or source.endswith(SUFFIX))
     model: nn.Module = timm.create_model(source, **kwargs)
     return model
 

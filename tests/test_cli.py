@@ -92,7 +92,8 @@ def test_bench_prints_a_table_and_writes_json(tmp_path):
     assert "Example: robust-hub bench certify" in " ".join(run("bench", "certify", "--help").output.split())
 
 
-def test_models_lists_every_pretrained_name():
+def test_models_lists_every_pretrained_name(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
     result = run("models", "--all")
     assert result.exit_code == 0
     for name in ("resnet152_ln_mixednoise", "resnet18s_ln_mixednoise", "resnet26_in", "resnet50_gn"):

@@ -276,7 +276,7 @@ def test_pretrained_features(trained: Path) -> None:
 def test_local_dir_of_timm(trained: Path, folder: Path) -> None:
     expected = from_folder(trained)(IMAGES)
     assert torch.equal(make(f"local-dir:{folder}", pretrained=True)(IMAGES), expected)
-    assert torch.equal(load_model(f"local-dir:{folder}", pretrained=True).eval()(IMAGES), expected)
+    assert torch.equal(load_model(f"local-dir:{folder}").eval()(IMAGES), expected)
     assert make(f"local-dir:{folder}").num_classes == 7
     (folder / WEIGHTS).write_bytes(b"x" + (folder / WEIGHTS).read_bytes()[1:])
     with pytest.raises(CheckpointError, match="sha256"):
@@ -386,6 +386,9 @@ assert torch.equal(tagged.fc.weight, robust_hub.load_model(checkpoint_folder("{N
 # A baseline is loaded by its full name alone, and is no default of the architecture's.
 assert "resnet18s_ln.baseline" in timm.list_pretrained() and "resnet18s_ln" not in timm.list_pretrained()
 assert timm.create_model("resnet18s_ln.baseline", pretrained=True).num_classes == 3
+by_name = robust_hub.load_model("resnet18s_ln.baseline").state_dict()
+by_folder = robust_hub.load_model(checkpoint_folder("resnet18s_ln.baseline")).state_dict()
+assert all(torch.equal(value, by_folder[key]) for key, value in by_name.items())
 assert not timm.create_model("resnet18s_ln").pretrained_cfg.get("file")
 for name, words in (
     ("{NAME}.nosuch", "{NAME}.nosuch has no trained weights here"),
