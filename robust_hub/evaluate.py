@@ -115,7 +115,9 @@ def certify(
         shared: list[Any] = [None, None]
         if state.is_main_process:
             drawn = _seed(out, seed)
-            writer = stack.enter_context(open_run(out, {**identity, "seed": drawn}))
+            recipe = getattr(plain, "recipe", None)
+            recipe = recipe if isinstance(recipe, dict) else None
+            writer = stack.enter_context(open_run(out, {**identity, "seed": drawn}, recipe=recipe))
             shared = [drawn, sorted(writer.done)]
         if state.num_processes > 1:
             broadcast_object_list(shared)

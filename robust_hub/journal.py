@@ -99,7 +99,9 @@ class RecordWriter:
         self.release()
 
 
-def open_run(folder: str | Path, identity: Mapping[str, Any]) -> RecordWriter:
+def open_run(
+    folder: str | Path, identity: Mapping[str, Any], *, recipe: Mapping[str, Any] | None = None
+) -> RecordWriter:
     """Start a run, or resume the one that is in the folder.
 
     On resume a truncated last line is dropped, so that its image is done again.
@@ -108,6 +110,7 @@ def open_run(folder: str | Path, identity: Mapping[str, Any]) -> RecordWriter:
         folder: Run folder, made if absent.
         identity: What is certified and how (model, data, sigma, seed ...), as JSON values. A resumed run must
             have the same.
+        recipe: How the network was trained, JSON values, noted when the run starts.
 
     Raises:
         ValueError: If the folder holds another run or other files, cannot be written or is being written by
@@ -130,7 +133,7 @@ def open_run(folder: str | Path, identity: Mapping[str, Any]) -> RecordWriter:
         ) from error
     try:
         try:
-            run = _start_or_resume(folder, wanted)
+            run = _start_or_resume(folder, wanted, _plain(dict(recipe or {})))
             done = {record.idx for record in _repair(folder / RECORDS_NAME)}
             return RecordWriter(folder, run, lock, done)
         except OSError as error:
@@ -142,7 +145,7 @@ def open_run(folder: str | Path, identity: Mapping[str, Any]) -> RecordWriter:
         raise
 
 
-def _start_or_resume(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+def _start_or_resume(folder: Path, wanted: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
     path = folder / RUN_NAME
     if path.exists():
         run = read_json(path)
@@ -160,7 +163,7 @@ def _start_or_resume(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
                 f"expected an empty folder or a run with {RUN_NAME}, got {folder} with "
                 f"{', '.join(others[:3])}; name another folder"
             )
-        run = {"identity": wanted, "environment": _environment(), "finished": None}
+        run = {"identity": wanted, "recipe": recipe, "environment": _environment(), "finished": None}
     _write(path, run)
     return run
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,14 @@ class Run:
         identity: What was certified and how; empty for a foreign log.
         path: Folder or file the run was read from.
         finished: False if run.json says that the run has not reached its end.
+        recipe: How the certified network was trained, as far as it says; empty where it did not.
     """
 
     records: tuple[Record, ...]
     identity: dict[str, Any]
     path: Path
     finished: bool = True
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sigma(self) -> float | None:
@@ -170,7 +172,7 @@ def read_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         return Run(records, {}, folder)
     run = read_json(folder / RUN_NAME)
-    return Run(records, run["identity"], folder, run.get("finished") is not None)
+    return Run(records, run["identity"], folder, run.get("finished") is not None, run.get("recipe") or {})
 
 
 def format_record(record: Record) -> str:

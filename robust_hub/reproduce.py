@@ -9,7 +9,9 @@ Files of an experiment's folder, each part shared by all rows that need it::
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,22 @@ from robust_hub.noise import NoiseMixture
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
 from robust_hub.recipes import CLEAN, SIGMAS, Recipe, Scale, Sigmas, Table
-from robust_hub.records import RUN_NAME, Run, read_run
+from robust_hub.records import RUN_NAME, Run, read_json, read_run
+from robust_hub.schedule import Options
 
 SIZE = 32  # pixels; what is larger is resized
 Source = str | Path | ImageData
+_UNTOLD = ("mean", "std", "save_every", "num_workers", "progress")  # of the data, or without effect on the weights
+
+
+def _defaults(job: Callable[..., Any]) -> dict[str, Any]:
+    """Give what a job takes for each option that decides its weights."""
+    known = {"head_scale": 1.0, "head_only": False, **{f.name: f.default for f in fields(Options)}}
+    told = {name: p.default for name, p in inspect.signature(job).parameters.items() if name in known}
+    return {name: value for name, value in {**known, **told}.items() if name not in _UNTOLD}
+
+
+_DEFAULTS = {"pretrain": _defaults(pretrain_mixed_noise), "finetune": _defaults(finetune)}
 
 
 def reproduce(
@@ -69,15 +83,16 @@ def reproduce(
     if not asked:
         labels = "; ".join(recipe.label for recipe in table.recipes)
         raise ValueError(f"expected rows of {table.name} among {labels}; got {', '.join(rows or ()) or 'none'}")
+    for part in rows or ():
+        if not any(part in recipe.label for recipe in asked):
+            raise ValueError(f"expected rows of {table.name}, got {part!r}, which is in no label; leave it out")
     for recipe in asked:
         _check_trainings(recipe, scale, home)
     waiting = [recipe for recipe in asked if not finished(recipe, scale, home)]
-    _check_data(table, scale, waiting, data, home)
-    loaded: dict[tuple[str, str], ImageData] = {}
+    needed = _check_data(table, scale, waiting, data, home)
+    loaded = {(name, split): load_data(data[name], split, size=SIZE) for name, split in needed}
 
     def get(name: str, split: str) -> ImageData:
-        if (name, split) not in loaded:
-            loaded[name, split] = load_data(data[name], split, size=SIZE)
         return loaded[name, split]
 
     for recipe in waiting:
@@ -99,7 +114,8 @@ def results(table: Table, scale: Scale, out: str | Path) -> str:
         out: Folder of the experiment.
 
     Raises:
-        ValueError: If records are damaged.
+        ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
+            says.
     """
     home = Path(out) / scale.name
     header = ["row", "clean", "paper"]
@@ -108,8 +124,8 @@ def results(table: Table, scale: Scale, out: str | Path) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     kinds: set[str] = set()
     for recipe in table.recipes:
-        paper = ["-" if recipe.paper_clean is None else f"{recipe.paper_clean:g}"]
-        paper += [f"{'' if zero is None else f'({zero:g}) '}{value:g}" for zero, value in recipe.paper_certified]
+        paper = ["-" if recipe.paper_clean is None else f"{recipe.paper_clean:.1f}"]
+        paper += [f"{'' if zero is None else f'({zero:.1f}) '}{value:.1f}" for zero, value in recipe.paper_certified]
         paper += ["-"] * (1 + len(table.radii) - len(paper))
         ours = ["not run yet"] + ["-"] * len(table.radii)
         if finished(recipe, scale, home):
@@ -119,9 +135,9 @@ def results(table: Table, scale: Scale, out: str | Path) -> str:
         pairs = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
         lines.append("| " + " | ".join([recipe.label, *pairs]) + " |")
     note = (
-        "Percent of all test images, Wilson 95 % intervals; clean: the base classifier on clean images; "
-        "(accuracy at 0) certified accuracy of the sigma among 0.25, 0.5 and 1.0 that is best at the radius over the "
-        "whole set."
+        "Percent of the certified images, Wilson 95 % intervals; clean: the base classifier on clean images; "
+        "(accuracy at 0) certified accuracy of the sigma among 0.25, 0.5 and 1.0 that is best at the radius over all "
+        "these images, an interval that does not count the choice."
     )
     title = f"**{table.name}: {table.title}.** Ours at the scale {scale.name!r}: {scale.title}."
     return "\n".join([title, "", *lines, "", " ".join([note, *sorted(kinds)])]) + "\n"
@@ -164,10 +180,23 @@ def finished(recipe: Recipe, scale: Scale, home: Path) -> bool:
     """Tell whether every record of a row is there.
 
     Raises:
-        ValueError: If records are damaged.
+        ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
+            says.
     """
     folders = _folders(recipe, home)
-    return all((folder / RUN_NAME).exists() for folder in folders) and all(read_run(f).finished for f in folders)
+    if not all((f / RUN_NAME).exists() and read_json(f / RUN_NAME).get("finished") is not None for f in folders):
+        return False
+    for run in map(read_run, folders):
+        told = run.identity
+        if len(run.records) != told.get("images"):
+            raise ValueError(f"expected {told.get('images')} records in {run.path}, got {len(run.records)}: remove it")
+        wanted = {**scale.certify, "dtype": scale.dtype, "alpha": scale.certify.get("alpha", 0.001)}
+        wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k != "batch_size"}
+        others = [f"{name} {told.get(name)}, not {value}" for name, value in wanted.items() if told.get(name) != value]
+        others += [other_training(run.recipe, recipe, scale)] if run.recipe else []  # older records do not say it
+        if any(others):
+            raise ValueError(_otherwise(run.path, scale, "; ".join(filter(None, others))))
+    return True
 
 
 def _folders(recipe: Recipe, home: Path) -> list[Path]:
@@ -176,24 +205,26 @@ def _folders(recipe: Recipe, home: Path) -> list[Path]:
 
 def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], ImageData], progress: bool) -> nn.Module:
     """Give a row's trained network, from its folder or by training it."""
-    folder = home / "tuned" / row_name(recipe)
+    folder, images = home / "tuned" / row_name(recipe), get(recipe.dataset, "train")
     if (folder / CONFIG).exists():
+        told = _recipe_of(folder)
+        if told.get("fingerprint") != images.fingerprint:
+            raise ValueError(_otherwise(folder, scale, f"images of {told.get('data')} that are not those named now"))
         return load_model(folder)
-    name = f"{scale.depth}_{recipe.norm}"
+    mixture, options = NoiseMixture(recipe.tuned), _options(recipe, scale)
     if recipe.pretrained is None:
-        fresh, images = _fresh(name), get(recipe.dataset, "train")
-        mixture = NoiseMixture(recipe.tuned)
-        pretrain_mixed_noise(fresh, images, mixture=mixture, out=folder, progress=progress, **scale.scratch)
+        fresh = _fresh(f"{scale.depth}_{recipe.norm}")
+        pretrain_mixed_noise(fresh, images, mixture=mixture, out=folder, progress=progress, **options)
         return load_model(folder)
     source = _pretrained(recipe, scale, home)
     if source is None:
         source = str(_pretraining(recipe, home))
-        mixture = NoiseMixture(recipe.pretrained)
-        images = get(scale.pretraining, "train")
-        pretrain_mixed_noise(_fresh(name), images, mixture=mixture, out=source, progress=progress, **scale.pretrain)
-    options = _options(recipe, scale)
-    images, mixture = get(recipe.dataset, "train"), NoiseMixture(recipe.tuned)
+        before, fresh = NoiseMixture(recipe.pretrained), _fresh(f"{scale.depth}_{recipe.norm}")
+        others = get(scale.pretraining, "train")
+        pretrain_mixed_noise(fresh, others, mixture=before, out=source, progress=progress, **scale.pretrain)
     model = load_model(source)
+    if other := _other_pretraining(getattr(model, "recipe", {}), recipe, scale):
+        raise ValueError(_otherwise(source, scale, other))
     finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
     return load_model(folder)
 
@@ -220,30 +251,67 @@ def _pretrained(recipe: Recipe, scale: Scale, home: Path) -> str | None:
     folder = checkpoint_folder(name)
     if folder is None:
         return name if name in read_pins() else None
-    return None if _other_training(folder, scale.pretrain) else name
+    return None if _other_pretraining(_recipe_of(folder), recipe, scale) else name
 
 
 def _check_trainings(recipe: Recipe, scale: Scale, home: Path) -> None:
-    """Raise if a network of the row's is there that was trained with other options than the scale's."""
-    places = {home / "tuned" / row_name(recipe): _options(recipe, scale)}
-    if recipe.pretrained is not None:
-        places[_pretraining(recipe, home)] = dict(scale.pretrain)
-    for folder, options in places.items():
-        if (folder / CONFIG).exists() and (other := _other_training(folder, options)):
-            raise ValueError(
-                f"expected {folder} to be trained as scale {scale.name} says, got {other}: "
-                "remove it and the records of its rows, or name another folder"
-            )
+    """Raise if a network of the row's is there that was trained otherwise than the scale says."""
+    for folder, other in (
+        (_pretraining(recipe, home), _other_pretraining),
+        (home / "tuned" / row_name(recipe), other_training),
+    ):
+        if (folder / CONFIG).exists() and (found := other(_recipe_of(folder), recipe, scale)):
+            raise ValueError(_otherwise(folder, scale, found))
 
 
-def _other_training(folder: Path, options: Mapping[str, Any]) -> str:
-    """Say in what a checkpoint's training differs from options; empty if in nothing."""
-    told = {"head_scale": 1.0, **read_config(folder)["robust_hub"].get("recipe", {})}
-    for name, wanted in options.items():
-        several = wanted if name == "learning_rate" and isinstance(wanted, tuple) else (wanted,)
-        if told.get(name) not in several:
-            return f"{name} {told.get(name)}, not {' or '.join(map(str, several))}"
+def other_training(told: Mapping[str, Any], recipe: Recipe, scale: Scale) -> str:
+    """Say in what a checkpoint's training differs from what a row at a scale asks for.
+
+    Args:
+        told: The recipe of the checkpoint, as its config.json keeps it.
+        recipe: The row.
+        scale: The scale.
+
+    Returns:
+        The first difference in words; empty if there is none.
+    """
+    if recipe.pretrained is None:
+        return _difference(told, "pretrain", recipe.tuned, scale.scratch)
+    options = {**_options(recipe, scale), "head_only": recipe.head_only}
+    return _difference(told, "finetune", recipe.tuned, options) or _other_pretraining(
+        told.get("base") or {}, recipe, scale
+    )
+
+
+def _other_pretraining(told: Mapping[str, Any], recipe: Recipe, scale: Scale) -> str:
+    found = _difference(told, "pretrain", recipe.pretrained or (), scale.pretrain)
+    return f"a pretraining with {found}" if found else ""
+
+
+def _difference(told: Mapping[str, Any], job: str, sigmas: Sigmas, options: Mapping[str, Any]) -> str:
+    """Say in what a training differs from a job's with these options, those that are not named being the defaults."""
+    defaults = {"job": None, "sigmas": list(CLEAN), **_DEFAULTS[job]}
+    wanted = {"job": job, "sigmas": list(sigmas), **_DEFAULTS[job], **options}
+    rates = wanted.pop("learning_rate")
+    rates = list(rates) if isinstance(rates, tuple) else [rates]
+    for name, value in wanted.items():
+        if (have := told.get(name, defaults[name])) != value:
+            return f"{name} {have}, not {value}"
+    if told.get("learning_rate") not in rates or (told.get("held_out_accuracy") is not None) != (len(rates) > 1):
+        best = "the best of " if len(rates) > 1 else ""
+        return f"learning_rate {told.get('learning_rate')}, not {best}{', '.join(f'{rate:g}' for rate in rates)}"
     return ""
+
+
+def _recipe_of(folder: Path) -> dict[str, Any]:
+    return dict(read_config(folder)["robust_hub"].get("recipe") or {})
+
+
+def _otherwise(place: str | Path, scale: Scale, found: str) -> str:
+    return (
+        f"expected {place} to be made as scale {scale.name} says, got {found}: remove it and what was made from it "
+        "(pretrained, tuned, certified), or name another folder"
+    )
 
 
 def _fresh(name: str) -> nn.Module:
@@ -254,17 +322,20 @@ def _fresh(name: str) -> nn.Module:
     return model
 
 
-def _check_data(table: Table, scale: Scale, waiting: Sequence[Recipe], data: Mapping[str, Source], home: Path) -> None:
-    """Name all data that are missing before the first training starts."""
-    needed = {recipe.dataset for recipe in waiting}
+def _check_data(
+    table: Table, scale: Scale, waiting: Sequence[Recipe], data: Mapping[str, Source], home: Path
+) -> list[tuple[str, str]]:
+    """Give all data (name, split) that are needed, and raise before the first training if some are not named."""
+    needed = {(recipe.dataset, split) for recipe in waiting for split in ("train", "test")}
     for recipe in waiting:
         tuned = home / "tuned" / row_name(recipe) / CONFIG
         if recipe.pretrained is not None and not tuned.exists() and _pretrained(recipe, scale, home) is None:
-            needed.add(scale.pretraining)
-    missing = sorted(needed - data.keys())
+            needed.add((scale.pretraining, "train"))
+    missing = sorted({name for name, _ in needed} - data.keys())
     if missing:
         words = " ".join(f"--data {name}=FOLDER" for name in missing)
         raise ValueError(f"expected data for {table.name} at scale {scale.name}: {', '.join(missing)}; say {words}")
+    return sorted(needed)
 
 
 def _cells(runs: Sequence[Run], radii: Sequence[float]) -> list[str]:
@@ -280,7 +351,8 @@ def _cells(runs: Sequence[Run], radii: Sequence[float]) -> list[str]:
 def _kind(run: Run) -> str:
     told = run.identity
     return (
-        f"{told['images']} images, {told['plan']} plan, n = {told['n']:,}, alpha = {told['alpha']:g}, {told['dtype']}."
+        f"{told['images']} images (every {told['every']}th) of {told['data']}, {told['plan']} plan, n = {told['n']:,}, "
+        f"alpha = {told['alpha']:g}, {told['dtype']}."
     )
 
 

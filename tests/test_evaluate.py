@@ -23,8 +23,8 @@ torch.manual_seed(0)
 model = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 10))
 left, append = int(sys.argv[2]), evaluate.open_run
 
-def opened(*args):
-    writer = append(*args)
+def opened(*args, **options):
+    writer = append(*args, **options)
     write = writer.append
     def dying(record):
         global left

@@ -15,6 +15,15 @@ from robust_hub.journal import open_run
 from robust_hub.records import read_records, read_run
 
 
+def test_a_run_keeps_how_its_network_was_trained_from_its_start(tmp_path):
+    told = {"job": "pretrain", "sigmas": (0.0, 0.25), "base": {"epochs": 2}}
+    open_run(tmp_path, IDENTITY, recipe=told).release()
+    open_run(tmp_path, IDENTITY, recipe={"job": "another"}).close()
+    assert read_run(tmp_path).recipe == {**told, "sigmas": [0.0, 0.25]}
+    open_run(tmp_path / "none", IDENTITY).release()
+    assert read_run(tmp_path / "none").recipe == {}
+
+
 def test_truncation_anywhere_loses_at_most_the_cut_row(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     write(whole, [0, 20, 40])

@@ -14,9 +14,9 @@ import torch
 from robust_hub import reproduce as module
 from robust_hub.checkpoint import CheckpointError, read_config
 from robust_hub.data import ImageData
-from robust_hub.recipes import CLEAN, MIXED, Recipe, Scale, Table
+from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, Scale, Table
 from robust_hub.records import read_run
-from robust_hub.reproduce import draw, reproduce, results, row_name
+from robust_hub.reproduce import draw, other_training, reproduce, results, row_name
 
 TINY: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 0.02}
 SCALE = Scale(
@@ -84,8 +84,8 @@ def test_rows_share_a_pretraining_and_run_once(tmp_path: Path, data: dict[str, s
     assert lines[0] == "**table0: a test.** Ours at the scale 'tiny': a test."
     assert lines[2] == "| row | clean | paper | r = 0.1 | paper | r = 0.25 | paper |"
     assert lines[4].startswith("| mixed | ") and lines[4].count("|") == 8
-    assert [cell.strip() for cell in lines[4].split("|")][3::2] == ["90", "(80) 70", "60"]
-    assert "8 images, sequential plan, n = 50, alpha = 0.05, float32." in lines[-1]
+    assert [cell.strip() for cell in lines[4].split("|")][3::2] == ["90.0", "(80.0) 70.0", "60.0"]
+    assert "8 images (every 6th) of toy2, sequential plan, n = 50, alpha = 0.05, float32." in lines[-1]
     assert len(run.records) == 8
     clean = sum(record.base == record.label for record in run.records) / 8
     assert f"| {100 * clean:.1f} [" in lines[4]
@@ -113,7 +113,7 @@ def test_half_of_a_table_is_shown_and_gone_on_with(tmp_path: Path, data: dict[st
 
 
 def test_a_checkpoint_of_the_shelf_spares_the_pretraining(tmp_path: Path, data: dict[str, str]) -> None:
-    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain={"epochs": 14})
+    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain=SCALES["small"].pretrain)
     table = replace(TABLE, recipes=TABLE.recipes[:1])
     del data["shapes"]
     assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
@@ -123,30 +123,92 @@ def test_a_checkpoint_of_the_shelf_spares_the_pretraining(tmp_path: Path, data: 
 def test_a_checkpoint_of_the_shelf_that_was_trained_otherwise_is_not_taken(
     tmp_path: Path, data: dict[str, str]
 ) -> None:
-    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain={"epochs": 15})
+    other = {**SCALES["small"].pretrain, "epochs": 15}
+    scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain=other)
     del data["shapes"]
     with pytest.raises(ValueError, match="say --data shapes=FOLDER"):
         reproduce(replace(TABLE, recipes=TABLE.recipes[:1]), scale, data, tmp_path, progress=False)
 
 
+@pytest.mark.parametrize("left", ["all", "tuned and certified", "certified"])
 @pytest.mark.parametrize(
-    ("part", "changed", "message"),
+    ("changed", "message"),
     [
-        ("pretrained", {"pretrain": {**TINY, "epochs": 2}}, "epochs 1, not 2"),
-        ("tuned", {"tune": {**TINY, "learning_rate": (0.1, 0.01)}}, "learning_rate 0.02, not 0.1 or 0.01"),
-        ("tuned", {"tune": {**TINY, "head_scale": 3.0}}, "head_scale 1.0, not 3.0"),
+        ({"pretrain": {**TINY, "epochs": 2}}, "epochs 1, not 2"),
+        ({"pretrain": {**TINY, "optimizer": "nmuon"}}, "optimizer sgd, not nmuon"),
+        ({"tune": {**TINY, "learning_rate": (0.1, 0.01)}}, "learning_rate 0.02, not the best of 0.1, 0.01"),
+        ({"tune": {**TINY, "learning_rate": (0.1, 0.02)}}, "learning_rate 0.02, not the best of 0.1, 0.02"),
+        ({"tune": {**TINY, "head_scale": 3.0}}, "head_scale 1.0, not 3.0"),
+        ({"tune": {**TINY, "label_smoothing": 0.1}}, "label_smoothing 0.0, not 0.1"),
+        ({"certify": {**SCALE.certify, "n": 60}}, "n 50, not 60"),
+        ({"certify": {**SCALE.certify, "every": 12}}, "every 6, not 12"),
+        ({"dtype": "bfloat16"}, "dtype float32, not bfloat16"),
     ],
 )
-def test_what_was_trained_in_another_way_is_not_shown_as_the_scales(
-    tmp_path: Path, data: dict[str, str], part: str, changed: dict[str, Any], message: str
+def test_what_was_made_in_another_way_is_not_shown_as_the_scales(
+    finished_row: Path, data: dict[str, str], tmp_path: Path, left: str, changed: dict[str, Any], message: str
 ) -> None:
     table = replace(TABLE, recipes=TABLE.recipes[:1])
-    reproduce(table, SCALE, data, tmp_path, progress=False)
-    with pytest.raises(ValueError, match=f"as scale tiny says, got {message}.*remove it") as caught:
+    shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
+    for part in {"all": (), "tuned and certified": ("pretrained",), "certified": ("pretrained", "tuned")}[left]:
+        shutil.rmtree(tmp_path / "tiny" / part)
+    with pytest.raises(ValueError, match=f"as scale tiny says, got .*{message}.*remove it") as caught:
         reproduce(table, replace(SCALE, **changed), data, tmp_path, progress=False)
-    assert f"{part}/" in str(caught.value)
-    same = replace(SCALE, tune={**TINY, "learning_rate": (0.1, 0.02), "head_scale": 1.0})
-    assert "not run yet" not in reproduce(table, same, data, tmp_path, progress=False)
+    assert str(tmp_path / "tiny") in str(caught.value)
+    if left == "certified":
+        with pytest.raises(ValueError, match=message):
+            results(table, replace(SCALE, **changed), tmp_path)
+    same = replace(SCALE, tune={**TINY, "head_scale": 1.0, "label_smoothing": 0.0, "seed": 0})
+    assert "not run yet" not in reproduce(table, same, {}, tmp_path, progress=False)
+
+
+@pytest.fixture(scope="module")
+def finished_row(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_data", lambda name, split, size: images(4 if name == "a" else 3, len(name), split))
+        reproduce(replace(TABLE, recipes=TABLE.recipes[:1]), SCALE, {"shapes": "a", "spots": "bb"}, out, progress=False)
+    return out
+
+
+def test_the_sigmas_of_a_training_belong_to_its_row(finished_row: Path) -> None:
+    told = read_run(finished_row / "tiny" / "certified" / row_name(TABLE.recipes[0]) / "sigma_0.5").recipe
+    row = TABLE.recipes[0]
+    assert other_training(told, row, SCALE) == ""
+    assert other_training(told, replace(row, pretrained=(0.25,)), SCALE).startswith("a pretraining with sigmas [0.0,")
+    assert other_training(told, replace(row, tuned=(0.25,)), SCALE) == "sigmas [0.0], not [0.25]"
+    assert other_training(told, replace(row, head_only=True), SCALE) == "head_only False, not True"
+    assert other_training(told, replace(row, pretrained=None), SCALE) == "job finetune, not pretrain"
+    assert other_training({k: v for k, v in told.items() if k != "base"}, row, SCALE).startswith("a pretraining with")
+
+
+def test_a_network_of_other_images_is_not_certified_on_these(
+    finished_row: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "tiny" / "certified")
+    with pytest.raises(ValueError, match="got images of toy2 that are not those named now"):
+        reproduce(replace(TABLE, recipes=TABLE.recipes[:1]), SCALE, {**data, "spots": "bbb"}, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(("killed", "message"), [(True, ""), (False, "expected 8 records in .*sigma_1, got 3: remove")])
+def test_records_that_are_not_there_are_not_finished(
+    finished_row: Path, data: dict[str, str], tmp_path: Path, killed: bool, message: str
+) -> None:
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "tiny" / "certified" / row_name(table.recipes[0]) / "sigma_1"
+    if killed:  # between the two files
+        run = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**run, "finished": None}))
+        (folder / "records.tsv").unlink()
+        assert "not run yet" in results(table, SCALE, tmp_path)
+        assert "not run yet" not in reproduce(table, SCALE, data, tmp_path, progress=False)
+    else:
+        lines = (folder / "records.tsv").read_text().splitlines(keepends=True)
+        (folder / "records.tsv").write_text("".join(lines[:4]))
+        with pytest.raises(ValueError, match=message):
+            results(table, SCALE, tmp_path)
 
 
 def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
@@ -200,7 +262,9 @@ def test_data_that_are_missing_are_named_before_anything_is_trained(tmp_path: Pa
         reproduce(TABLE, SCALE, {"spots": "x"}, tmp_path)
     with pytest.raises(ValueError, match="expected a folder of images or parquet files, got .*/none"):
         reproduce(TABLE, SCALE, {"spots": str(tmp_path / "none"), "shapes": str(tmp_path / "none")}, tmp_path)
-    assert list(tmp_path.rglob("records.tsv")) == []
+    with pytest.raises(ValueError, match="expected a folder of images or parquet files, got .*/none"):
+        reproduce(TABLE, SCALE, {"spots": str(tmp_path / "none"), "shapes": "digits"}, tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []  # all data are read before anything is trained
     assert results(TABLE, SCALE, tmp_path).count("not run yet") == 3
     with pytest.raises(ValueError, match="at least one run"):
         draw(TABLE, SCALE, tmp_path, tmp_path / "curves.png")
@@ -221,3 +285,5 @@ def test_only_the_rows_that_are_asked_for_are_run(tmp_path: Path, data: dict[str
     assert text.count("not run yet") == 2
     with pytest.raises(ValueError, match="expected rows of table0 among mixed; mixed, head; scratch; got nothing"):
         reproduce(TABLE, SCALE, data, tmp_path, rows=["nothing"], progress=False)
+    with pytest.raises(ValueError, match="expected rows of table0, got 'scrach', which is in no label"):
+        reproduce(TABLE, SCALE, data, tmp_path, rows=["mixed", "scrach"], progress=False)
