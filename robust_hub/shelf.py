@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,32 +75,45 @@ def shelve(
 
     Raises:
         CheckpointError: If the checkpoint is damaged.
-        ValueError: If the name is another architecture's, a run is unfinished or of other weights, or the type would
-            change the certified network.
+        ValueError: If the name is another architecture's or promises mixed noise that the weights did not see, a run
+            is unfinished or of other weights, two runs share data and sigma, or the type would change the certified
+            network.
     """
+    source = Path(source)
     runs = [read_run(folder) for folder in certified]
     model = load_model(source)
     config = read_config(source)
     wanted, told = (text.split(".")[0].removesuffix(SUFFIX) for text in (name, config["architecture"]))
     if wanted != told:
         raise ValueError(f"{source} is a {told}, expected a name that starts with it, got {name!r}")
+    recipe = config["robust_hub"].get("recipe") or {}
+    start = next((one for one in _stages(recipe) if one.get("job") == "pretrain"), None)
+    if start and name.split(".")[0].endswith(SUFFIX) and len(start.get("sigmas") or ()) < 2:
+        raise ValueError(
+            f"expected weights that saw several sigmas for a name with {SUFFIX}, got weights {trained(start)}: "
+            f"call them {wanted}.<tag>"
+        )
     types = {str(run.identity.get("dtype")) for run in runs}
     if dtype is None:
         dtype = getattr(torch, types.pop()) if len(types) == 1 else torch.float32 if types else torch.float16
     stored = {key: value.to(dtype) if value.is_floating_point() else value for key, value in model.state_dict().items()}
     model.load_state_dict(stored)
+    files: dict[Path, bytes] = {}  # read now: they may lie in the folder that is written
     for run in runs:
         check_run(run, model)
-    folder = save_checkpoint(model, Path(shelf) / name, recipe=config["robust_hub"].get("recipe"), dtype=dtype)
-    for run in runs:
-        place = folder / CERTIFICATION / f"{Path(str(run.identity['data'])).name}_sigma_{run.sigma:g}"
-        place.mkdir(parents=True, exist_ok=True)
-        for file in (RECORDS_NAME, RUN_NAME):
-            shutil.copyfile(run.path / file, place / file)
-    for file in (LOG, SPEED):
-        if (log := Path(source) / "training" / file).is_file():
-            (folder / TRAINING).mkdir(exist_ok=True)
-            shutil.copyfile(log, folder / TRAINING / file)
+        place = Path(CERTIFICATION, f"{Path(str(run.identity['data'])).name}_sigma_{run.sigma:g}")
+        if place / RUN_NAME in files:
+            raise ValueError(f"expected one run for data and sigma, got {run.path} beside another: leave one out")
+        files |= {place / file: (run.path / file).read_bytes() for file in (RECORDS_NAME, RUN_NAME)}
+    logs = (Path(TRAINING, file) for file in (LOG, SPEED))
+    files |= {log: (source / log).read_bytes() for log in logs if (source / log).is_file()}
+    folder = Path(shelf) / name
+    for old in (CERTIFICATION, TRAINING):  # of the weights that had the name before
+        shutil.rmtree(folder / old, ignore_errors=True)
+    save_checkpoint(model, folder, recipe=recipe or None, dtype=dtype)
+    for file, content in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
     return folder
 
 
@@ -141,9 +154,14 @@ def certification(folder: str | Path) -> list[Run]:
     """Read the runs that certify a checkpoint, by data and sigma.
 
     Raises:
-        ValueError: If a record is damaged.
+        ValueError: If a record is damaged, or two runs are of different weights.
     """
     runs = [read_run(path.parent) for path in Path(folder).glob(f"{CERTIFICATION}/*/{RUN_NAME}")]
+    weights: dict[str, set[str]] = {}
+    for run in runs:
+        weights.setdefault(str(run.identity.get("dtype")), set()).add(str(run.identity.get("weights")))
+    if any(len(several) > 1 for several in weights.values()):
+        raise ValueError(f"expected records of one network in {folder}, got several: shelve it anew")
     return sorted(runs, key=lambda run: (str(run.identity.get("data")), run.sigma or 0.0))
 
 
@@ -170,6 +188,13 @@ def check_run(run: Run, model: nn.Module) -> None:
             f"{run.path} holds records of other weights (its type is {run.identity.get('dtype')}): name the runs that "
             "certified this checkpoint, and leave dtype out"
         )
+
+
+def _stages(recipe: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Go from a recipe through those of the weights that it started from."""
+    while recipe:
+        yield recipe
+        recipe = recipe.get("base") or {}
 
 
 def trained(recipe: dict[str, Any]) -> str:

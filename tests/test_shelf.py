@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,38 @@ def test_records_of_other_weights_are_refused(made: dict[str, Path], tmp_path: P
 def test_a_type_that_changes_the_certified_network_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"its type is float32.*leave dtype out"):
         shelve(made["run"], NAME, certified=[made["float32_0.1"]], dtype=torch.bfloat16, shelf=tmp_path)
-    both = shelve(made["run"], NAME, certified=[made["float32_0.1"], made["bfloat16_0.1"]], shelf=tmp_path)
+    both = shelve(made["run"], NAME, certified=[made["float32_0.1"], made["bfloat16_0.25"]], shelf=tmp_path)
     assert next(iter(checkpoint.load_file(str(both / "model.safetensors")).values())).dtype == torch.float32
+
+
+def test_a_name_has_the_records_of_its_newest_weights_alone(made: dict[str, Path], tmp_path: Path) -> None:
+    folder = shelve(made["run"], NAME, certified=[made["bfloat16_0.1"], made["bfloat16_0.25"]], shelf=tmp_path)
+    again = shelve(folder, NAME, certified=[folder / "certification" / "digits_sigma_0.25"], shelf=tmp_path)
+    assert [path.name for path in (again / "certification").iterdir()] == ["digits_sigma_0.25"]
+    assert (again / "training" / "log.jsonl").read_bytes() == (made["run"] / "training" / "log.jsonl").read_bytes()
+    run = again / "certification" / "digits_sigma_0.25" / "run.json"
+    other = again / "certification" / "digits_sigma_0.1"
+    shutil.copytree(run.parent, other)
+    told = json.loads(run.read_text())
+    (other / "run.json").write_text(json.dumps({**told, "identity": {**told["identity"], "weights": "00"}}))
+    with pytest.raises(ValueError, match="expected records of one network in .*: shelve it anew"):
+        describe(NAME, again)
+
+
+def test_two_runs_for_one_sigma_and_a_promise_that_the_weights_do_not_keep_are_refused(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="one run for data and sigma, got .*float32_0.1 beside another"):
+        shelve(made["run"], NAME, certified=[made["bfloat16_0.1"], made["float32_0.1"]], shelf=tmp_path)
+    recipe = {"job": "finetune", "data": "spots", "epochs": 1}
+    base = {"job": "pretrain", "sigmas": [0.25], "data": "shapes", "epochs": 3}
+    checkpoint.save_checkpoint(load_model(made["run"]), tmp_path / "single", recipe={**recipe, "base": base})
+    with pytest.raises(
+        ValueError, match=r"got weights pretrained on shapes, 3 epochs, sigma 0.25: call.*resnet18s_ln\.<"
+    ):
+        shelve(tmp_path / "single", NAME, shelf=tmp_path)
+    assert not (tmp_path / NAME).exists()
+    assert shelve(tmp_path / "single", "resnet18s_ln.noise0.25", shelf=tmp_path).is_dir()
 
 
 def test_unfinished_runs_and_wrong_names_are_refused(made: dict[str, Path], tmp_path: Path) -> None:
