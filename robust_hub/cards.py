@@ -126,7 +126,9 @@ def _introduction(name: str, config: dict[str, Any], how: str) -> str:
 def _purpose(recipe: dict[str, Any], norm: str) -> str:
     noisy = bool(recipe) and max(recipe.get("sigmas") or (0.0,)) > 0
     if recipe.get("job") == "finetune":
+        before = max((recipe.get("base") or {}).get("sigmas") or (0.0,)) > 0
         source = "fine-tuning on noisy images, which costs accuracy on clean ones" if noisy else "pretraining"
+        source = f"pretraining and {source}" if noisy and before else source
         return (
             "It is for deploying and measuring certified robustness on the data it was fine-tuned on. What robustness "
             f"it has comes from {source}."
@@ -137,7 +139,7 @@ def _purpose(recipe: dict[str, Any], norm: str) -> str:
         return "It is a baseline for comparisons: it saw noise of one level and no clean image."
     if norm == "bn":
         return (
-            "It is a baseline for comparisons of norms: fine-tuning on clean images takes most of the robustness that "
+            "It is a baseline for comparisons of norms: fine-tuning on clean images takes much of the robustness that "
             "noise in pretraining taught. Networks with group, instance or layer norm keep it."
         )
     return (

@@ -51,7 +51,8 @@ def _mixed(dataset: str, paper: str, long: bool = True) -> Recipe:
 
 def _downstream(name: str, dataset: str, papers: tuple[str, ...]) -> Table:
     rows = (*_single_sigmas(dataset, papers[:4], "clean"), _mixed(dataset, papers[4]))
-    return Table(name, f"Another data set: {dataset}", rows)
+    start = "the paper's first four rows start from PyTorch's ImageNet weights, ours from our clean pretraining"
+    return Table(name, f"Another data set: {dataset} ({start})", rows)
 
 
 TABLES: dict[str, Table] = {
