@@ -147,11 +147,16 @@ def test_it_says_whether_plain_timm_loads_it(tmp_path: Path, stem: str) -> None:
     ("norm", "recipe", "said"),
     [
         ("ln", {"job": "pretrain", "sigmas": [0.0, 0.5]}, "the robustness that noise in pretraining taught survives"),
-        ("bn", {"job": "pretrain", "sigmas": [0.0, 0.5]}, "fine-tuning on clean images takes most of the robustness"),
+        ("bn", {"job": "pretrain", "sigmas": [0.0, 0.5]}, "fine-tuning on clean images takes much of the robustness"),
         ("gn", {"job": "pretrain", "sigmas": [0.0]}, "It is a baseline for comparisons: no noise taught it"),
         ("gn", {"job": "pretrain", "sigmas": [0.25]}, "it saw noise of one level and no clean image"),
         ("gn", {"job": "finetune"}, "What robustness it has comes from pretraining."),
         ("gn", {"job": "finetune", "sigmas": [0.25]}, "comes from fine-tuning on noisy images"),
+        (
+            "gn",
+            {"job": "finetune", "sigmas": [0.25], "base": {"job": "pretrain", "sigmas": [0.25]}},
+            "it has comes from pretraining and fine-tuning on noisy images",
+        ),
         ("in", {}, "the robustness that noise in pretraining taught survives"),
     ],
 )

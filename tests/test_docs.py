@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from robust_hub.checkpoint import read_config
+from robust_hub.paper import TABLES
+from robust_hub.recipes import SCALES
+from robust_hub.records import read_run
+from robust_hub.reproduce import other_training, row_name
+
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {
     "make_tables.py": ("small-checkpoint.md", ["evidence"]),
@@ -25,6 +31,23 @@ def check(script: Path) -> subprocess.CompletedProcess[str]:
 def test_published_tables_are_those_of_the_records(script):
     done = check(DOCS / script)
     assert done.returncode == 0, done.stderr
+
+
+def test_published_rows_are_of_networks_trained_as_their_scale_says():
+    shelf = {}  # the recipes of networks on the shelf, by the weights that were certified
+    for path in (DOCS.parent / "model_cards").glob("*/certification/*/run.json"):
+        config = read_config(path.parents[2])
+        shelf[read_run(path.parent).identity["weights"]] = config["robust_hub"]["recipe"]
+    rows = {
+        (scale.name, row_name(r)): (r, scale) for scale in SCALES.values() for t in TABLES.values() for r in t.recipes
+    }
+    found = 0
+    for (scale_name, name), (recipe, scale) in rows.items():
+        for path in (DOCS / "results" / scale_name / "certified" / name).glob("*/run.json"):
+            run = read_run(path.parent)
+            assert other_training(run.recipe or shelf[run.identity["weights"]], recipe, scale) == "", path
+            found += 1
+    assert found == len(list((DOCS / "results").rglob("run.json"))) > 0
 
 
 MARKS = [
