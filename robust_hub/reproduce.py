@@ -350,10 +350,8 @@ def _cells(runs: Sequence[Run], radii: Sequence[float]) -> list[str]:
 
 def _kind(run: Run) -> str:
     told = run.identity
-    return (
-        f"{told['images']} images (every {told['every']}th) of {told['data']}, {told['plan']} plan, n = {told['n']:,}, "
-        f"alpha = {told['alpha']:g}, {told['dtype']}."
-    )
+    plan = f"{told.get('plan', 'fixed')} plan, n = {told['n']:,}, alpha = {told['alpha']:g}"
+    return f"{told['images']} images (every {told['every']}th) of {told.get('data')}, {plan}, {told['dtype']}."
 
 
 def _words(sigmas: Sigmas) -> str:
