@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from robust_hub.paper import TABLES, find_table
 from robust_hub.recipes import CLEAN, MIXED, RADII, SCALES, Recipe, find_scale
 from robust_hub.reproduce import row_name
 
+PAPER = Path(__file__).parents[2] / "shared" / "paper.md"
 EXAMPLES = Path(__file__).parent.parent / "examples" / "reproduce"
 ROWS = [(table.name, recipe) for table in TABLES.values() for recipe in table.recipes]
 
@@ -86,3 +88,17 @@ def test_unknown_names_offer_near_ones() -> None:
     with pytest.raises(ValueError, match="expected a scale among small, h200, paper, got 'smal': did you mean small"):
         find_scale("smal")
     assert find_table("table6").title.startswith("CIFAR-10")
+
+
+@pytest.mark.skipif(not PAPER.is_file(), reason="the paper's text is not here")
+def test_the_numbers_are_together_in_the_papers_text() -> None:
+    number = r"\d+\.\d"
+    lines = [re.findall(number, line) for line in PAPER.read_text().splitlines()]
+
+    def there(wanted: list[str]) -> bool:
+        return any(wanted == line[at : at + len(wanted)] for line in lines for at in range(len(line)))
+
+    lost = [recipe for _, recipe in ROWS if not there(re.findall(number, recipe.paper))]
+    assert all(recipe.head_only for recipe in lost)  # of these the text has the columns, each in a line
+    columns = zip(*(re.findall(number, recipe.paper) for recipe in lost), strict=True)
+    assert len(lost) == 5 and all(there(list(column)) for column in columns)
