@@ -12,6 +12,7 @@ from statistics import median
 from pages import write_or_check
 
 from robust_hub.speed import SPEED
+from robust_hub.tables import set_rows
 
 HERE = Path(__file__).parent
 PAGE, CARDS = HERE / "training-queue.md", HERE.parent / "model_cards"
@@ -20,12 +21,12 @@ PAGE, CARDS = HERE / "training-queue.md", HERE.parent / "model_cards"
 def trainings() -> str:
     """Set every training that left its log, a line each."""
     header = ["checkpoint", "epochs", "images/s", "utilisation", "minutes", "training accuracy"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    rows = []
     for log in sorted(CARDS.glob("*/training/log.jsonl")):
         epochs = [json.loads(line) for line in log.read_text().splitlines()]
         speed = log.with_name(SPEED)
         share = f"{100 * json.loads(speed.read_text())['utilisation']:.0f} %" if speed.exists() else "-"
-        cells = [
+        row = [
             f"`{log.parent.parent.name}`",
             str(epochs[-1]["epoch"]),
             f"{median(epoch['images_per_s'] for epoch in epochs):.0f}",
@@ -33,8 +34,8 @@ def trainings() -> str:
             f"{sum(epoch['seconds'] for epoch in epochs) / 60:.0f}",
             f"{100 * epochs[-1]['accuracy']:.1f} %",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(row)
+    return set_rows(header, rows)
 
 
 if __name__ == "__main__":

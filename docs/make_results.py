@@ -18,11 +18,12 @@ from pathlib import Path
 from pages import write_or_check
 
 from robust_hub import ABSTAIN
-from robust_hub.accuracy import RADII, Accuracy, abstention_rate, certified_accuracy, wilson
+from robust_hub.accuracy import RADII, abstention_rate, certified_accuracy, share
 from robust_hub.paper import TABLES
 from robust_hub.recipes import SCALES, SIGMAS, Recipe
-from robust_hub.records import Run, read_run
-from robust_hub.reproduce import finished, results, row_name
+from robust_hub.records import Run
+from robust_hub.reproduce import finished_runs, results, row_name
+from robust_hub.tables import set_rows
 
 HERE = Path(__file__).parent
 PAGE, RECORDS = HERE / "results.md", HERE / "results"
@@ -37,7 +38,7 @@ def tables() -> str:
         results(table, scale, RECORDS)
         for scale in SCALES.values()
         for table in TABLES.values()
-        if any(finished(recipe, scale, RECORDS / scale.name) for recipe in table.recipes)
+        if any(finished_runs(recipe, scale, RECORDS / scale.name) for recipe in table.recipes)
     )
     return found or "No row is finished yet."
 
@@ -46,23 +47,21 @@ def each_sigma() -> str:
     """Set what every sigma of every row certifies, from which the tables take the best."""
     radii = (0.0, *RADII)
     header = ["network", "sigma", "abstained", "one class", *(f"r = {radius:g}" for radius in radii)]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines = []
     for scale in SCALES.values():
         recipes = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}
         for recipe in recipes.values():
-            if not finished(recipe, scale, RECORDS / scale.name):
-                continue
-            for run in _runs(recipe, scale.name):
+            for run in finished_runs(recipe, scale, RECORDS / scale.name):
                 cells = [_words(recipe), f"{run.sigma:g}", abstention_rate(run.records).percent]
                 said = Counter(record.predict for record in run.records if record.predict != ABSTAIN)
                 cells.append(f"{100 * max(said.values()) / said.total():.0f}" if said else "-")
                 cells += [certified_accuracy(run.records, radius).percent for radius in radii]
-                lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+                lines.append(cells)
+    return set_rows(header, lines)
 
 
 def _words(recipe: Recipe) -> str:
-    """Say what a network is, such as "cifar10, ln: mixed noise, then clean images (5 epochs)"."""
+    """Say what a network is, such as "cifar100, ln: mixed noise, then clean images, one epoch"."""
     before = "" if recipe.pretrained is None else f"{_trained_on(recipe.pretrained)}, then "
     kind = ", fixed features" if recipe.head_only else ""
     length = "" if recipe.long or recipe.pretrained is None else ", one epoch"
@@ -118,19 +117,18 @@ def _against(
     header = [title, "clean", "paper", "r = 0"]
     for radius in table.radii:
         header += [f"r = {radius:g}", "paper"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines = []
     base = next(recipe for recipe in table.recipes if recipe.label == reference)
+    known = {recipe.label: finished_runs(recipe, scale, RECORDS / scale.name) for recipe in table.recipes}
     for recipe in table.recipes:
-        if recipe is base or not all(finished(row, scale, RECORDS / scale.name) for row in (recipe, base)):
+        runs = [[run for run in known[row.label] if run.sigma in sigmas] for row in (recipe, base)]
+        if recipe is base or not all(runs):
             continue
-        hits = zip(*(_best(row, scale.name, table.radii, sigmas) for row in (recipe, base)), strict=True)
-        ours = [cell(one, two) for one, two in hits]
+        ours = [cell(one, two) for one, two in zip(*(_best(one, table.radii) for one in runs), strict=True)]
         papers = [paper_cell(one, two) for one, two in zip(_papers(recipe), _papers(base), strict=True)]
-        cells = [ours[0], papers[0], ours[1]]
-        for mine, theirs in zip(ours[2:], papers[1:], strict=True):
-            cells += [mine, theirs]
-        lines.append("| " + " | ".join([recipe.label, *cells]) + " |")
-    return "\n".join(lines)
+        pairs = [text for pair in zip(ours[2:], papers[1:], strict=True) for text in pair]
+        lines.append([recipe.label, ours[0], papers[0], ours[1], *pairs])
+    return set_rows(header, lines)
 
 
 def _papers(recipe: Recipe) -> list[float]:
@@ -138,13 +136,8 @@ def _papers(recipe: Recipe) -> list[float]:
     return [recipe.paper_clean or 0.0, *(value for _, value in recipe.paper_certified)]
 
 
-def _runs(recipe: Recipe, scale: str, sigmas: Sequence[float] = SIGMAS) -> list[Run]:
-    return [read_run(RECORDS / scale / "certified" / row_name(recipe) / f"sigma_{sigma:g}") for sigma in sigmas]
-
-
-def _best(recipe: Recipe, scale: str, radii: Sequence[float], sigmas: Sequence[float]) -> list[list[bool]]:
-    """Give, for clean accuracy and every radius from 0, image by image whether the row's best sigma is right."""
-    runs = _runs(recipe, scale, sigmas)
+def _best(runs: Sequence[Run], radii: Sequence[float]) -> list[list[bool]]:
+    """Give, for clean accuracy and every radius from 0, image by image whether the best of a row's sigmas is right."""
     hits = [[record.base == record.label for record in runs[0].records]]
     for radius in (0.0, *radii):
         each = [[bool(r.correct) and r.radius >= radius for r in run.records] for run in runs]
@@ -190,24 +183,25 @@ def rates() -> str:
             row["learning_rate"],
         )
     )
-    lines = [
-        "| norm | pretrained on | fine-tuned on | epochs | features | classifier | clean | under noise | r = 0.25 |"
-    ]
-    lines.append("|" + "---|" * lines[0].count(" | ") + "---|")
+    header = ["norm", "pretrained on", "fine-tuned on", "epochs", "features", "classifier", "clean", "under noise"]
+    lines = []
     for row in rows:
         head = row["learning_rate"] * row["head_scale"]
         cells = [
             row["norm"],
             _trained_on(row["pretrained"]),
             _trained_on([row["sigma"]]),
-            row["epochs"],
+            str(row["epochs"]),
             "fixed" if row["head_only"] else f"{row['learning_rate']:g}",
             f"{head:g}",
             *(f"{row[name]:.1f}" for name in ("clean", "noisy", "radius 0.25")),
         ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append(cells)
     images = {row["images"] for row in rows}
-    return "\n".join(lines) + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+    return (
+        set_rows([*header, "r = 0.25"], lines)
+        + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+    )
 
 
 def _trained_on(sigmas: Sequence[float]) -> str:
@@ -227,30 +221,29 @@ def under_noise() -> str:
         "epochs",
         *(f"sigma {sigma}" if float(sigma) else "clean" for sigma in sigmas),
     ]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines = []
     for row in rows:
         cells = [f"`{row['checkpoint']}`", _trained_on(row["pretrained"]), str(row["epochs"])]
-        cells += [_percent(row["right"][sigma], row["images"]) for sigma in sigmas]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells += [share(row["right"][sigma], row["images"]).percent for sigma in sigmas]
+        lines.append(cells)
     images = {f"{row['images']:,}" for row in rows}
     note = f"{', '.join(images)} validation images of Tiny-ImageNet at 32x32 (200 classes), percent with Wilson 95 %"
-    return "\n".join(lines) + f"\n\n{note} intervals, one draw of noise an image."
-
-
-def _percent(k: int, n: int) -> str:
-    return Accuracy(k / n, n, *wilson(k, n)).percent
+    return set_rows(header, lines) + f"\n\n{note} intervals, one draw of noise an image."
 
 
 def batch_norm() -> str:
     """Set what of clean fine-tuning costs a batch-norm network its robustness."""
     rows = [json.loads(line) for line in BATCH_NORM.read_text().splitlines()]
     header = ["statistics of batch norm", "features", "clean", "under noise", "r = 0.25", "shift"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines = []
     for row in rows:
         numbers = [f"{row[name]:.1f}" for name in ("clean", "noisy", "radius 0.25", "shift")]
-        lines.append("| " + " | ".join([row["statistics"], row["features"], *numbers]) + " |")
+        lines.append([row["statistics"], row["features"], *numbers])
     images = {row["images"] for row in rows}
-    return "\n".join(lines) + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+    return (
+        set_rows(header, lines)
+        + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+    )
 
 
 if __name__ == "__main__":

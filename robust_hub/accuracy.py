@@ -264,10 +264,19 @@ def incomparable(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
     return f"the runs differ in {', '.join(different)}" if different else ""
 
 
+def share(k: int, n: int) -> Accuracy:
+    """Give k of n images as a share with its 95 % interval.
+
+    Raises:
+        ValueError: If there are no images, or k is not among 0 to n.
+    """
+    low, high = wilson(k, n)
+    return Accuracy(k / n, n, low, high)
+
+
 def _share(records: Sequence[Record], hits: Sequence[bool]) -> Accuracy:
     _check_any(records)
-    k, n = sum(hits), len(hits)
-    return Accuracy(k / n, n, *wilson(k, n))
+    return share(sum(hits), len(hits))
 
 
 def _check_decided(records: Sequence[Record], radii: Sequence[float]) -> None:

@@ -17,7 +17,7 @@ from robust_hub.files import replace_text
 from robust_hub.models import SUFFIX, checkpoint_folder
 from robust_hub.plots import plot_curves
 from robust_hub.records import Run
-from robust_hub.shelf import certification, describe, trained
+from robust_hub.shelf import certification, describe, stages, trained
 from robust_hub.tables import markdown_table
 
 CARD, PICTURE = "README.md", "curves.png"
@@ -259,10 +259,7 @@ def _bases(name: str, recipe: dict[str, Any]) -> list[dict[str, Any]]:
     if "base" not in recipe and recipe.get("job") == "finetune" and "." in name:  # older ones do not name it
         folder = checkpoint_folder(name.split(".")[0])
         return [read_config(folder)["robust_hub"].get("recipe") or {}] if folder is not None else []
-    found = []
-    while recipe := recipe.get("base") or {}:
-        found.append(recipe)
-    return found
+    return list(stages(recipe))[1:]
 
 
 def _metadata(

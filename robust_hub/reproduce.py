@@ -9,9 +9,7 @@ Files of an experiment's folder, each part shared by all rows that need it::
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import torch
 from torch import nn
 
 from robust_hub.accuracy import best_per_radius, clean_accuracy
+from robust_hub.asked import other_certification, other_pretraining, other_training, tuning
 from robust_hub.checkpoint import CONFIG, read_config
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
@@ -28,23 +27,12 @@ from robust_hub.models import checkpoint_folder, load_model, read_pins
 from robust_hub.noise import NoiseMixture
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
-from robust_hub.recipes import CLEAN, SIGMAS, Recipe, Scale, Sigmas, Table
+from robust_hub.recipes import SIGMAS, Recipe, Scale, Sigmas, Table
 from robust_hub.records import RUN_NAME, Run, read_json, read_run
-from robust_hub.schedule import Options
+from robust_hub.tables import set_rows
 
 SIZE = 32  # pixels; what is larger is resized
 Source = str | Path | ImageData
-_UNTOLD = ("mean", "std", "save_every", "num_workers", "progress")  # of the data, or without effect on the weights
-
-
-def _defaults(job: Callable[..., Any]) -> dict[str, Any]:
-    """Give what a job takes for each option that decides its weights."""
-    known = {"head_scale": 1.0, "head_only": False, **{f.name: f.default for f in fields(Options)}}
-    told = {name: p.default for name, p in inspect.signature(job).parameters.items() if name in known}
-    return {name: value for name, value in {**known, **told}.items() if name not in _UNTOLD}
-
-
-_DEFAULTS = {"pretrain": _defaults(pretrain_mixed_noise), "finetune": _defaults(finetune)}
 
 
 def reproduce(
@@ -88,7 +76,7 @@ def reproduce(
             raise ValueError(f"expected rows of {table.name}, got {part!r}, which is in no label; leave it out")
     for recipe in asked:
         _check_trainings(recipe, scale, home)
-    waiting = [recipe for recipe in asked if not finished(recipe, scale, home)]
+    waiting = [recipe for recipe in asked if not finished_runs(recipe, scale, home)]
     needed = _check_data(table, scale, waiting, data, home)
     loaded = {(name, split): load_data(data[name], split, size=SIZE) for name, split in needed}
 
@@ -121,26 +109,25 @@ def results(table: Table, scale: Scale, out: str | Path) -> str:
     header = ["row", "clean", "paper"]
     for radius in table.radii:
         header += [f"r = {radius:g}", "paper"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    rows = []
     kinds: set[str] = set()
     for recipe in table.recipes:
         paper = ["-" if recipe.paper_clean is None else f"{recipe.paper_clean:.1f}"]
         paper += [f"{'' if zero is None else f'({zero:.1f}) '}{value:.1f}" for zero, value in recipe.paper_certified]
         paper += ["-"] * (1 + len(table.radii) - len(paper))
         ours = ["not run yet"] + ["-"] * len(table.radii)
-        if finished(recipe, scale, home):
-            runs = [read_run(folder) for folder in _folders(recipe, home)]
+        if runs := finished_runs(recipe, scale, home):
             ours = _cells(runs, table.radii)
             kinds |= {_kind(run) for run in runs}
         pairs = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
-        lines.append("| " + " | ".join([recipe.label, *pairs]) + " |")
+        rows.append([recipe.label, *pairs])
     note = (
         "Percent of the certified images, Wilson 95 % intervals; clean: the base classifier on clean images; "
         "(accuracy at 0) certified accuracy of the sigma among 0.25, 0.5 and 1.0 that is best at the radius over all "
         "these images, an interval that does not count the choice."
     )
     title = f"**{table.name}: {table.title}.** Ours at the scale {scale.name!r}: {scale.title}."
-    return "\n".join([title, "", *lines, "", " ".join([note, *sorted(kinds)])]) + "\n"
+    return "\n".join([title, "", set_rows(header, rows), "", " ".join([note, *sorted(kinds)])]) + "\n"
 
 
 def draw(table: Table, scale: Scale, out: str | Path, picture: str | Path) -> Path:
@@ -161,10 +148,9 @@ def draw(table: Table, scale: Scale, out: str | Path, picture: str | Path) -> Pa
     """
     home = Path(out) / scale.name
     curves = {
-        f"{recipe.dataset}, {recipe.label}, sigma = {sigma:g}": read_run(folder).records
+        f"{recipe.dataset}, {recipe.label}, sigma = {run.sigma:g}": run.records
         for recipe in table.recipes
-        if finished(recipe, scale, home)
-        for sigma, folder in zip(SIGMAS, _folders(recipe, home), strict=True)
+        for run in finished_runs(recipe, scale, home)
     }
     return plot_curves(curves, picture, title=f"{table.name}, scale {scale.name}")
 
@@ -176,31 +162,30 @@ def row_name(recipe: Recipe) -> str:
     return f"{recipe.dataset}_{recipe.norm}_{before}_then_{_words(recipe.tuned)}_{kind}"
 
 
-def finished(recipe: Recipe, scale: Scale, home: Path) -> bool:
-    """Tell whether every record of a row is there.
+def finished_runs(recipe: Recipe, scale: Scale, home: Path) -> list[Run]:
+    """Read a row's runs, one a sigma; none where a record is still to be made.
+
+    Args:
+        recipe: The row.
+        scale: The scale.
+        home: The scale's part of the experiment's folder.
 
     Raises:
         ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
             says.
     """
-    folders = _folders(recipe, home)
+    folders = [home / "certified" / row_name(recipe) / f"sigma_{sigma:g}" for sigma in SIGMAS]
     if not all((f / RUN_NAME).exists() and read_json(f / RUN_NAME).get("finished") is not None for f in folders):
-        return False
-    for run in map(read_run, folders):
-        told = run.identity
-        if len(run.records) != told.get("images"):
-            raise ValueError(f"expected {told.get('images')} records in {run.path}, got {len(run.records)}: remove it")
-        wanted = {**scale.certify, "dtype": scale.dtype, "alpha": scale.certify.get("alpha", 0.001)}
-        wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k != "batch_size"}
-        others = [f"{name} {told.get(name)}, not {value}" for name, value in wanted.items() if told.get(name) != value]
-        others += [other_training(run.recipe, recipe, scale)] if run.recipe else []  # older records do not say it
-        if any(others):
-            raise ValueError(_otherwise(run.path, scale, "; ".join(filter(None, others))))
-    return True
-
-
-def _folders(recipe: Recipe, home: Path) -> list[Path]:
-    return [home / "certified" / row_name(recipe) / f"sigma_{sigma:g}" for sigma in SIGMAS]
+        return []
+    runs = [read_run(folder) for folder in folders]
+    for run in runs:
+        if len(run.records) != run.identity.get("images"):
+            raise ValueError(
+                f"expected {run.identity.get('images')} records in {run.path}, got {len(run.records)}: remove it"
+            )
+        if other := other_certification(run, recipe, scale):
+            raise ValueError(_otherwise(run.path, scale, other))
+    return runs
 
 
 def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], ImageData], progress: bool) -> nn.Module:
@@ -211,7 +196,7 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
         if told.get("fingerprint") != images.fingerprint:
             raise ValueError(_otherwise(folder, scale, f"images of {told.get('data')} that are not those named now"))
         return load_model(folder)
-    mixture, options = NoiseMixture(recipe.tuned), _options(recipe, scale)
+    mixture, options = NoiseMixture(recipe.tuned), tuning(recipe, scale)
     if recipe.pretrained is None:
         fresh = _fresh(f"{scale.depth}_{recipe.norm}")
         pretrain_mixed_noise(fresh, images, mixture=mixture, out=folder, progress=progress, **options)
@@ -223,18 +208,10 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
         others = get(scale.pretraining, "train")
         pretrain_mixed_noise(fresh, others, mixture=before, out=source, progress=progress, **scale.pretrain)
     model = load_model(source)
-    if other := _other_pretraining(getattr(model, "recipe", {}), recipe, scale):
+    if other := other_pretraining(getattr(model, "recipe", {}), recipe, scale):
         raise ValueError(_otherwise(source, scale, other))
     finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
     return load_model(folder)
-
-
-def _options(recipe: Recipe, scale: Scale) -> dict[str, Any]:
-    """Give the options of a row's training on its own data."""
-    if recipe.pretrained is None:
-        return dict(scale.scratch)
-    options = {**(scale.head if recipe.head_only else scale.tune), **(scale.long if recipe.long else {})}
-    return {**options, **(scale.noisy if recipe.tuned != CLEAN and not recipe.head_only else {})}
 
 
 def _pretraining(recipe: Recipe, home: Path) -> Path:
@@ -251,56 +228,17 @@ def _pretrained(recipe: Recipe, scale: Scale, home: Path) -> str | None:
     folder = checkpoint_folder(name)
     if folder is None:
         return name if name in read_pins() else None
-    return None if _other_pretraining(_recipe_of(folder), recipe, scale) else name
+    return None if other_pretraining(_recipe_of(folder), recipe, scale) else name
 
 
 def _check_trainings(recipe: Recipe, scale: Scale, home: Path) -> None:
     """Raise if a network of the row's is there that was trained otherwise than the scale says."""
     for folder, other in (
-        (_pretraining(recipe, home), _other_pretraining),
+        (_pretraining(recipe, home), other_pretraining),
         (home / "tuned" / row_name(recipe), other_training),
     ):
         if (folder / CONFIG).exists() and (found := other(_recipe_of(folder), recipe, scale)):
             raise ValueError(_otherwise(folder, scale, found))
-
-
-def other_training(told: Mapping[str, Any], recipe: Recipe, scale: Scale) -> str:
-    """Say in what a checkpoint's training differs from what a row at a scale asks for.
-
-    Args:
-        told: The recipe of the checkpoint, as its config.json keeps it.
-        recipe: The row.
-        scale: The scale.
-
-    Returns:
-        The first difference in words; empty if there is none.
-    """
-    if recipe.pretrained is None:
-        return _difference(told, "pretrain", recipe.tuned, scale.scratch)
-    options = {**_options(recipe, scale), "head_only": recipe.head_only}
-    return _difference(told, "finetune", recipe.tuned, options) or _other_pretraining(
-        told.get("base") or {}, recipe, scale
-    )
-
-
-def _other_pretraining(told: Mapping[str, Any], recipe: Recipe, scale: Scale) -> str:
-    found = _difference(told, "pretrain", recipe.pretrained or (), scale.pretrain)
-    return f"a pretraining with {found}" if found else ""
-
-
-def _difference(told: Mapping[str, Any], job: str, sigmas: Sigmas, options: Mapping[str, Any]) -> str:
-    """Say in what a training differs from a job's with these options, those that are not named being the defaults."""
-    defaults = {"job": None, "sigmas": list(CLEAN), **_DEFAULTS[job]}
-    wanted = {"job": job, "sigmas": list(sigmas), **_DEFAULTS[job], **options}
-    rates = wanted.pop("learning_rate")
-    rates = list(rates) if isinstance(rates, tuple) else [rates]
-    for name, value in wanted.items():
-        if (have := told.get(name, defaults[name])) != value:
-            return f"{name} {have}, not {value}"
-    if told.get("learning_rate") not in rates or (told.get("held_out_accuracy") is not None) != (len(rates) > 1):
-        best = "the best of " if len(rates) > 1 else ""
-        return f"learning_rate {told.get('learning_rate')}, not {best}{', '.join(f'{rate:g}' for rate in rates)}"
-    return ""
 
 
 def _recipe_of(folder: Path) -> dict[str, Any]:

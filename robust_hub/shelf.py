@@ -22,7 +22,7 @@ from robust_hub.evaluate import fingerprint
 from robust_hub.models import SHELF, SUFFIX, checkpoint_folder, list_checkpoints, load_model
 from robust_hub.records import RECORDS_NAME, RUN_NAME, Run, read_run
 from robust_hub.speed import SPEED
-from robust_hub.state import LOG
+from robust_hub.state import LOG, write_in_main
 
 CERTIFICATION, TRAINING = "certification", "training"
 RADIUS = 0.25  # of the certified accuracy that stands for a checkpoint in a list
@@ -76,8 +76,8 @@ def shelve(
     Raises:
         CheckpointError: If the checkpoint is damaged.
         ValueError: If the name is another architecture's or promises mixed noise that the weights did not see, a run
-            is unfinished or of other weights, two runs share data and sigma, or the type would change the certified
-            network.
+            is unfinished or of other weights, two runs share data and sigma, the type would change the certified
+            network, or the folder cannot be written.
     """
     source = Path(source)
     runs = [read_run(folder) for folder in certified]
@@ -87,7 +87,7 @@ def shelve(
     if wanted != told:
         raise ValueError(f"{source} is a {told}, expected a name that starts with it, got {name!r}")
     recipe = config["robust_hub"].get("recipe") or {}
-    start = next((one for one in _stages(recipe) if one.get("job") == "pretrain"), None)
+    start = next((one for one in stages(recipe) if one.get("job") == "pretrain"), None)
     if start and name.split(".")[0].endswith(SUFFIX) and len(start.get("sigmas") or ()) < 2:
         raise ValueError(
             f"expected weights that saw several sigmas for a name with {SUFFIX}, got weights {trained(start)}: "
@@ -108,12 +108,16 @@ def shelve(
     logs = (Path(TRAINING, file) for file in (LOG, SPEED))
     files |= {log: (source / log).read_bytes() for log in logs if (source / log).is_file()}
     folder = Path(shelf) / name
-    for old in (CERTIFICATION, TRAINING):  # of the weights that had the name before
-        shutil.rmtree(folder / old, ignore_errors=True)
-    save_checkpoint(model, folder, recipe=recipe or None, dtype=dtype)
-    for file, content in files.items():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_bytes(content)
+
+    def write() -> None:
+        save_checkpoint(model, folder, recipe=recipe or None, dtype=dtype)
+        for old in (CERTIFICATION, TRAINING):  # of the weights that had the name before
+            shutil.rmtree(folder / old, ignore_errors=True)
+        for file, content in files.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(content)
+
+    write_in_main(folder, write)
     return folder
 
 
@@ -190,8 +194,8 @@ def check_run(run: Run, model: nn.Module) -> None:
         )
 
 
-def _stages(recipe: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Go from a recipe through those of the weights that it started from."""
+def stages(recipe: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Go from a recipe, the first, through those of the weights that it started from; an empty one has none."""
     while recipe:
         yield recipe
         recipe = recipe.get("base") or {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from robust_hub.accuracy import (
     RADII,
@@ -31,11 +31,14 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
         ValueError: If there are no runs, or one without records.
     """
     header, rows, best, note = _cells(runs, radii)
+    escaped = [[_escape_markdown(cell) for cell in row] for row in [*rows, *([best] if best else [])]]
+    return f"{set_rows(header, escaped)}\n\n{note}\n"
+
+
+def set_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table of cells that are Markdown already, without a newline at its end."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows]
-    if best:
-        lines.append("| " + " | ".join(_escape_markdown(cell) for cell in best) + " |")
-    return "\n".join([*lines, "", note]) + "\n"
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def latex_table(runs: Runs, radii: Sequence[float] = RADII) -> str:

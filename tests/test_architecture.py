@@ -17,7 +17,7 @@ LAYERS = (
     "plans batches models records loop",
     "smoothing training accuracy journal",
     "pretrain finetune evaluate plots tables bench",
-    "shelf",
+    "shelf asked",
     "cards",
     "hub reproduce demo",
     "cli app",

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from robust_hub.asked import other_training
 from robust_hub.checkpoint import read_config
 from robust_hub.paper import TABLES
 from robust_hub.recipes import SCALES
 from robust_hub.records import read_run
-from robust_hub.reproduce import other_training, row_name
+from robust_hub.reproduce import row_name
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from robust_hub import reproduce as module
+from robust_hub.asked import other_training
 from robust_hub.checkpoint import CheckpointError, read_config
 from robust_hub.data import ImageData
 from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, Scale, Table
 from robust_hub.records import read_run
-from robust_hub.reproduce import draw, other_training, reproduce, results, row_name
+from robust_hub.reproduce import draw, reproduce, results, row_name
 
 TINY: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 0.02}
 SCALE = Scale(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors import SafetensorError
 
 from robust_hub import checkpoint, models, shelf
 from robust_hub.accuracy import certified_accuracy, clean_accuracy
@@ -96,6 +97,21 @@ def test_a_name_has_the_records_of_its_newest_weights_alone(made: dict[str, Path
     (other / "run.json").write_text(json.dumps({**told, "identity": {**told["identity"], "weights": "00"}}))
     with pytest.raises(ValueError, match="expected records of one network in .*: shelve it anew"):
         describe(NAME, again)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shelve(made["run"], NAME, certified=[made["bfloat16_0.1"]], shelf=tmp_path)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(ValueError, match="expected a folder that can be written, got .*No space left.*make room"):
+        shelve(folder, NAME, certified=[folder / "certification" / "digits_sigma_0.1"], shelf=tmp_path)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_two_runs_for_one_sigma_and_a_promise_that_the_weights_do_not_keep_are_refused(
