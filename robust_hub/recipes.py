@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Scale:
     """How large an experiment is: network, budget and options of every job.
 
     Attributes:
-        name: "small", "h200" or "paper".
+        name: "small", "small42", "h200" or "paper".
         title: The scale in words, for the title of a table.
         depth: Network without its norm, such as "resnet152".
         pretraining: Data of the pretraining, a key of the data that the user names.
@@ -109,44 +109,54 @@ class Scale:
 
 
 _GRID = (0.0, *RADII)
+_SMALL = Scale(
+    "small",
+    "resnet18s at 32x32, Tiny-ImageNet, 14 epochs",
+    "resnet18s",
+    "tiny-imagenet-32",
+    pretrain={
+        "epochs": 14,
+        "optimizer": "nmuon",
+        "learning_rate": 0.008,
+        "momentum": 0.95,
+        "weight_decay": 0.05,
+        "batch_size": 256,
+        "mixed_precision": "bf16",
+    },
+    scratch={
+        "epochs": 15,
+        "optimizer": "nmuon",
+        "learning_rate": 0.008,
+        "momentum": 0.95,
+        "weight_decay": 0.05,
+        "batch_size": 256,
+        "mixed_precision": "bf16",
+    },
+    tune={"epochs": 1, "learning_rate": 0.001, "head_scale": 300.0, "mixed_precision": "bf16"},
+    head={"epochs": 1, "learning_rate": 0.3, "mixed_precision": "bf16"},
+    long={"epochs": 5, "learning_rate": 0.0003, "head_scale": 1000.0},
+    noisy={"learning_rate": 0.3, "head_scale": 1.0},
+    certify={"every": 20, "n": 10_000, "radii": _GRID, "seed": 0},
+    dtype="bfloat16",
+    shelf={
+        **{(norm, MIXED): f"resnet18s_{norm}_mixednoise" for norm in ("bn", "gn", "in", "ln")},
+        ("ln", CLEAN): "resnet18s_ln.clean_tin",
+        **{("ln", (sigma,)): f"resnet18s_ln.noise{sigma:g}_tin" for sigma in SIGMAS},
+    },
+)
+# The same network and the same fine-tunings after three times the pretraining.
+_SMALL_42 = replace(
+    _SMALL,
+    name="small42",
+    title="resnet18s at 32x32, Tiny-ImageNet, 42 epochs",
+    pretrain={**_SMALL.pretrain, "epochs": 42},
+    shelf={(norm, MIXED): f"resnet18s_{norm}_mixednoise.tin_e42" for norm in ("bn", "ln")},
+)
 SCALES: dict[str, Scale] = {
     scale.name: scale
     for scale in (
-        Scale(
-            "small",
-            "resnet18s at 32x32, Tiny-ImageNet, 14 epochs",
-            "resnet18s",
-            "tiny-imagenet-32",
-            pretrain={
-                "epochs": 14,
-                "optimizer": "nmuon",
-                "learning_rate": 0.008,
-                "momentum": 0.95,
-                "weight_decay": 0.05,
-                "batch_size": 256,
-                "mixed_precision": "bf16",
-            },
-            scratch={
-                "epochs": 15,
-                "optimizer": "nmuon",
-                "learning_rate": 0.008,
-                "momentum": 0.95,
-                "weight_decay": 0.05,
-                "batch_size": 256,
-                "mixed_precision": "bf16",
-            },
-            tune={"epochs": 1, "learning_rate": 0.001, "head_scale": 300.0, "mixed_precision": "bf16"},
-            head={"epochs": 1, "learning_rate": 0.3, "mixed_precision": "bf16"},
-            long={"epochs": 5, "learning_rate": 0.0003, "head_scale": 1000.0},
-            noisy={"learning_rate": 0.3, "head_scale": 1.0},
-            certify={"every": 20, "n": 10_000, "radii": _GRID, "seed": 0},
-            dtype="bfloat16",
-            shelf={
-                **{(norm, MIXED): f"resnet18s_{norm}_mixednoise" for norm in ("bn", "gn", "in", "ln")},
-                ("ln", CLEAN): "resnet18s_ln.clean_tin",
-                **{("ln", (sigma,)): f"resnet18s_ln.noise{sigma:g}_tin" for sigma in SIGMAS},
-            },
-        ),
+        _SMALL,
+        _SMALL_42,
         Scale(
             "h200",
             "resnet152 at 32x32, Tiny-ImageNet or ImageNet-32, half an hour of one accelerator",
