@@ -102,7 +102,8 @@ def finetune(
         identity["head_scale"] = head_scale
     if mixture.sigmas != (0.0,):
         identity |= {"sigmas": list(mixture.sigmas), "weights": mixture.weights and list(mixture.weights)}
-    result = train(
+    settings = {**identity, "epochs": epochs, "weight_decay": weight_decay, "seed": seed, **options}
+    return train(
         model,
         data,
         corrupt=None if mixture.sigmas == (0.0,) else mixture.add,
@@ -114,11 +115,9 @@ def finetune(
         seed=seed,
         folder=folder,
         identity=identity,
+        then=lambda result: finish(model, data, result, out, settings),
         **options,
     )
-    settings = {**identity, "epochs": epochs, "weight_decay": weight_decay, "seed": seed, **options}
-    finish(model, data, result, out, settings)
-    return result
 
 
 def reset_head(model: nn.Module, num_classes: int, seed: int) -> nn.Module:

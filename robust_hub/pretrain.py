@@ -61,7 +61,8 @@ def pretrain_mixed_noise(
             timm_model.reset_classifier(data.num_classes)
         model.to(where)
     identity = {"job": "pretrain", "sigmas": list(mixture.sigmas), "weights": _listed(mixture.weights)}
-    result = train(
+    settings = {**identity, "epochs": epochs, "weight_decay": weight_decay, "seed": seed, **options}
+    return train(
         model,
         data,
         epochs=epochs,
@@ -71,11 +72,9 @@ def pretrain_mixed_noise(
         seed=seed,
         folder=folder,
         identity=identity,
+        then=lambda result: finish(model, data, result, out, settings),
         **options,
     )
-    settings = {**identity, "epochs": epochs, "weight_decay": weight_decay, "seed": seed, **options}
-    finish(model, data, result, out, settings)
-    return result
 
 
 def _listed(weights: Sequence[float] | None) -> list[float] | None:

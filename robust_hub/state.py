@@ -59,7 +59,7 @@ def check_out(model: nn.Module, out: str | os.PathLike[str] | None, options: Map
     Raises:
         ValueError: If out holds something else, the model cannot be written as a checkpoint, or options name a folder.
     """
-    taken = {"folder", "corrupt", "identity", "parameters", "scales"} & options.keys()
+    taken = {"folder", "corrupt", "identity", "then", "parameters", "scales"} & options.keys()
     if taken:
         raise ValueError(
             f"expected options of training, got {', '.join(sorted(taken))}, which this job sets: leave out"

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,6 +59,7 @@ def train(
     holdout: float = 0.1,
     folder: str | os.PathLike[str] | None = None,
     identity: Mapping[str, Any] | None = None,
+    then: Callable[[TrainResult], None] | None = None,
     **options: Any,
 ) -> TrainResult:
     """Train a classifier in place.
@@ -81,6 +82,7 @@ def train(
         holdout: Share of the data that judges the learning rates; unused for a single one.
         folder: Where log and state are kept. None keeps nothing.
         identity: Further settings, JSON values, that a resumed run must share.
+        then: Is given the result while the folder is still held, to write what belongs to the run.
         **options: `epochs`, and the further attributes of `robust_hub.loop.Options`.
 
     Raises:
@@ -108,19 +110,19 @@ def train(
     folder = None if folder is None else Path(folder)
 
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with (
-        claimed(folder, settings),
-        torch.random.fork_rng(devices=devices),
-        _only(model, parameters) as trained,
-    ):
-        if len(rates) == 1:
-            history = run(model, data, chosen, corrupt, trained, folder, scales)
-            rate, accuracy = rates[0], None
-        else:
-            history, rate, accuracy = _choose(model, data, chosen, rates, holdout, corrupt, trained, folder, scales)
-    model.to(memory_format=torch.contiguous_format)
-    model.eval()
-    return TrainResult(model, folder, tuple(history), rate, accuracy)
+    with claimed(folder, settings):
+        with torch.random.fork_rng(devices=devices), _only(model, parameters) as trained:
+            if len(rates) == 1:
+                history = run(model, data, chosen, corrupt, trained, folder, scales)
+                rate, accuracy = rates[0], None
+            else:
+                history, rate, accuracy = _choose(model, data, chosen, rates, holdout, corrupt, trained, folder, scales)
+        model.to(memory_format=torch.contiguous_format)
+        model.eval()
+        result = TrainResult(model, folder, tuple(history), rate, accuracy)
+        if then is not None:
+            then(result)
+    return result
 
 
 def finish(

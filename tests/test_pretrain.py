@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 import robust_hub.models  # noqa: F401
-from robust_hub.checkpoint import read_weights
+from robust_hub.checkpoint import read_weights, save_checkpoint
 from robust_hub.data import ImageData
 from robust_hub.noise import NoiseMixture
 from robust_hub.pretrain import pretrain_mixed_noise
@@ -71,6 +72,20 @@ def test_checkpoint_and_resume(tmp_path: Path) -> None:
     assert torch.equal(again.model(x), model(x))
     with pytest.raises(ValueError, match="sigmas"):
         pretrain_mixed_noise(model, toy_data(), mixture=NoiseMixture((0,)), out=tmp_path / "out", **OPTIONS)
+
+
+def test_the_folder_is_held_until_the_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def save(*args: Any, **options: Any) -> None:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "training" / ".lock", timeout=0).acquire()
+        held.append(save_checkpoint(*args, **options))
+
+    monkeypatch.setattr("robust_hub.training.save_checkpoint", save)
+    pretrain_mixed_noise(timm.create_model("resnet18s_ln", num_classes=3), toy_data(), out=tmp_path, **OPTIONS)
+    assert len(held) == 1
+    FileLock(tmp_path / "training" / ".lock", timeout=0).acquire()
 
 
 def test_batch_norm_is_warned_about() -> None:
