@@ -381,7 +381,7 @@ def verify(source: str, revision: str | None) -> None:
 
 @main.command()
 @click.argument("table")
-@click.option("--scale", default="small", show_default=True, help="small, h200 or paper.")
+@click.option("--scale", default="small", show_default=True, help="small, small42, h200 or paper.")
 @click.option("--data", "data", multiple=True, help="NAME=FOLDER or NAME=HUB_ID, once for each data set.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder; resumes."
@@ -404,13 +404,15 @@ def reproduce(
 
     Example: robust-hub reproduce table6 --data tiny-imagenet-32=tiny-imagenet-32/ --data cifar10=cifar10/
     """
-    from robust_hub.paper import find_table
+    from robust_hub.paper import check_data_name, find_table
     from robust_hub.recipes import find_scale
     from robust_hub.reproduce import draw, results
     from robust_hub.reproduce import reproduce as run
 
     chosen, size = find_table(table), find_scale(scale)
     named = dict(_pair(text) for text in data)
+    for name in named:
+        check_data_name(name)
     if not show:
         told = partial(click.echo, err=True)
         run(chosen, size, named, out, rows=rows or None, progress=not quiet, told=told)

@@ -8,7 +8,7 @@ Source: Qiu, Zhang, Wu, Lin 2023, tables 1 and 3 to 11, figures 2 and 3.
 
 from __future__ import annotations
 
-from robust_hub.recipes import CLEAN, MIXED, SIGMAS, Recipe, Sigmas, Table, find_by_name
+from robust_hub.recipes import CLEAN, MIXED, SCALES, SIGMAS, Recipe, Sigmas, Table, find_by_name
 
 
 def _transfer(head_only: bool, papers: dict[tuple[Sigmas, Sigmas, bool], str]) -> tuple[Recipe, ...]:
@@ -219,3 +219,14 @@ def find_table(name: str) -> Table:
         ValueError: If there is none; the near names are offered.
     """
     return find_by_name("table", name, TABLES)
+
+
+def check_data_name(name: str) -> None:
+    """Refuse a name of data that no row and no pretraining uses, so that a slip is not passed over.
+
+    Raises:
+        ValueError: If there is none of this name; the near names are offered.
+    """
+    known = [recipe.dataset for table in TABLES.values() for recipe in table.recipes]
+    known += [scale.pretraining for scale in SCALES.values()]
+    find_by_name("data set", name, dict.fromkeys(known))

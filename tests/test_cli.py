@@ -70,6 +70,7 @@ def test_the_whole_way_on_the_command_line(tmp_path):
         (("pretrain", "--data", "digits", "--out", "x", "--sigmas", "0,a"), "expected numbers"),
         (("finetune", "--model", "resnet152_ln_mixednoise", "--data", "digits", "--out", "x"), "no trained weights"),
         (("report", "no-such-run"), "no-such-run"),
+        (("reproduce", "table6", "--data", "cifra10=x"), "got 'cifra10': did you mean cifar10"),
     ],
 )
 def test_errors_are_one_sentence_and_exit_code_2(words, message, tmp_path, monkeypatch):

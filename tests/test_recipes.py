@@ -75,7 +75,11 @@ def test_every_table_has_an_example_that_runs() -> None:
 
 
 def test_scales() -> None:
-    assert list(SCALES) == ["small", "h200", "paper"]
+    assert list(SCALES) == ["small", "small42", "h200", "paper"]
+    small, longer = SCALES["small"], SCALES["small42"]  # which differ in the length of pretraining alone
+    assert (small.pretrain["epochs"], longer.pretrain) == (14, {**small.pretrain, "epochs": 42})
+    assert (longer.tune, longer.long, longer.certify) == (small.tune, small.long, small.certify)
+    assert not set(small.shelf.values()) & set(longer.shelf.values())
     assert SCALES["paper"].pretrain["epochs"] == 100
     assert SCALES["paper"].certify.get("n") == 100_000 and "radii" not in SCALES["paper"].certify
     for scale in SCALES.values():
@@ -85,7 +89,7 @@ def test_scales() -> None:
 def test_unknown_names_offer_near_ones() -> None:
     with pytest.raises(ValueError, match="expected a table among table1, .*got 'tabel6': did you mean table6"):
         find_table("tabel6")
-    with pytest.raises(ValueError, match="expected a scale among small, h200, paper, got 'smal': did you mean small"):
+    with pytest.raises(ValueError, match="a scale among small, small42, h200, paper, got 'smal': did you mean small"):
         find_scale("smal")
     assert find_table("table6").title.startswith("CIFAR-10")
 
