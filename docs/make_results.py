@@ -20,7 +20,7 @@ from pages import write_or_check
 from robust_hub import ABSTAIN
 from robust_hub.accuracy import RADII, abstention_rate, certified_accuracy, share
 from robust_hub.paper import TABLES
-from robust_hub.recipes import SCALES, SIGMAS, Recipe
+from robust_hub.recipes import SCALES, SIGMAS, Recipe, Scale
 from robust_hub.records import Run
 from robust_hub.reproduce import finished_runs, results, row_name
 from robust_hub.tables import set_rows
@@ -30,15 +30,16 @@ PAGE, RECORDS = HERE / "results.md", HERE / "results"
 RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
 UNDER_NOISE = HERE / "evidence" / "under_noise.jsonl"
 BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
+SMALL, LONGER = SCALES["small"], SCALES["small42"]
 
 
 def tables() -> str:
-    """Set every table that has a finished row."""
+    """Set every table that has a finished row, but for the longer pretraining, which has a section of its own."""
     found = "\n".join(
         results(table, scale, RECORDS)
         for scale in SCALES.values()
         for table in TABLES.values()
-        if any(finished_runs(recipe, scale, RECORDS / scale.name) for recipe in table.recipes)
+        if scale is not LONGER and any(finished_runs(recipe, scale, RECORDS / scale.name) for recipe in table.recipes)
     )
     return found or "No row is finished yet."
 
@@ -52,7 +53,8 @@ def each_sigma() -> str:
         recipes = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}
         for recipe in recipes.values():
             for run in finished_runs(recipe, scale, RECORDS / scale.name):
-                cells = [_words(recipe), f"{run.sigma:g}", abstention_rate(run.records).percent]
+                epochs = f" ({scale.pretrain['epochs']} epochs)" if scale is LONGER else ""
+                cells = [_words(recipe) + epochs, f"{run.sigma:g}", abstention_rate(run.records).percent]
                 said = Counter(record.predict for record in run.records if record.predict != ABSTAIN)
                 cells.append(f"{100 * max(said.values()) / said.total():.0f}" if said else "-")
                 cells += [certified_accuracy(run.records, radius).percent for radius in radii]
@@ -68,11 +70,13 @@ def _words(recipe: Recipe) -> str:
     return f"{recipe.dataset}, {recipe.norm}: {before}{_trained_on(recipe.tuned)}{kind}{length}"
 
 
-def norms() -> str:
+def norms(scale: Scale = SMALL) -> str:
     """Set each norm of table 6 against batch norm: differences on the same images, and the paper's."""
 
     def lines(sigmas: Sequence[float], title: str) -> str:
-        return _against("table6", "batch norm", title, _difference, lambda a, b: f"{a - b:+.1f}", sigmas)
+        return _against(
+            "table6", "batch norm", title, _difference, lambda a, b: f"{a - b:+.1f}", sigmas, (scale, scale)
+        )
 
     best = lines(SIGMAS, "points more than batch norm, best sigma")
     same = lines(SIGMAS[:1], f"points more than batch norm, sigma {SIGMAS[0]:g}")
@@ -83,14 +87,28 @@ def norms() -> str:
     return f"{best}\n\n{same}\n\n{note}"
 
 
-def single_sigmas() -> str:
+def longer() -> str:
+    """Set what a longer pretraining gives: each of its rows below the shorter one's, then both comparisons."""
+    header = ["network", "epochs", "clean", *(f"r = {radius:g}" for radius in (0.0, *RADII))]
+    lines = []
+    for recipe in {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}.values():
+        for scale in (SMALL, LONGER) if finished_runs(recipe, LONGER, RECORDS / LONGER.name) else ():
+            hits = _best(finished_runs(recipe, scale, RECORDS / scale.name), RADII)
+            cells = [share(sum(hit), len(hit)).percent for hit in hits]
+            lines.append([_words(recipe), str(scale.pretrain["epochs"]), *cells])
+    return f"{set_rows(header, lines)}\n\n{norms(LONGER)}\n\n{single_sigmas(LONGER)}"
+
+
+def single_sigmas(scale: Scale = SMALL) -> str:
     """Set mixed noise against each row of table 5: its accuracies as shares of that row's, and the paper's."""
+    length = "" if scale is SMALL else f" after {scale.pretrain['epochs']} epochs"
     lines = _against(
         "table5",
         "mixed noise",
-        "mixed noise, as a share of",
+        f"mixed noise{length}, as a share of",
         lambda row, mixed: _share(mixed, row),
         lambda row, mixed: f"{100 * mixed / row:.0f} %",
+        scales=(SMALL, scale),
     )
     return f"{lines}\n\nRatios of the percentages of table 5, with 95 % intervals for the same images."
 
@@ -102,26 +120,30 @@ def _against(
     cell: Callable[[Sequence[bool], Sequence[bool]], str],
     paper_cell: Callable[[float, float], str],
     sigmas: Sequence[float] = SIGMAS,
+    scales: tuple[Scale, Scale] = (SMALL, SMALL),
 ) -> str:
     """Set every finished row of a table beside one of them, at clean images and every radius from 0.
 
     Args:
-        name: A table at the scale "small".
+        name: A table.
         reference: Label of the row that the others are set beside.
         title: Head of the first column.
         cell: Ours, from whether the row and the reference are right, image by image.
         paper_cell: The paper's, from the row's percentage and the reference's.
         sigmas: Those whose best counts at each radius.
+        scales: Scale of the rows, and of the one that they are set beside.
     """
-    table, scale = TABLES[name], SCALES["small"]
+    table = TABLES[name]
     header = [title, "clean", "paper", "r = 0"]
     for radius in table.radii:
         header += [f"r = {radius:g}", "paper"]
     lines = []
     base = next(recipe for recipe in table.recipes if recipe.label == reference)
-    known = {recipe.label: finished_runs(recipe, scale, RECORDS / scale.name) for recipe in table.recipes}
     for recipe in table.recipes:
-        runs = [[run for run in known[row.label] if run.sigma in sigmas] for row in (recipe, base)]
+        runs = [
+            [run for run in finished_runs(row, scale, RECORDS / scale.name) if run.sigma in sigmas]
+            for row, scale in zip((recipe, base), scales, strict=True)
+        ]
         if recipe is base or not all(runs):
             continue
         ours = [cell(one, two) for one, two in zip(*(_best(one, table.radii) for one in runs), strict=True)]
