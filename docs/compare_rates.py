@@ -60,8 +60,13 @@ def main(data: str, out: str, *words: str) -> None:
         sigma = float(more[0]) if more and more[0] != "head" else 0.0
         head = "head" in more
         finetune(model, part, NoiseMixture((sigma,)), head_only=head, mixed_precision="bf16", progress=False, **options)
-        row = {"norm": told["robust_hub"]["norm"], "pretrained": told["robust_hub"]["recipe"]["sigmas"], **options}
-        row |= {"sigma": sigma, "head_only": head, "images": len(held), **measure(model, held)}
+        before = told["robust_hub"]["recipe"]
+        row = {
+            "norm": told["robust_hub"]["norm"],
+            "pretrained": before["sigmas"],
+            "pretraining_epochs": before["epochs"],
+        }
+        row |= {**options, "sigma": sigma, "head_only": head, "images": len(held), **measure(model, held)}
         with Path(out).open("a") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -200,18 +200,20 @@ def rates() -> str:
             row["sigma"],
             row["norm"],
             row["pretrained"],
+            row["pretraining_epochs"],
             row["head_only"],
             row["epochs"],
             row["learning_rate"],
         )
     )
-    header = ["norm", "pretrained on", "fine-tuned on", "epochs", "features", "classifier", "clean", "under noise"]
+    header = ["norm", "pretrained on", "epochs", "fine-tuned on", "epochs", "features", "classifier", "clean"]
     lines = []
     for row in rows:
         head = row["learning_rate"] * row["head_scale"]
         cells = [
             row["norm"],
             _trained_on(row["pretrained"]),
+            str(row["pretraining_epochs"]),
             _trained_on([row["sigma"]]),
             str(row["epochs"]),
             "fixed" if row["head_only"] else f"{row['learning_rate']:g}",
@@ -221,7 +223,7 @@ def rates() -> str:
         lines.append(cells)
     images = {row["images"] for row in rows}
     return (
-        set_rows([*header, "r = 0.25"], lines)
+        set_rows([*header, "under noise", "r = 0.25"], lines)
         + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
     )
 
@@ -279,6 +281,7 @@ if __name__ == "__main__":
             "each sigma": each_sigma(),
             "single sigmas": single_sigmas(),
             "under noise": under_noise(),
+            "longer": longer(),
         },
         "docs/make_results.py",
     )
