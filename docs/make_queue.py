@@ -1,4 +1,4 @@
-"""Write the finished trainings into docs/training-queue.md from the logs of model_cards; with --check only compare.
+"""Write the finished trainings into docs/training-queue.md from what checkpoints say; with --check only compare.
 
 Run it from anywhere: python docs/make_queue.py [--check]
 """
@@ -11,23 +11,28 @@ from statistics import median
 
 from pages import write_or_check
 
+from robust_hub.checkpoint import read_config
+from robust_hub.models import checkpoint_folder, list_checkpoints
+from robust_hub.shelf import TRAINING
 from robust_hub.speed import SPEED
 from robust_hub.tables import set_rows
 
 HERE = Path(__file__).parent
-PAGE, CARDS = HERE / "training-queue.md", HERE.parent / "model_cards"
+PAGE = HERE / "training-queue.md"
 
 
 def trainings() -> str:
-    """Set every training that left its log, a line each."""
+    """Set the last training of every checkpoint, a line each."""
     header = ["checkpoint", "epochs", "images/s", "utilisation", "minutes", "training accuracy"]
     rows = []
-    for log in sorted(CARDS.glob("*/training/log.jsonl")):
-        epochs = [json.loads(line) for line in log.read_text().splitlines()]
-        speed = log.with_name(SPEED)
+    for name in list_checkpoints():
+        folder = checkpoint_folder(name)
+        assert folder is not None
+        epochs = read_config(folder)["robust_hub"]["recipe"]["history"]
+        speed = folder / TRAINING / SPEED
         share = f"{100 * json.loads(speed.read_text())['utilisation']:.0f} %" if speed.exists() else "-"
         row = [
-            f"`{log.parent.parent.name}`",
+            f"`{name}`",
             str(epochs[-1]["epoch"]),
             f"{median(epoch['images_per_s'] for epoch in epochs):.0f}",
             share,

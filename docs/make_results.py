@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from math import exp
 from pathlib import Path
+from statistics import mean
 
 from pages import write_or_check
 
@@ -31,6 +32,7 @@ RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
 UNDER_NOISE = HERE / "evidence" / "under_noise.jsonl"
 BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
 SMALL, LONGER = SCALES["small"], SCALES["small42"]
+ROWS = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}  # each training once
 
 
 def tables() -> str:
@@ -39,7 +41,7 @@ def tables() -> str:
         results(table, scale, RECORDS)
         for scale in SCALES.values()
         for table in TABLES.values()
-        if scale is not LONGER and any(finished_runs(recipe, scale, RECORDS / scale.name) for recipe in table.recipes)
+        if scale is not LONGER and any(_runs(recipe, scale) for recipe in table.recipes)
     )
     return found or "No row is finished yet."
 
@@ -47,14 +49,12 @@ def tables() -> str:
 def each_sigma() -> str:
     """Set what every sigma of every row certifies, from which the tables take the best."""
     radii = (0.0, *RADII)
-    header = ["network", "sigma", "abstained", "one class", *(f"r = {radius:g}" for radius in radii)]
+    header = ["scale", "network", "sigma", "abstained", "one class", *(f"r = {radius:g}" for radius in radii)]
     lines = []
     for scale in SCALES.values():
-        recipes = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}
-        for recipe in recipes.values():
-            for run in finished_runs(recipe, scale, RECORDS / scale.name):
-                epochs = f" ({scale.pretrain['epochs']} epochs)" if scale is LONGER else ""
-                cells = [_words(recipe) + epochs, f"{run.sigma:g}", abstention_rate(run.records).percent]
+        for recipe in ROWS.values():
+            for run in _runs(recipe, scale):
+                cells = [scale.name, _words(recipe), f"{run.sigma:g}", abstention_rate(run.records).percent]
                 said = Counter(record.predict for record in run.records if record.predict != ABSTAIN)
                 cells.append(f"{100 * max(said.values()) / said.total():.0f}" if said else "-")
                 cells += [certified_accuracy(run.records, radius).percent for radius in radii]
@@ -62,9 +62,14 @@ def each_sigma() -> str:
     return set_rows(header, lines)
 
 
+def _runs(recipe: Recipe, scale: Scale) -> list[Run]:
+    """Read a row's runs; none where it is not finished."""
+    return finished_runs(recipe, scale, RECORDS / scale.name)
+
+
 def _words(recipe: Recipe) -> str:
     """Say what a network is, such as "cifar100, ln: mixed noise, then clean images, one epoch"."""
-    before = "" if recipe.pretrained is None else f"{_trained_on(recipe.pretrained)}, then "
+    before = "from scratch, " if recipe.pretrained is None else f"{_trained_on(recipe.pretrained)}, then "
     kind = ", fixed features" if recipe.head_only else ""
     length = "" if recipe.long or recipe.pretrained is None else ", one epoch"
     return f"{recipe.dataset}, {recipe.norm}: {before}{_trained_on(recipe.tuned)}{kind}{length}"
@@ -91,9 +96,9 @@ def longer() -> str:
     """Set what a longer pretraining gives: each of its rows below the shorter one's, then both comparisons."""
     header = ["network", "epochs", "clean", *(f"r = {radius:g}" for radius in (0.0, *RADII))]
     lines = []
-    for recipe in {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}.values():
-        for scale in (SMALL, LONGER) if finished_runs(recipe, LONGER, RECORDS / LONGER.name) else ():
-            hits = _best(finished_runs(recipe, scale, RECORDS / scale.name), RADII)
+    for recipe in ROWS.values():
+        for scale in (SMALL, LONGER) if _runs(recipe, LONGER) else ():
+            hits = _best(_runs(recipe, scale), RADII)
             cells = [share(sum(hit), len(hit)).percent for hit in hits]
             lines.append([_words(recipe), str(scale.pretrain["epochs"]), *cells])
     return f"{set_rows(header, lines)}\n\n{norms(LONGER)}\n\n{single_sigmas(LONGER)}"
@@ -139,11 +144,10 @@ def _against(
         header += [f"r = {radius:g}", "paper"]
     lines = []
     base = next(recipe for recipe in table.recipes if recipe.label == reference)
+    reference_runs = _runs(base, scales[1])
     for recipe in table.recipes:
-        runs = [
-            [run for run in finished_runs(row, scale, RECORDS / scale.name) if run.sigma in sigmas]
-            for row, scale in zip((recipe, base), scales, strict=True)
-        ]
+        both = (_runs(recipe, scales[0]), reference_runs)
+        runs = [[run for run in one if run.sigma in sigmas] for one in both]
         if recipe is base or not all(runs):
             continue
         ours = [cell(one, two) for one, two in zip(*(_best(one, table.radii) for one in runs), strict=True)]
@@ -244,11 +248,13 @@ def under_noise() -> str:
         "pretrained on",
         "epochs",
         *(f"sigma {sigma}" if float(sigma) else "clean" for sigma in sigmas),
+        "mean",
     ]
     lines = []
     for row in rows:
         cells = [f"`{row['checkpoint']}`", _trained_on(row["pretrained"]), str(row["epochs"])]
         cells += [share(row["right"][sigma], row["images"]).percent for sigma in sigmas]
+        cells.append(f"{100 * mean(row['right'].values()) / row['images']:.1f}")
         lines.append(cells)
     images = {f"{row['images']:,}" for row in rows}
     note = f"{', '.join(images)} validation images of Tiny-ImageNet at 32x32 (200 classes), percent with Wilson 95 %"
