@@ -1,7 +1,8 @@
 """A checkpoint folder: config.json in timm's form and safetensors, with the identity of the weights checked.
 
 Weights of up to 95 MB are one file, model.safetensors; larger ones are split as the Hub splits them, into
-model-00001-of-00003.safetensors and so on with their index beside them.
+model-00001-of-00003.safetensors and so on with their index beside them. A folder may hold a difference to another
+checkpoint, its base, in their place (robust_hub.difference): the files are then made from the two when they are read.
 
 Group, instance and layer norm have the same keys and shapes, so the file of one loads into another without a word.
 Here it does not: norm kind, architecture, every key and the sha256 of the file are compared first.
@@ -13,24 +14,25 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from timm.layers.norm_act import unfreeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from robust_hub.difference import decode, encode
 from robust_hub.files import replace_text
+from robust_hub.shelves import CONFIG, checkpoint_folder, not_here
+from robust_hub.tensors import pack, unpack
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+DIFFERENCE = "difference.safetensors.zlib"
 _FIXED, _KEPT = 2312_09020, 16  # key of the fingerprint's images, values kept of each
 _ROUGH = 1e-3  # of the largest value: what machines may differ by
 SHARD = 95_000_000  # bytes of tensors in one file; many git hosts refuse files of 100 MB
@@ -52,6 +54,7 @@ def save_checkpoint(
     *,
     recipe: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    base: str | None = None,
 ) -> Path:
     """Write a timm model as config.json and safetensors, split where they exceed 95 MB.
 
@@ -60,12 +63,16 @@ def save_checkpoint(
         folder: Where to write; made if need be. Each file appears whole or not at all.
         recipe: How the weights came about, JSON values; kept in config.json.
         dtype: Floating-point type of the file.
+        base: Name of a checkpoint to which a difference is stored in place of the weights; looked for beside the
+            folder, then on the shelves.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the model is not one that timm can make again by name.
+        CheckpointError: If the base is missing or damaged.
+        ValueError: If the model is not one that timm can make again by name, or the base is no other checkpoint with
+            weights of its own.
     """
     folder = Path(folder)
     source = getattr(model, "pretrained_cfg", None) or {}
@@ -82,16 +89,21 @@ def save_checkpoint(
         k: (v.to(dtype) if v.is_floating_point() else v).detach().cpu().contiguous()
         for k, v in model.state_dict().items()
     }
-    metadata = {"format": "pt", "architecture": architecture, "norm": norm, "stem": stem}
     split = split_torch_state_dict_into_shards(
         state, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD
     )
-    digests = {}
-    for name, keys in split.filename_to_tensors.items():
-        partial = folder / (name + ".partial")
-        save_file({k: state[k] for k in keys}, str(partial), metadata=metadata)
-        partial.chmod(0o644)  # safetensors makes files that only their owner can read
-        digests[name] = sha256(partial)
+    metadata = _metadata(architecture, norm, stem)
+    files = {name: pack({k: state[k] for k in keys}, metadata) for name, keys in split.filename_to_tensors.items()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    difference = {}
+    if base is not None:
+        source_folder = find_base(base, folder)
+        files = {DIFFERENCE: encode(state, _tensors(source_folder))}
+        difference = {
+            "base": base,
+            "base_sha256": weight_files(source_folder),
+            "sha256": hashlib.sha256(files[DIFFERENCE]).hexdigest(),
+        }
     keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "first_conv", "classifier")
     model_args = {k: v for k, v in (getattr(model, "_model_args", None) or {}).items() if _plain(v)}
     size = tuple(source.get("input_size") or ())
@@ -114,19 +126,22 @@ def save_checkpoint(
             "norm": norm,
             "stem": stem,
             "sha256": digests if split.is_sharded else digests[WEIGHTS],
+            **({"difference": difference} if difference else {}),
             "fingerprint": _stored_fingerprint(model, state, size),
             "recipe": dict(recipe or {}),
         },
     }
+    for name, content in files.items():
+        (folder / (name + ".partial")).write_bytes(content)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         replace_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
-    for name in digests:
+    for name in files:
         os.replace(folder / (name + ".partial"), folder / name)
     replace_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-    for old in folder.glob("model*.safetensors*"):  # of a checkpoint that was here before
-        if old.name not in digests and not (split.is_sharded and old.name == INDEX):
-            old.unlink()
+    for old in (*folder.glob("model*.safetensors*"), folder / DIFFERENCE):  # of a checkpoint that was here before
+        if old.name not in files and not (split.is_sharded and old.name == INDEX):
+            old.unlink(missing_ok=True)
     return folder
 
 
@@ -181,12 +196,62 @@ def read_weights(folder: str | Path, *, norm: str | None = None, stem: str | Non
     Raises:
         CheckpointError: If the file is missing, damaged, of another sha256, norm kind or stem.
     """
-    folder = Path(folder)
     ours = read_config(folder)["robust_hub"]
-    state: dict[str, Tensor] = {}
-    for name, promised in weight_files(folder).items():
-        state |= _read_file(folder / name, promised, ours, {"norm": norm, "stem": stem})
+    state = _tensors(Path(folder), {"norm": norm, "stem": stem}, ours)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def copy_whole(folder: Path, target: Path) -> None:
+    """Copy config.json and weights; of a checkpoint that is stored as a difference, the weights that it stands for.
+
+    Args:
+        folder: A checkpoint's folder.
+        target: A folder that exists.
+
+    Raises:
+        CheckpointError: If the weights are not those that config.json promises.
+    """
+    for name, content in _whole_files(folder):
+        (target / name).write_bytes(content)
+    text = (folder / CONFIG).read_text()
+    config = json.loads(text)
+    if config["robust_hub"].pop("difference", None):
+        text = json.dumps(config, indent=2) + "\n"
+    (target / CONFIG).write_text(text)
+    if (folder / INDEX).is_file():
+        (target / INDEX).write_bytes((folder / INDEX).read_bytes())
+
+
+def base_of(folder: str | Path) -> str | None:
+    """Name the checkpoint to which a folder holds a difference; None if it holds weights of its own.
+
+    Raises:
+        CheckpointError: If config.json is missing or damaged, or does not say what a difference is read with.
+    """
+    difference = _difference(Path(folder))
+    return None if difference is None else str(difference["base"])
+
+
+def find_base(name: str, folder: Path) -> Path:
+    """Find the checkpoint to which a difference is to be stored.
+
+    Args:
+        name: Its name; looked for beside the folder, then on the shelves.
+        folder: Where the difference is to be stored.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        CheckpointError: If there is none of this name, or a damaged one.
+        ValueError: If it is the folder itself, or holds no weights of its own.
+    """
+    there = _named(name, folder)
+    if not there:
+        raise CheckpointError(f"expected the name of a checkpoint as base: {not_here(name)}")
+    if there[0].resolve() == folder.resolve() or _difference(there[0]) is not None:
+        raise ValueError(f"expected another checkpoint with weights of its own as base, got {there[0]}")
+    return there[0]
 
 
 def fingerprint(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]] | None:
@@ -257,31 +322,121 @@ def _stored_fingerprint(
     return fingerprint(stored, size)
 
 
-def _read_file(
-    path: Path, promised: str, ours: Mapping[str, Any], model: Mapping[str, str | None]
+def _metadata(architecture: str, norm: str, stem: str) -> dict[str, str]:
+    """Give the metadata of a file of weights."""
+    return {"format": "pt", "architecture": architecture, "norm": norm, "stem": stem}
+
+
+def _tensors(
+    folder: Path, model: Mapping[str, str | None] | None = None, ours: Mapping[str, Any] | None = None
 ) -> dict[str, Tensor]:
-    """Read one file after checking its hash, and its norm and stem against config.json and the model."""
-    if not path.is_file():
-        raise CheckpointError(f"expected weights in {path}, found none: fetch or train the checkpoint again")
-    digest = sha256(path)
+    """Read a folder's weights as they are stored, after checking hashes, and norm and stem if they are given."""
+    state: dict[str, Tensor] = {}
+    for name, content in _whole_files(folder):
+        try:
+            part, metadata = unpack(content)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{folder / name} is no safetensors file ({error}): fetch or train the checkpoint again"
+            ) from None
+        for what, wanted in (model or {}).items():
+            found, said = metadata.get(what, ""), (ours or {}).get(what, "")
+            if found != said:
+                raise CheckpointError(f"{folder / name} was made with {what} {found!r}, {CONFIG} says {said!r}")
+            if wanted is not None and found != wanted:
+                raise CheckpointError(
+                    f"{folder / name} holds weights of {what} {found!r}, the model has {what} {wanted!r}"
+                )
+        state |= part
+    return state
+
+
+def _whole_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Give name and content of each file of weights, as it lies there or made from a difference; its hash is right."""
+    difference = _difference(folder)
+    made = None if difference is None else _from_difference(folder, difference)
+    for name, promised in weight_files(folder).items():
+        path = folder / name
+        if made is None:
+            content = _read(path, promised)
+        elif hashlib.sha256(content := made.get(name, b"")).hexdigest() != promised:
+            raise CheckpointError(
+                f"{path.parent / DIFFERENCE} and its base make another {name} than {CONFIG} promises: fetch or train "
+                "the checkpoint again"
+            )
+        yield name, content
+
+
+def _read(path: Path, promised: str) -> bytes:
+    """Read a file whose hash is promised."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"expected weights in {path}, found none: fetch or train the checkpoint again") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
+    digest = hashlib.sha256(content).hexdigest()
     if digest != promised:
         raise CheckpointError(
             f"{path} has sha256 {digest[:12]}..., {CONFIG} promises {promised[:12]}...: the file is "
             "damaged or another one; fetch or train the checkpoint again"
         )
+    return content
+
+
+def _difference(folder: Path) -> dict[str, Any] | None:
+    """Give what config.json says of a difference; None if the folder holds weights of its own."""
+    found = read_config(folder)["robust_hub"].get("difference")
+    if found is None:
+        return None
+    wanted = {"base": str, "base_sha256": dict, "sha256": str}
+    if not isinstance(found, dict) or any(not isinstance(found.get(k), kind) for k, kind in wanted.items()):
+        raise CheckpointError(f"{folder / CONFIG} names no base of its difference: fetch or train the checkpoint again")
+    return found
+
+
+def _from_difference(folder: Path, difference: Mapping[str, Any]) -> dict[str, bytes]:
+    """Make the files of weights from a difference and its base."""
+    base, config = _base(folder, difference), read_config(folder)
+    content = _read(folder / DIFFERENCE, difference["sha256"])
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-        state = load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no safetensors file ({error}): fetch or train the checkpoint again") from None
-    for what, wanted in model.items():
-        told = metadata.get(what, "")
-        if told != ours.get(what, ""):
-            raise CheckpointError(f"{path} was made with {what} {told!r}, {CONFIG} says {ours.get(what)!r}")
-        if wanted is not None and told != wanted:
-            raise CheckpointError(f"{path} holds weights of {what} {told!r}, the model has {what} {wanted!r}")
-    return state
+        tensors = _tensors(base)
+    except CheckpointError as error:
+        raise CheckpointError(f"the base of {folder}: {error}") from None
+    names = list(weight_files(folder))
+    try:
+        state = decode(content, tensors)
+        places = {} if names == [WEIGHTS] else json.loads((folder / INDEX).read_text())["weight_map"]
+        parts = {name: {k: v for k, v in state.items() if places.get(k, WEIGHTS) == name} for name in names}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / DIFFERENCE} cannot be read ({error}): fetch or train the checkpoint again"
+        ) from None
+    ours = config["robust_hub"]
+    metadata = _metadata(config["architecture"], str(ours.get("norm", "")), str(ours.get("stem", "")))
+    return {name: pack(part, metadata) for name, part in parts.items()}
+
+
+def _base(folder: Path, difference: Mapping[str, Any]) -> Path:
+    """Find the base of a difference."""
+    name = difference["base"]
+    there = _named(name, folder)
+    if not there:
+        raise CheckpointError(f"{folder} holds a difference to {name}, but {not_here(name)}")
+    for place in there:
+        if weight_files(place) == difference["base_sha256"] and _difference(place) is None:
+            return place
+    raise CheckpointError(
+        f"{folder} holds a difference to {name}, but not to the weights in {there[0]}: config.json says that those "
+        "have another sha256"
+    )
+
+
+def _named(name: str, folder: Path) -> list[Path]:
+    """Find the checkpoints of a name: the one beside a folder, then the shelves'."""
+    inside = Path(name).name == name and name not in ("", "..")
+    places = [folder.absolute().parent / name, checkpoint_folder(name)] if inside else []
+    return [place for place in places if place is not None and (place / CONFIG).is_file()]
 
 
 def check_keys(state: Mapping[str, Tensor], model: nn.Module) -> None:

@@ -122,7 +122,7 @@ def models(every: bool, remote: bool, namespace: str | None) -> None:
             table.add_row(
                 name,
                 one.trained,
-                f"{one.megabytes:.1f}",
+                f"{one.megabytes:.1f}{'' if one.base is None else ' + base'}",
                 told,
                 *("-" if a is None else a.percent for a in (one.clean, one.certified)),
             )
@@ -142,19 +142,27 @@ def models(every: bool, remote: bool, namespace: str | None) -> None:
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Type of the file [default: as certified, else float16].",
 )
-@click.option("--shelf", type=click.Path(path_type=Path), help="Folder of all checkpoints [default: model_cards].")
-def shelve(source: Path, name: str, certified: tuple[Path, ...], dtype: str | None, shelf: Path | None) -> None:
+@click.option("--base", help="Store the difference to this checkpoint, which it was fine-tuned from.")
+@click.option(
+    "--shelf",
+    type=click.Path(path_type=Path),
+    default=Path("model_cards"),
+    show_default=True,
+    help="Folder of all checkpoints.",
+)
+def shelve(
+    source: Path, name: str, certified: tuple[Path, ...], dtype: str | None, base: str | None, shelf: Path
+) -> None:
     """Put the checkpoint folder SOURCE on the shelf as NAME, with the records that certify it.
 
     Example: robust-hub shelve runs/cifar10 resnet18s_ln_mixednoise.cifar10 --certified runs/certified/sigma_0.25
     """
     import torch
 
-    from robust_hub.models import SHELF
     from robust_hub.shelf import shelve as run
 
     kind = None if dtype is None else getattr(torch, dtype)
-    click.echo(run(source, name, certified=certified, dtype=kind, shelf=SHELF if shelf is None else shelf))
+    click.echo(run(source, name, certified=certified, dtype=kind, base=base, shelf=shelf))
 
 
 @main.command()

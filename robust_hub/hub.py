@@ -40,17 +40,18 @@ from huggingface_hub.errors import (
 
 from robust_hub import models
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import CONFIG, INDEX, CheckpointError, check_plain_timm, read_config, sha256, weight_files
+from robust_hub.checkpoint import INDEX, CheckpointError, check_plain_timm, copy_whole, read_config, sha256
 from robust_hub.files import replace_text
 from robust_hub.models import load_model
 from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
+from robust_hub.shelves import CONFIG
 
 _WANTED = [CONFIG, INDEX, "model*.safetensors", f"{CERTIFICATION}/*", f"{TRAINING}/*", "*.md", "*.png"]
 _PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach
 _WORLD = (OSError, HFValidationError, httpx2.HTTPError)  # what the Hub, the network and the disk do to us
-# What of a folder is sent; the rest stays at home.
+# What of a folder is sent beside config.json and the weights; the rest stays at home.
 _PARTS = (
-    *(CONFIG, INDEX, "model*.safetensors", f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
+    *(f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
     *(f"{TRAINING}/*.jsonl", f"{TRAINING}/*.json"),
 )
 
@@ -245,12 +246,11 @@ def _sound(folder: Path) -> torch.nn.Module:
 
 
 def _stage(folder: Path, stage: Path) -> None:
-    """Copy the files that belong to a checkpoint, and no others."""
-    known = weight_files(folder)
+    """Copy the files that belong to a checkpoint, its weights whole, and no others."""
+    stage.mkdir(parents=True)
+    copy_whole(folder, stage)
     for pattern in _PARTS:
         for path in folder.glob(pattern):
-            if path.suffix == ".safetensors" and path.name not in known:
-                continue
             place = stage / path.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)

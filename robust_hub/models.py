@@ -22,6 +22,7 @@ from torch import nn
 
 from robust_hub.checkpoint import CheckpointError, check_fingerprint, check_keys, read_config, read_weights
 from robust_hub.norms import NORMS
+from robust_hub.shelves import checkpoint_folder, list_checkpoints, not_here
 
 STEMS = {
     "imagenet": "7x7 convolution of stride 2 and max-pool, timm's own, for 224x224",
@@ -50,8 +51,6 @@ _SAME_FUNCTION = {
     *("num_classes", "in_chans", "norm", "stem", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
     *("drop_rate", "drop_path_rate", "drop_block_rate", "device"),
 }
-PACKAGED = Path(__file__).parent / "weights"
-SHELF = Path(__file__).parent.parent / "model_cards"
 PINS = Path(__file__).parent / "pins.json"
 
 
@@ -114,24 +113,6 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
         "license": "apache-2.0",
         **kwargs,
     }
-
-
-def checkpoint_folder(name: str) -> Path | None:
-    """Find a checkpoint's folder: the repository's model_cards first, then the package's own data.
-
-    Returns:
-        The folder, or None where neither has the name.
-    """
-    for place in (SHELF, PACKAGED):
-        if (place / name / "config.json").is_file():
-            return place / name
-    return None
-
-
-def list_checkpoints() -> list[str]:
-    """Name the checkpoints whose weights are here."""
-    folders = [f for place in (PACKAGED, SHELF) if place.is_dir() for f in place.iterdir()]
-    return sorted({f.name for f in folders if (f / "config.json").is_file()})
 
 
 def read_pins() -> dict[str, dict[str, str]]:
@@ -203,11 +184,7 @@ def _locate(name: str, overlay: dict[str, Any], told: Mapping[str, Any]) -> tupl
         return folder, False
     if pin := read_pins().get(name):
         return fetch(pin["repo_id"], pin["revision"]), True
-    have = ", ".join(list_checkpoints()) or "none yet"
-    raise CheckpointError(
-        f"{name} has no trained weights here; there are: {have}. Train it with "
-        f"`robust-hub pretrain --model {name.split('.')[0].removesuffix(SUFFIX)}`, or pass pretrained=False"
-    )
+    raise CheckpointError(f"{not_here(name)}; pretrained=False makes random ones")
 
 
 def _plain(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:

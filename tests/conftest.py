@@ -1,7 +1,7 @@
 """What every test shares.
 
 One thread a test: small tensors gain nothing from more, and threads of several processes wait for one another.
-Processes that tests start import this very package.
+Processes that tests start import this very package. The shelf is the clone's, whatever the user has.
 """
 
 import os
@@ -14,3 +14,5 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 )
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("ROBUST_HUB_SHELF", None)
+os.environ["XDG_DATA_HOME"] = str(Path(__file__).parent / "no checkpoints of the user")

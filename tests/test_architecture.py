@@ -12,13 +12,13 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files provenance schedule certificate boundaries recipes",
-    "courses paper norms pixels noise data checkpoint state speed",
-    "plans batches models records loop",
-    "smoothing training accuracy journal",
+    "sources files provenance schedule certificate boundaries recipes shelves tensors",
+    "courses paper norms pixels noise data difference state speed",
+    "plans batches checkpoint records loop",
+    "smoothing training accuracy journal models",
     "pretrain finetune evaluate plots tables bench",
     "shelf asked",
-    "cards",
+    "cards recorded",
     "hub reproduce demo",
     "cli app",
 )
