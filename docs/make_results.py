@@ -1,10 +1,10 @@
-"""Write docs/results.md from the records in docs/results; with --check only compare.
+"""Write docs/results.md from the records of the shelf; with --check only compare.
 
 Run it from anywhere: python docs/make_results.py [--check]
 
-The records come from `robust-hub reproduce`: copy `<out>/<scale>/certified` to docs/results/<scale>/certified. The
-lines of docs/evidence/fine_tuning_rates.jsonl come from docs/compare_rates.py, those of batch_norm.jsonl from
-docs/batch_norm.py, those of under_noise.jsonl from docs/under_noise.py.
+The records come from `robust-hub reproduce` and `robust-hub shelve`. The lines of docs/evidence/fine_tuning_rates.jsonl
+come from docs/compare_rates.py, those of batch_norm.jsonl from docs/batch_norm.py; accuracies under noise from
+docs/under_noise.py.
 """
 
 from __future__ import annotations
@@ -20,25 +20,29 @@ from pages import write_or_check
 
 from robust_hub import ABSTAIN
 from robust_hub.accuracy import RADII, abstention_rate, certified_accuracy, share
+from robust_hub.checkpoint import read_config
 from robust_hub.paper import TABLES
 from robust_hub.recipes import SCALES, SIGMAS, Recipe, Scale
+from robust_hub.recorded import recorded, row_name
 from robust_hub.records import Run
-from robust_hub.reproduce import finished_runs, results, row_name
+from robust_hub.reproduce import results
+from robust_hub.shelf import under_noise as measured_under_noise
+from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.tables import set_rows
 
 HERE = Path(__file__).parent
-PAGE, RECORDS = HERE / "results.md", HERE / "results"
+PAGE = HERE / "results.md"
 RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
-UNDER_NOISE = HERE / "evidence" / "under_noise.jsonl"
 BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
-SMALL, LONGER = SCALES["small"], SCALES["small42"]
+_READ: dict[tuple[str, str], tuple[Run, ...]] = {}
+SMALL, LONGER, LARGE = SCALES["small"], SCALES["small42"], SCALES["h200"]
 ROWS = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}  # each training once
 
 
 def tables() -> str:
     """Set every table that has a finished row, but for the longer pretraining, which has a section of its own."""
     found = "\n".join(
-        results(table, scale, RECORDS)
+        results(table, scale, None)
         for scale in SCALES.values()
         for table in TABLES.values()
         if scale is not LONGER and any(_runs(recipe, scale) for recipe in table.recipes)
@@ -50,10 +54,13 @@ def each_sigma() -> str:
     """Set what every sigma of every row certifies, from which the tables take the best."""
     radii = (0.0, *RADII)
     header = ["scale", "network", "sigma", "abstained", "one class", *(f"r = {radius:g}" for radius in radii)]
-    lines = []
+    lines, seen = [], set()
     for scale in SCALES.values():
         for recipe in ROWS.values():
             for run in _runs(recipe, scale):
+                if run.path in seen:  # a row of many epochs at a scale where these are one
+                    continue
+                seen.add(run.path)
                 cells = [scale.name, _words(recipe), f"{run.sigma:g}", abstention_rate(run.records).percent]
                 said = Counter(record.predict for record in run.records if record.predict != ABSTAIN)
                 cells.append(f"{100 * max(said.values()) / said.total():.0f}" if said else "-")
@@ -62,9 +69,12 @@ def each_sigma() -> str:
     return set_rows(header, lines)
 
 
-def _runs(recipe: Recipe, scale: Scale) -> list[Run]:
-    """Read a row's runs; none where it is not finished."""
-    return finished_runs(recipe, scale, RECORDS / scale.name)
+def _runs(recipe: Recipe, scale: Scale) -> tuple[Run, ...]:
+    """Read a row's runs, once; none where it is not finished."""
+    key = row_name(recipe), scale.name
+    if key not in _READ:
+        _READ[key] = recorded(recipe, scale, None).runs
+    return _READ[key]
 
 
 def _words(recipe: Recipe) -> str:
@@ -94,14 +104,28 @@ def norms(scale: Scale = SMALL) -> str:
 
 def longer() -> str:
     """Set what a longer pretraining gives: each of its rows below the shorter one's, then both comparisons."""
-    header = ["network", "epochs", "clean", *(f"r = {radius:g}" for radius in (0.0, *RADII))]
-    lines = []
+    lines = _below_one_another((SMALL, LONGER), "epochs", lambda scale: str(scale.pretrain["epochs"]))
+    return f"{lines}\n\n{norms(LONGER)}\n\n{single_sigmas(LONGER)}"
+
+
+def larger() -> str:
+    """Set what the larger network and its larger pretraining give: each of its rows below the small network's."""
+    return _below_one_another((SMALL, LARGE), "scale", lambda scale: f"`{scale.name}`")
+
+
+def _below_one_another(scales: tuple[Scale, Scale], title: str, cell: Callable[[Scale], str]) -> str:
+    """Set the rows that a second scale has, each below the first one's, the best sigma at each radius."""
+    header = ["network", title, "clean", *(f"r = {radius:g}" for radius in (0.0, *RADII))]
+    lines, seen = [], set()
     for recipe in ROWS.values():
-        for scale in (SMALL, LONGER) if _runs(recipe, LONGER) else ():
-            hits = _best(_runs(recipe, scale), RADII)
-            cells = [share(sum(hit), len(hit)).percent for hit in hits]
-            lines.append([_words(recipe), str(scale.pretrain["epochs"]), *cells])
-    return f"{set_rows(header, lines)}\n\n{norms(LONGER)}\n\n{single_sigmas(LONGER)}"
+        both = [_runs(recipe, scale) for scale in scales]
+        if recipe.pretrained is None or not all(both) or both[1][0].path in seen:
+            continue
+        seen.add(both[1][0].path)
+        for scale, runs in zip(scales, both, strict=True):
+            hits = _best(runs, RADII)
+            lines.append([_words(recipe), cell(scale), *(share(sum(hit), len(hit)).percent for hit in hits)])
+    return set_rows(header, lines)
 
 
 def single_sigmas(scale: Scale = SMALL) -> str:
@@ -241,24 +265,23 @@ def _trained_on(sigmas: Sequence[float]) -> str:
 
 def under_noise() -> str:
     """Set what pretraining gives: accuracy on held-out images of the pretraining set under each noise."""
-    rows = [json.loads(line) for line in UNDER_NOISE.read_text().splitlines()]
-    sigmas = list(rows[0]["right"])
-    header = [
-        "checkpoint",
-        "pretrained on",
-        "epochs",
-        *(f"sigma {sigma}" if float(sigma) else "clean" for sigma in sigmas),
-        "mean",
-    ]
-    lines = []
-    for row in rows:
-        cells = [f"`{row['checkpoint']}`", _trained_on(row["pretrained"]), str(row["epochs"])]
-        cells += [share(row["right"][sigma], row["images"]).percent for sigma in sigmas]
-        cells.append(f"{100 * mean(row['right'].values()) / row['images']:.1f}")
-        lines.append(cells)
-    images = {f"{row['images']:,}" for row in rows}
-    note = f"{', '.join(images)} validation images of Tiny-ImageNet at 32x32 (200 classes), percent with Wilson 95 %"
-    return set_rows(header, lines) + f"\n\n{note} intervals, one draw of noise an image."
+    rows = []
+    for name in list_checkpoints():
+        folder = checkpoint_folder(name)
+        measured = None if folder is None else measured_under_noise(folder)
+        if folder is None or measured is None:
+            continue
+        told = read_config(folder)["robust_hub"]["recipe"]
+        values = list(measured.accuracies.values())
+        cells = [f"`{name}`", _trained_on(told["sigmas"]), str(told["epochs"]), measured.dtype]
+        cells += [*(value.percent for value in values), f"{100 * mean(value.value for value in values):.1f}"]
+        rows.append((list(measured.accuracies), f"{values[0].n:,}", measured.data, cells))
+    sigmas, images, data, _ = rows[0]
+    assert all(row[:3] == (sigmas, images, data) for row in rows)
+    columns = [f"sigma {sigma:g}" if sigma else "clean" for sigma in sigmas]
+    header = ["checkpoint", "pretrained on", "epochs", "network in", *columns, "mean"]
+    note = f"{images} validation images of {data}, percent with Wilson 95 % intervals, one draw of noise an image."
+    return set_rows(header, [row[3] for row in rows]) + f"\n\n{note}"
 
 
 def batch_norm() -> str:
@@ -288,6 +311,7 @@ if __name__ == "__main__":
             "single sigmas": single_sigmas(),
             "under noise": under_noise(),
             "longer": longer(),
+            "larger": larger(),
         },
         "docs/make_results.py",
     )

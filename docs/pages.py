@@ -23,4 +23,4 @@ def write_or_check(page: Path, parts: Mapping[str, str], maker: str) -> None:
     if "--check" not in sys.argv[1:]:
         page.write_text(new)
     elif new != old:
-        raise SystemExit(f"docs/{page.name} is not what its records say: run {maker}")
+        raise SystemExit(f"{page.name} is not what its records say: run {maker}")

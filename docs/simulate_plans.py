@@ -138,7 +138,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     record = HERE / "plans.json"
-    if sys.argv[1:] != ["--check"]:
-        record.write_text(json.dumps(simulate(Path(sys.argv[1])), indent=1) + "\n")
+    for folder in set(sys.argv[1:]) - {"--check"}:
+        record.write_text(json.dumps(simulate(Path(folder)), indent=1) + "\n")
     parts = {"plans": table(json.loads(record.read_text()))}
     write_or_check(HERE / "statistics.md", parts, "docs/simulate_plans.py")

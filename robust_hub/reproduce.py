@@ -18,17 +18,19 @@ import torch
 from torch import nn
 
 from robust_hub.accuracy import best_per_radius, clean_accuracy
-from robust_hub.asked import other_certification, other_pretraining, other_training, tuning
-from robust_hub.checkpoint import CONFIG, read_config
+from robust_hub.asked import other_pretraining, other_training, tuning
+from robust_hub.checkpoint import read_config
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune
-from robust_hub.models import checkpoint_folder, load_model, read_pins
+from robust_hub.models import load_model, read_pins
 from robust_hub.noise import NoiseMixture
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
-from robust_hub.recipes import SIGMAS, Recipe, Scale, Sigmas, Table
-from robust_hub.records import RUN_NAME, Run, read_json, read_run
+from robust_hub.recipes import SIGMAS, Recipe, Scale, Table
+from robust_hub.recorded import finished_runs, otherwise, recorded, row_name, run_folder, words
+from robust_hub.records import Run
+from robust_hub.shelves import CONFIG, checkpoint_folder
 from robust_hub.tables import set_rows
 
 SIZE = 32  # pixels; what is larger is resized
@@ -88,37 +90,44 @@ def reproduce(
         model = _tuned(recipe, scale, home, get, progress)
         model = model.to(getattr(torch, scale.dtype)).to(memory_format=torch.channels_last)
         for sigma in SIGMAS:
-            folder = home / "certified" / row_name(recipe) / f"sigma_{sigma:g}"
+            folder = run_folder(recipe, sigma, home)
             certify(model, get(recipe.dataset, "test"), sigma, out=folder, progress=progress, **scale.certify)
     return results(table, scale, out)
 
 
-def results(table: Table, scale: Scale, out: str | Path) -> str:
+def results(table: Table, scale: Scale, out: str | Path | None) -> str:
     """Set the records of a table's rows in Markdown, ours beside the paper's; rows without records say so.
+
+    A row that the experiment has no records of takes those of the shelf's checkpoint that is the row's network.
 
     Args:
         table: A table of `robust_hub.paper`.
         scale: A scale of `robust_hub.recipes`.
-        out: Folder of the experiment.
+        out: Folder of the experiment; None reads the shelf alone.
 
     Raises:
+        CheckpointError: If a checkpoint of the shelf is damaged.
         ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
             says.
     """
-    home = Path(out) / scale.name
+    home = None if out is None else Path(out) / scale.name
     header = ["row", "clean", "paper"]
     for radius in table.radii:
         header += [f"r = {radius:g}", "paper"]
     rows = []
     kinds: set[str] = set()
+    shelved: dict[str, None] = {}
     for recipe in table.recipes:
         paper = ["-" if recipe.paper_clean is None else f"{recipe.paper_clean:.1f}"]
         paper += [f"{'' if zero is None else f'({zero:.1f}) '}{value:.1f}" for zero, value in recipe.paper_certified]
         paper += ["-"] * (1 + len(table.radii) - len(paper))
         ours = ["not run yet"] + ["-"] * len(table.radii)
-        if runs := finished_runs(recipe, scale, home):
-            ours = _cells(runs, table.radii)
-            kinds |= {_kind(run) for run in runs}
+        found = recorded(recipe, scale, home)
+        if found.runs:
+            ours = _cells(found.runs, table.radii)
+            kinds |= {_kind(run) for run in found.runs}
+        if found.checkpoint is not None:
+            shelved[f"`{found.checkpoint}`"] = None
         pairs = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
         rows.append([recipe.label, *pairs])
     note = (
@@ -127,16 +136,17 @@ def results(table: Table, scale: Scale, out: str | Path) -> str:
         "these images, an interval that does not count the choice."
     )
     title = f"**{table.name}: {table.title}.** Ours at the scale {scale.name!r}: {scale.title}."
-    return "\n".join([title, "", set_rows(header, rows), "", " ".join([note, *sorted(kinds)])]) + "\n"
+    notes = [note, *sorted(kinds), *([f"Records of the shelf: {', '.join(shelved)}."] if shelved else [])]
+    return "\n".join([title, "", set_rows(header, rows), "", " ".join(notes)]) + "\n"
 
 
-def draw(table: Table, scale: Scale, out: str | Path, picture: str | Path) -> Path:
+def draw(table: Table, scale: Scale, out: str | Path | None, picture: str | Path) -> Path:
     """Draw the certified accuracy of every finished row, one curve a sigma.
 
     Args:
         table: A table or figure of `robust_hub.paper`.
         scale: A scale of `robust_hub.recipes`.
-        out: Folder of the experiment.
+        out: Folder of the experiment; rows that it has no records of are the shelf's, as are all with None.
         picture: Image file to write.
 
     Returns:
@@ -146,46 +156,13 @@ def draw(table: Table, scale: Scale, out: str | Path, picture: str | Path) -> Pa
         ImportError: If matplotlib is not installed.
         ValueError: If no row is finished, or the file cannot be written.
     """
-    home = Path(out) / scale.name
+    home = None if out is None else Path(out) / scale.name
     curves = {
         f"{recipe.dataset}, {recipe.label}, sigma = {run.sigma:g}": run.records
         for recipe in table.recipes
-        for run in finished_runs(recipe, scale, home)
+        for run in recorded(recipe, scale, home).runs
     }
     return plot_curves(curves, picture, title=f"{table.name}, scale {scale.name}")
-
-
-def row_name(recipe: Recipe) -> str:
-    """Name the folder of a row; rows that train the same have the same name, in whatever table they are."""
-    before = "scratch" if recipe.pretrained is None else _words(recipe.pretrained)
-    kind = ("head" if recipe.head_only else "full") + ("_long" if recipe.long else "")
-    return f"{recipe.dataset}_{recipe.norm}_{before}_then_{_words(recipe.tuned)}_{kind}"
-
-
-def finished_runs(recipe: Recipe, scale: Scale, home: Path) -> list[Run]:
-    """Read a row's runs, one a sigma; none where a record is still to be made.
-
-    Args:
-        recipe: The row.
-        scale: The scale.
-        home: The scale's part of the experiment's folder.
-
-    Raises:
-        ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
-            says.
-    """
-    folders = [home / "certified" / row_name(recipe) / f"sigma_{sigma:g}" for sigma in SIGMAS]
-    if not all((f / RUN_NAME).exists() and read_json(f / RUN_NAME).get("finished") is not None for f in folders):
-        return []
-    runs = [read_run(folder) for folder in folders]
-    for run in runs:
-        if len(run.records) != run.identity.get("images"):
-            raise ValueError(
-                f"expected {run.identity.get('images')} records in {run.path}, got {len(run.records)}: remove it"
-            )
-        if other := other_certification(run, recipe, scale):
-            raise ValueError(_otherwise(run.path, scale, other))
-    return runs
 
 
 def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], ImageData], progress: bool) -> nn.Module:
@@ -194,7 +171,7 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
     if (folder / CONFIG).exists():
         told = _recipe_of(folder)
         if told.get("fingerprint") != images.fingerprint:
-            raise ValueError(_otherwise(folder, scale, f"images of {told.get('data')} that are not those named now"))
+            raise ValueError(otherwise(folder, scale, f"images of {told.get('data')} that are not those named now"))
         return load_model(folder)
     mixture, options = NoiseMixture(recipe.tuned), tuning(recipe, scale)
     if recipe.pretrained is None:
@@ -209,13 +186,13 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
         pretrain_mixed_noise(fresh, others, mixture=before, out=source, progress=progress, **scale.pretrain)
     model = load_model(source)
     if other := other_pretraining(getattr(model, "recipe", {}), recipe, scale):
-        raise ValueError(_otherwise(source, scale, other))
+        raise ValueError(otherwise(source, scale, other))
     finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
     return load_model(folder)
 
 
 def _pretraining(recipe: Recipe, home: Path) -> Path:
-    return home / "pretrained" / f"{recipe.norm}_{_words(recipe.pretrained or ())}"
+    return home / "pretrained" / f"{recipe.norm}_{words(recipe.pretrained or ())}"
 
 
 def _pretrained(recipe: Recipe, scale: Scale, home: Path) -> str | None:
@@ -238,18 +215,11 @@ def _check_trainings(recipe: Recipe, scale: Scale, home: Path) -> None:
         (home / "tuned" / row_name(recipe), other_training),
     ):
         if (folder / CONFIG).exists() and (found := other(_recipe_of(folder), recipe, scale)):
-            raise ValueError(_otherwise(folder, scale, found))
+            raise ValueError(otherwise(folder, scale, found))
 
 
 def _recipe_of(folder: Path) -> dict[str, Any]:
     return dict(read_config(folder)["robust_hub"].get("recipe") or {})
-
-
-def _otherwise(place: str | Path, scale: Scale, found: str) -> str:
-    return (
-        f"expected {place} to be made as scale {scale.name} says, got {found}: remove it and what was made from it "
-        "(pretrained, tuned, certified), or name another folder"
-    )
 
 
 def _fresh(name: str) -> nn.Module:
@@ -290,7 +260,3 @@ def _kind(run: Run) -> str:
     told = run.identity
     plan = f"{told.get('plan', 'fixed')} plan, n = {told['n']:,}, alpha = {told['alpha']:g}"
     return f"{told['images']} images (every {told['every']}th) of {told.get('data')}, {plan}, {told['dtype']}."
-
-
-def _words(sigmas: Sigmas) -> str:
-    return "-".join(f"{sigma:g}" for sigma in sigmas)

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -5,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from robust_hub.asked import other_training
-from robust_hub.checkpoint import read_config
 from robust_hub.paper import TABLES
-from robust_hub.recipes import SCALES
-from robust_hub.records import read_run
-from robust_hub.reproduce import row_name
+from robust_hub.recipes import SCALES, SIGMAS
+from robust_hub.recorded import on_the_shelf, row_name
+from robust_hub.shelf import certification
+from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {
     "make_tables.py": ("small-checkpoint.md", ["evidence"]),
-    "make_results.py": ("results.md", ["results", "evidence"]),
-    "make_queue.py": ("training-queue.md", ["../model_cards"]),
+    "make_results.py": ("results.md", ["evidence"]),
+    "make_training.py": ("training.md", []),
+    "make_readme.py": ("../README.md", []),
     "make_throughput.py": ("throughput.md", ["evidence"]),
     "simulate_plans.py": ("statistics.md", ["plans.json"]),
 }
@@ -24,53 +25,62 @@ PAGES = {
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of this copy")
 
 
-def check(script: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+PARTS = re.compile(r"(<!-- (?!end of )(.+?) -->\n).*?(?=<!-- end of \2 -->)", flags=re.DOTALL)
+
+
+def run(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("script", PAGES)
-def test_published_tables_are_those_of_the_records(script):
-    done = check(DOCS / script)
-    assert done.returncode == 0, done.stderr
-
-
-def test_published_rows_are_of_networks_trained_as_their_scale_says():
-    shelf = {}  # the recipes of networks on the shelf, by the weights that were certified
-    for path in (DOCS.parent / "model_cards").glob("*/certification/*/run.json"):
-        config = read_config(path.parents[2])
-        shelf[read_run(path.parent).identity["weights"]] = config["robust_hub"]["recipe"]
-    rows = {
-        (scale.name, row_name(r)): (r, scale) for scale in SCALES.values() for t in TABLES.values() for r in t.recipes
-    }
-    found = 0
-    for (scale_name, name), (recipe, scale) in rows.items():
-        for path in (DOCS / "results" / scale_name / "certified" / name).glob("*/run.json"):
-            run = read_run(path.parent)
-            assert other_training(run.recipe or shelf[run.identity["weights"]], recipe, scale) == "", path
-            found += 1
-    assert found == len(list((DOCS / "results").rglob("run.json"))) > 0
-
-
-MARKS = [
-    (script, line.removeprefix("<!-- end of ").removesuffix(" -->"))
-    for script, (page, _) in PAGES.items()
-    if (DOCS / page).exists()
-    for line in (DOCS / page).read_text().splitlines()
-    if line.startswith("<!-- end of ")
-]
-
-
-@pytest.mark.parametrize(("script", "mark"), MARKS)
-def test_a_number_changed_by_hand_is_found(script, mark, tmp_path):
+def test_published_numbers_are_those_of_the_records(script, tmp_path):
+    """What stands between a page's marks, taken out, comes back from the records as it was."""
     page, records = PAGES[script]
     copy = tmp_path / "docs"
     copy.mkdir()
-    text, end = (DOCS / page).read_text(), f"<!-- end of {mark} -->"
-    (copy / page).write_text(text.replace(end, f"| by hand |\n{end}"))
+    text = (DOCS / page).read_text()
+    emptied, parts = PARTS.subn(r"\1by hand\n", text)
+    assert parts == text.count("<!-- end of ") > 0
+    (copy / page).resolve().write_text(emptied)
     for file in (script, "pages.py"):
         shutil.copy(DOCS / file, copy)
     for record in records:
         (copy / record).symlink_to(DOCS / record)
-    done = check(copy / script)
-    assert done.returncode == 1
-    assert f"docs/{page} is not what" in done.stderr
+    done = run(copy / script)
+    assert done.returncode == 0, done.stderr
+    assert (copy / page).read_text() == text, f"python docs/{script}"
+
+
+def test_a_number_changed_by_hand_is_found(tmp_path):
+    shutil.copy(DOCS / "pages.py", tmp_path)
+    (tmp_path / "make.py").write_text(
+        "from pathlib import Path; from pages import write_or_check\n"
+        "write_or_check(Path(__file__).with_name('page.md'), {'a': '1 %', 'b': '2 %'}, 'make.py')"
+    )
+    page = tmp_path / "page.md"
+    text = "<!-- a -->\n1 %\n<!-- end of a -->\nwords\n<!-- b -->\n2 %\n<!-- end of b -->\n"
+    page.write_text(text)
+    assert run(tmp_path / "make.py", "--check").returncode == 0
+    for old, new in (("1 %", "1.5 %"), ("2 %", "2 % and more")):
+        page.write_text(text.replace(old, new))
+        done = run(tmp_path / "make.py", "--check")
+        assert done.returncode == 1 and "page.md is not what its records say: run make.py" in done.stderr
+        assert page.read_text() != text
+        assert run(tmp_path / "make.py").returncode == 0 and page.read_text() == text
+
+
+def test_every_network_with_all_sigmas_is_one_row_and_every_row_one_network():
+    rows = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}
+    matches = {
+        (scale.name, name): [found.checkpoint for found in on_the_shelf(recipe, scale)]
+        for scale in SCALES.values()
+        for name, recipe in rows.items()
+    }
+    assert {key: found for key, found in matches.items() if len(found) > 1} == {}
+    used = {name for found in matches.values() for name in found}
+    complete = {
+        name
+        for name in list_checkpoints()
+        if {run.sigma for run in certification(checkpoint_folder(name))} >= set(SIGMAS)
+    }
+    assert used == complete and len(used) > 20
