@@ -1,9 +1,10 @@
-"""Measure pretrained networks on held-out images of their own data under each noise, one line a network.
+"""Measure pretrained networks on held-out images of their own data under each noise, and keep it in their folders.
 
-python docs/under_noise.py DATA OUT.jsonl CHECKPOINT...
+python docs/under_noise.py DATA DTYPE CHECKPOINT...
 
-DATA is the pretraining set with its validation images. Networks run in bfloat16; every network gets the same noise.
-docs/make_results.py sets the lines in docs/results.md.
+DATA is the pretraining set with its validation images, DTYPE the type that the networks run in, CHECKPOINT a folder
+of the shelf; every network gets the same noise. What is measured is written to `training/under_noise.json` in the
+checkpoint's folder after every batch, and the same command goes on from there. Cards and docs/results.md read it.
 """
 
 from __future__ import annotations
@@ -11,45 +12,48 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from tqdm import tqdm
 
-from robust_hub import ImageData, load_data, load_model
-from robust_hub.checkpoint import read_config
-from robust_hub.models import checkpoint_folder
-from robust_hub.pixels import mean_std
+from robust_hub import NoiseMixture, load_data, load_model
+from robust_hub.evaluate import fingerprint
+from robust_hub.files import replace_text
+from robust_hub.pixels import mean_std, normalize
 from robust_hub.recipes import MIXED
+from robust_hub.shelf import TRAINING, UNDER_NOISE
 
-BATCH = 500
-
-
-def right(model: nn.Module, images: ImageData, sigma: float) -> int:
-    """Count the images that a network in bfloat16 classifies rightly under noise; one draw an image."""
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in mean_std(model, None, None))
-    generator, count = torch.Generator().manual_seed(1), 0
-    for part in torch.arange(len(images)).split(BATCH):
-        pixels, labels = images.batch(part)
-        x = pixels.float() / 255
-        x = x + sigma * torch.randn(x.shape, generator=generator)
-        inputs = ((x - mean) / std).to(torch.bfloat16, memory_format=torch.channels_last)
-        count += int((model(inputs).argmax(1) == labels).sum())
-    return count
+BATCH = 250
 
 
 @torch.inference_mode()
-def main(data: str, out: str, *names: str) -> None:
-    """Measure the networks."""
+def measure(folder: Path, data: str, dtype: str) -> None:
+    """Count the validation images that a network classifies rightly under each sigma; one draw of noise an image."""
     images = load_data(data, "validation", size=32)
-    for name in names:
-        told = read_config(checkpoint_folder(name) or name)["robust_hub"]
-        model = load_model(name).eval().to(torch.bfloat16).to(memory_format=torch.channels_last)
-        row = {"checkpoint": Path(name).name, "norm": told["norm"], "pretrained": told["recipe"]["sigmas"]}
-        row |= {"epochs": told["recipe"]["epochs"], "images": len(images)}
-        row |= {"right": {f"{sigma:g}": right(model, images, sigma) for sigma in MIXED}}
-        with Path(out).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    model = load_model(folder).eval().to(getattr(torch, dtype), memory_format=torch.channels_last)
+    mean, std = mean_std(model)
+    file = folder / TRAINING / UNDER_NOISE
+    row: dict[str, Any] = {"data": images.name, "data_fingerprint": images.fingerprint, "split": images.split}
+    row |= {"images": len(images), "dtype": dtype, "weights": fingerprint(model), "batch": BATCH}
+    old = json.loads(file.read_text()) if file.exists() else {}
+    right = old["right"] if old.keys() >= row.keys() and all(old[key] == row[key] for key in row) else {}
+    done = old.get("done", 0) if right else 0
+    starts = [(sigma, start) for sigma in MIXED for start in range(0, len(images), BATCH)]
+    for at, (sigma, start) in enumerate(tqdm(starts, desc=folder.name)):
+        if at < done:
+            continue
+        pixels, labels = images.batch(range(start, min(start + BATCH, len(images))))
+        generator = torch.Generator().manual_seed(start)
+        noisy = NoiseMixture((sigma,)).add(pixels.float() / 255, generator)
+        logits = model(normalize(noisy, mean, std).to(getattr(torch, dtype), memory_format=torch.channels_last))
+        key = f"{sigma:g}"
+        right[key] = right.get(key, 0) + int((logits.argmax(1) == labels).sum())
+        file.parent.mkdir(exist_ok=True)
+        whole = at + 1 == len(starts)
+        replace_text(file, json.dumps({**row, "right": right, **({} if whole else {"done": at + 1})}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for name in sys.argv[3:]:
+        measure(Path(name), sys.argv[1], sys.argv[2])

@@ -7,6 +7,7 @@ A folder of the shelf holds config.json and the weights, or their difference to 
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides
+from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, share
 from robust_hub.checkpoint import (
     DIFFERENCE,
     CheckpointError,
@@ -35,7 +36,7 @@ from robust_hub.speed import SPEED
 from robust_hub.state import LOG, write_in_main
 
 CERTIFICATION, TRAINING = "certification", "training"
-UNDER_NOISE = "under_noise.json"  # in TRAINING: accuracy on held-out images of the pretraining set, a sigma each
+UNDER_NOISE = "under_noise.json"  # in TRAINING, by docs/under_noise.py
 RADIUS = 0.25  # of the certified accuracy that stands for a checkpoint in a list
 
 
@@ -64,6 +65,25 @@ class Shelved:
     sigma: float | None = None
     clean: Accuracy | None = None
     certified: Accuracy | None = None
+
+
+@dataclass(frozen=True)
+class UnderNoise:
+    """Accuracy of a pretrained network on held-out images of its data under each noise, one draw an image.
+
+    Attributes:
+        data: What the images are.
+        split: The part of the data.
+        dtype: Type that the network ran in.
+        weights: Its fingerprint in this type.
+        accuracies: By sigma, [0, 1]-pixel units; 0 is the clean image.
+    """
+
+    data: str
+    split: str
+    dtype: str
+    weights: str
+    accuracies: dict[float, Accuracy]
 
 
 def shelve(
@@ -123,6 +143,9 @@ def shelve(
         files |= {place / file: (run.path / file).read_bytes() for file in (RECORDS_NAME, RUN_NAME)}
     logs = (Path(TRAINING, file) for file in (LOG, SPEED))
     files |= {log: (source / log).read_bytes() for log in logs if (source / log).is_file()}
+    measured = under_noise(source)
+    if measured is not None and measured.weights == _weights_in(measured.dtype, model):
+        files[Path(TRAINING, UNDER_NOISE)] = (source / TRAINING / UNDER_NOISE).read_bytes()
     folder = Path(shelf) / name
     if base is not None:
         read_weights(find_base(base, folder))  # so that its faults are told before anything is written
@@ -175,6 +198,24 @@ def describe(name: str, folder: str | Path | None = None) -> Shelved:
     )
 
 
+def under_noise(folder: str | Path) -> UnderNoise | None:
+    """Read what was measured of a checkpoint under each noise; None where nothing was, or not all of it yet.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = Path(folder) / TRAINING / UNDER_NOISE
+    if not path.is_file():
+        return None
+    try:
+        row = json.loads(path.read_text())
+        accuracies = {float(sigma): share(right, row["images"]) for sigma, right in row["right"].items()}
+        found = UnderNoise(row["data"], row["split"], row["dtype"], row["weights"], dict(sorted(accuracies.items())))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"expected accuracies under noise in {path}, got {error!r}: measure them again") from None
+    return None if "done" in row else found
+
+
 def certification(folder: str | Path) -> list[Run]:
     """Read the runs that certify a checkpoint, by data and sigma.
 
@@ -207,12 +248,17 @@ def check_run(run: Run, model: nn.Module) -> None:
     """
     if not run.finished:
         raise ValueError(f"expected finished runs, {run.path} is not: give its certify command once more")
-    dtype = getattr(torch, str(run.identity.get("dtype")), None)
-    if not isinstance(dtype, torch.dtype) or run.identity.get("weights") != fingerprint(copy.deepcopy(model).to(dtype)):
+    if run.identity.get("weights") != _weights_in(str(run.identity.get("dtype")), model):
         raise ValueError(
             f"{run.path} holds records of other weights (its type is {run.identity.get('dtype')}): name the runs that "
             "certified this checkpoint, and leave dtype out"
         )
+
+
+def _weights_in(dtype: str, model: nn.Module) -> str:
+    """Give the fingerprint of a network's weights in a type; nothing's if there is no such type."""
+    kind = getattr(torch, dtype, None)
+    return fingerprint(copy.deepcopy(model).to(kind)) if isinstance(kind, torch.dtype) else ""
 
 
 def stages(recipe: dict[str, Any]) -> Iterator[dict[str, Any]]:

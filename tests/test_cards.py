@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -15,13 +16,13 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from robust_hub.accuracy import certified_accuracy, clean_accuracy
+from robust_hub.accuracy import certified_accuracy, clean_accuracy, share
 from robust_hub.cards import CARD, DATASETS, PICTURE, card, write_card
 from robust_hub.checkpoint import CheckpointError, save_checkpoint
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
-from robust_hub.models import SHELF, checkpoint_folder, list_checkpoints
-from robust_hub.shelf import certification, shelve
+from robust_hub.shelf import TRAINING, UNDER_NOISE, certification, shelve
+from robust_hub.shelves import PACKAGED, checkpoint_folder, list_checkpoints
 
 NAME = "resnet18s_ln_mixednoise"
 
@@ -106,6 +107,37 @@ def test_without_records_it_says_so_and_claims_no_results(tmp_path: Path) -> Non
     assert front_matter(text).eval_results is None and PICTURE not in text
 
 
+def test_accuracy_under_noise_is_what_was_measured(tmp_path: Path) -> None:
+    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, recipe={"job": "pretrain", "sigmas": [0.0, 0.25]})
+    assert "## Accuracy under noise" not in card("resnet18s_ln", tmp_path)
+    row = {"data": "tiny-imagenet-32", "split": "validation", "images": 400, "dtype": "float32", "weights": "ab"}
+    row["right"] = {"0.25": 100, "0": 300}
+    file = tmp_path / TRAINING / UNDER_NOISE
+    file.parent.mkdir()
+    file.write_text(json.dumps({**row, "done": 3}))  # the measurement is under way
+    assert "## Accuracy under noise" not in card("resnet18s_ln", tmp_path)
+    file.write_text(json.dumps(row))
+    text = card("resnet18s_ln", tmp_path)
+    shares = [share(300, 400).percent, share(100, 400).percent]
+    assert f"| clean | sigma 0.25 |\n|---|---|\n| {shares[0]} | {shares[1]} |" in text
+    assert "all 1000 classes allowed, on 400 images of Tiny-ImageNet-200 at 32x32, validation split" in text
+    for damaged in ("{", "[]", json.dumps({**row, "right": {"0": 500}}), json.dumps({**row, "right": None})):
+        file.write_text(damaged)
+        with pytest.raises(ValueError, match=r"expected accuracies under noise in .*under_noise.json, got .*again"):
+            card("resnet18s_ln", tmp_path)
+
+
+def test_what_the_network_saw_is_said_in_words(tmp_path: Path) -> None:
+    base = {"job": "pretrain", "data": "imagenet284-64-views9", "sigmas": [0.0, 0.25], "epochs": 4}
+    row = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 90}
+    told = {"job": "finetune", "data": "runs/cifar10", "images": 50_000, "history": [row, row], "base": base}
+    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, recipe=told)
+    text = card("resnet18s_ln.x", tmp_path)
+    assert "cifar10 is CIFAR-10; imagenet284-64-views9 is 173,394 photographs of 284 ImageNet classes" in text
+    assert "100,000 images seen in 3.0 minutes in all" in text
+    assert "nine 32x32 views: parts of ImageNet, whose terms of access are non-commercial research" in text
+
+
 def test_a_clean_baseline_is_called_one(tmp_path: Path) -> None:
     save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, recipe={"job": "pretrain", "sigmas": [0.0]})
     assert "is a baseline" in card("resnet18s_ln", tmp_path)
@@ -177,7 +209,8 @@ def check_rendering(text: str) -> None:
     tokens = rendered(text)
     kinds = [token.type for token in tokens]
     titles = [tokens[at + 1].content for at, kind in enumerate(kinds) if kind == "heading_open"]
-    wanted = ["Certified accuracy", "Use", "Training", "Limits", "Licence and data", "Citation"]
+    measured = ["Accuracy under noise"] if "draw of noise an image" in text else []
+    wanted = ["Certified accuracy", *measured, "Use", "Training", "Limits", "Licence and data", "Citation"]
     assert titles[1:] == wanted and [token.tag for token in tokens if token.type == "heading_open"] == [
         "h1",
         *["h2"] * len(wanted),
@@ -202,16 +235,23 @@ def test_a_renderer_makes_of_it_what_was_meant(folder: Path) -> None:
     check_rendering(card(NAME, packaged))
 
 
-@pytest.mark.skipif(not SHELF.is_dir(), reason="the shelf is part of a clone only")
-@pytest.mark.parametrize("name", [n for n in list_checkpoints() if (SHELF / n).is_dir()])
+def shelved() -> list[str]:
+    """The checkpoints of the clone's shelf; the packaged one has no card of its own."""
+    folders = {name: checkpoint_folder(name) for name in list_checkpoints()}
+    return [name for name, folder in folders.items() if folder is not None and folder.parent != PACKAGED]
+
+
+@pytest.mark.parametrize("name", shelved())
 def test_cards_on_the_shelf_are_what_their_records_say(name: str) -> None:
-    written = (SHELF / name / CARD).read_text()
-    assert written == card(name, SHELF / name), f"robust-hub card {SHELF / name}"
-    assert (SHELF / name / PICTURE).exists() == bool(certification(SHELF / name))
+    folder = checkpoint_folder(name)
+    assert folder is not None
+    written = (folder / CARD).read_text()
+    assert written == card(name, folder), f"robust-hub card {folder}"
+    assert (folder / PICTURE).exists() == bool(certification(folder))
     check_rendering(written)
     code = "\n".join(snippets(written))
     compile(code, name, "exec")
 
 
 def test_data_sets_have_a_name_and_terms() -> None:
-    assert all(title and terms for _, title, terms in DATASETS.values())
+    assert all(known.title and known.terms for known in DATASETS.values())

@@ -25,16 +25,18 @@ from safetensors.torch import load, save
 
 from robust_hub import models
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import CONFIG, WEIGHTS, CheckpointError, read_config, save_checkpoint, sha256
+from robust_hub.checkpoint import CONFIG, DIFFERENCE, WEIGHTS, CheckpointError, read_config, save_checkpoint, sha256
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
 from robust_hub.hub import fetch, pin, publish, remote, verify
 from robust_hub.models import load_model
-from robust_hub.shelf import shelve
+from robust_hub.shelf import certification, shelve
+from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.smoothing import SmoothedClassifier
 
-NAME = "resnet18s_ln_mixednoise.digits"
+PACKAGED_NAME = "resnet18s_ln_mixednoise"
+NAME = f"{PACKAGED_NAME}.digits"
 REPO = f"{USER}/{NAME}"
 X = torch.linspace(0, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 
@@ -95,6 +97,34 @@ def test_what_comes_back_is_what_was_sent(hub: Hub, folder: Path) -> None:
     back = fetch(REPO, "v1")
     assert torch.equal(load_model(back).eval()(X), load_model(folder).eval()(X))
     assert verify(REPO, revision="v1").name == told.revision
+
+
+def test_a_difference_goes_up_whole_and_comes_back_without_its_base(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    runs = [run.path for run in certification(folder)]
+    other = shelve(folder, NAME, certified=runs, base=PACKAGED_NAME, shelf=tmp_path / "differences")
+    assert sorted(path.name for path in other.glob("*.safetensors*")) == [DIFFERENCE]
+    told, whole = publish(other, REPO), publish(folder, f"{USER}/whole", name=NAME)
+    assert told.files == whole.files
+    assert DIFFERENCE not in {path for path, _, _ in told.files}
+    shutil.rmtree(tmp_path / "differences")
+    back = fetch(REPO, told.revision or "")
+    assert torch.equal(load_model(back).eval()(X), load_model(folder).eval()(X))
+    assert verify(REPO) == back
+
+
+def test_a_difference_on_the_hub_is_refused(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    """A folder that someone uploaded as it lies: weights that only a base makes are no weights there."""
+    runs = [run.path for run in certification(folder)]
+    other = shelve(folder, NAME, certified=runs, base=PACKAGED_NAME, shelf=tmp_path / "differences")
+    api = huggingface_hub.HfApi()
+    api.create_repo(REPO)
+    api.create_commit(
+        REPO,
+        [huggingface_hub.CommitOperationAdd(p.name, str(p)) for p in other.iterdir() if p.is_file()],
+        commit_message="as it lies",
+    )
+    with pytest.raises(CheckpointError, match=f"expected weights in .*{DIFFERENCE}, found none"):
+        verify(REPO)
 
 
 def test_a_pinned_name_is_fetched_once_and_then_needs_no_request(
@@ -559,7 +589,8 @@ PUBLISH_ALL = """
 import sys, torch
 from pathlib import Path
 from robust_hub.cli import main
-from robust_hub.models import checkpoint_folder, list_checkpoints, load_model
+from robust_hub.models import load_model
+from robust_hub.shelves import checkpoint_folder, list_checkpoints
 x = torch.linspace(-2, 2, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 known = {}
 for name in list_checkpoints():
@@ -571,7 +602,7 @@ torch.save(known, sys.argv[1])
 LOAD_ALL = """
 import sys, timm, torch
 import robust_hub
-from robust_hub.models import list_checkpoints
+from robust_hub.shelves import list_checkpoints
 assert not list_checkpoints()
 x = torch.linspace(-2, 2, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 for name, y in torch.load(sys.argv[1]).items():
@@ -580,13 +611,27 @@ for name, y in torch.load(sys.argv[1]).items():
 """
 
 
-def test_all_that_is_on_the_shelf_comes_back_from_the_hub(port: tuple[Hub, dict[str, str]], tmp_path: Path) -> None:
-    """An installation with its shelf publishes and pins all; without shelf and cache it gets the same by name."""
+# Of each kind on the shelf: split and whole files, differences to either, every norm, tags with and without noise.
+SAMPLE = [
+    "resnet152_ln_mixednoise",
+    "resnet152_ln_mixednoise.cifar10",
+    "resnet18s_bn_mixednoise.tin_e42",
+    "resnet18s_bn_mixednoise.tin_e42_cifar10",
+    "resnet18s_gn_mixednoise",
+    "resnet18s_in_mixednoise",
+    "resnet18s_ln.noise0.25_cifar10",
+    "resnet18s_ln_mixednoise.cifar10_head",
+]
+
+
+def test_what_is_on_the_shelf_comes_back_from_the_hub(port: tuple[Hub, dict[str, str]], tmp_path: Path) -> None:
+    """An installation with a shelf publishes and pins all; without shelf and cache it gets the same by name."""
     hub, environment = port
     home = tmp_path / "installation"
     shutil.copytree(Path(models.__file__).parent, home / "robust_hub", ignore=shutil.ignore_patterns("__pycache__"))
-    if models.SHELF.is_dir():
-        shutil.copytree(models.SHELF, home / "model_cards")
+    for name in set(SAMPLE) & set(list_checkpoints()):  # a copy without the shelf has the packaged one alone
+        shutil.copytree(checkpoint_folder(name) or "", home / "model_cards" / name)
+    names = sorted({path.name for path in (home / "model_cards").glob("*")} | {PACKAGED_NAME})
     environment = {**environment, "PYTHONPATH": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
     def run(script: str) -> str:
@@ -598,6 +643,6 @@ def test_all_that_is_on_the_shelf_comes_back_from_the_hub(port: tuple[Hub, dict[
     run(PUBLISH_ALL)
     for local in (home / "model_cards", home / "robust_hub" / "weights", tmp_path / "home"):
         shutil.rmtree(local, ignore_errors=True)
-    assert run(LOAD_ALL).split() == models.list_checkpoints()
+    assert run(LOAD_ALL).split() == names
     hub.log.clear()
-    assert run(LOAD_ALL).split() == models.list_checkpoints() and hub.log == []
+    assert run(LOAD_ALL).split() == names and hub.log == []
