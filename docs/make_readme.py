@@ -1,0 +1,70 @@
+"""Write the numbers of README.md from the records of the shelf; with --check only compare.
+
+Run it from anywhere: python docs/make_readme.py [--check]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pages import write_or_check
+
+from robust_hub.accuracy import best_per_radius, clean_accuracy, decides
+from robust_hub.shelf import certification, describe
+from robust_hub.shelves import checkpoint_folder
+from robust_hub.tables import set_rows
+
+PAGE = Path(__file__).parent.parent / "README.md"
+FIRST = "resnet152_ln_mixednoise.cifar10"  # what the first snippet makes
+NAMES = (
+    "resnet152_ln_mixednoise",
+    FIRST,
+    "resnet152_ln_mixednoise.cifar100",
+    "resnet18s_ln_mixednoise",
+    "resnet18s_ln_mixednoise.cifar10_e5",
+    "resnet18s_ln_mixednoise.cifar100",
+    "resnet18s_ln.noise0.25_cifar10_scratch",
+)
+RADII = (0.25, 0.5, 1.0)
+
+
+def numbers() -> str:
+    """Say what the first snippet comes to."""
+    clean, certified = _accuracies(FIRST)
+    folder = checkpoint_folder(FIRST)
+    assert folder is not None
+    runs = certification(folder)
+    n = ", ".join({f"{int(run.identity['n']):,}" for run in runs})
+    return (
+        f"One clean epoch on CIFAR-10 made of it a network with {clean} % accuracy on clean images and a certified "
+        f"accuracy of {certified[0]} % at radius {RADII[0]:g} and {certified[1]} % at {RADII[1]:g} "
+        f"({len(runs[0].records)} test images, n = {n}, 95 % intervals; [card](model_cards/{FIRST}/README.md)). It is "
+        f"`{FIRST}`: take that name where no accelerator is at hand to fine-tune a ResNet-152."
+    )
+
+
+def checkpoints() -> str:
+    """Set the checkpoints that matter most."""
+    header = ["name", "what it is", "MB", "clean", *(f"certified at {radius:g}" for radius in RADII)]
+    rows = []
+    for name in NAMES:
+        one = describe(name)
+        clean, certified = _accuracies(name)
+        size = f"{one.megabytes:.1f}{'' if one.base is None else ' and its base'}"
+        rows.append([f"`{name}`", one.trained, size, clean, *certified])
+    return set_rows(header, rows)
+
+
+def _accuracies(name: str) -> tuple[str, list[str]]:
+    """Give clean and certified accuracies of a checkpoint in words, "-" where it has no records."""
+    folder = checkpoint_folder(name)
+    assert folder is not None, f"{name} is not on the shelf"
+    runs = [run for run in certification(folder) if all(decides(run.records, radius) for radius in RADII)]
+    if not runs:
+        return "-", ["-"] * len(RADII)
+    clean = clean_accuracy(runs[0].records)
+    return "-" if clean is None else clean.percent, [b.accuracy.percent for b in best_per_radius(runs, RADII)]
+
+
+if __name__ == "__main__":
+    write_or_check(PAGE, {"numbers": numbers(), "checkpoints": checkpoints()}, "docs/make_readme.py")

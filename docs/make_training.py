@@ -1,0 +1,75 @@
+"""Write what is missing and what finished trainings took into docs/training.md; with --check only compare.
+
+Run it from anywhere: python docs/make_training.py [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pages import write_or_check
+
+from robust_hub.checkpoint import read_config
+from robust_hub.paper import TABLES
+from robust_hub.recipes import SCALES
+from robust_hub.recorded import recorded
+from robust_hub.shelf import TRAINING
+from robust_hub.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.speed import SPEED
+from robust_hub.tables import set_rows
+
+HERE = Path(__file__).parent
+PAGE = HERE / "training.md"
+DATA = ("cifar10", "cifar100")  # rows on other data sets are all missing: they need the data
+# The tables of a scale that are wanted; small42 is there to see what longer pretraining does to the norms.
+WANTED = {"small": tuple(TABLES), "small42": ("table6",), "h200": tuple(TABLES)}
+
+
+def missing() -> str:
+    """Set the rows that have no record, a line a scale and table."""
+    rows = []
+    for name, tables in WANTED.items():
+        for table in (TABLES[table] for table in tables if table.startswith("table")):
+            rest = [row for row in table.recipes if row.dataset in DATA]
+            waiting = [row.label for row in rest if not recorded(row, SCALES[name], None).runs]
+            if waiting:
+                rows.append([f"`{name}`", table.name, "; ".join(waiting)])
+    return set_rows(["scale", "table", "rows"], rows)
+
+
+def trainings() -> str:
+    """Set the last training of every checkpoint, a line each."""
+    header = ["checkpoint", "on", "epochs", "images/s", "utilisation", "minutes", "training accuracy"]
+    rows = []
+    for name in list_checkpoints():
+        folder = checkpoint_folder(name)
+        assert folder is not None
+        recipe = read_config(folder)["robust_hub"]["recipe"]
+        epochs = recipe["history"]
+        speed = folder / TRAINING / SPEED
+        share = f"{100 * json.loads(speed.read_text())['utilisation']:.0f} %" if speed.exists() else "-"
+        row = [
+            f"`{name}`",
+            _machine(recipe),
+            str(epochs[-1]["epoch"]),
+            f"{median(epoch['images_per_s'] for epoch in epochs):,.0f}",
+            share,
+            f"{sum(epoch['seconds'] for epoch in epochs) / 60:.0f}",
+            f"{100 * epochs[-1]['accuracy']:.1f} %",
+        ]
+        rows.append(row)
+    return set_rows(header, rows)
+
+
+def _machine(recipe: dict[str, Any]) -> str:
+    """Name the accelerator of a training, which its recipe tells last in `computed_with`."""
+    found = re.search(r"NVIDIA (\w+)$", str(recipe.get("computed_with", "")))
+    return found.group(1) if found else "CPU"
+
+
+if __name__ == "__main__":
+    write_or_check(PAGE, {"missing": missing(), "trainings": trainings()}, "docs/make_training.py")
