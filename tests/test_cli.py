@@ -7,7 +7,7 @@ from click.testing import CliRunner
 import robust_hub
 from robust_hub.checkpoint import read_weights
 from robust_hub.cli import main
-from robust_hub.models import checkpoint_folder
+from robust_hub.shelves import checkpoint_folder
 
 
 def run(*words):
@@ -68,7 +68,10 @@ def test_the_whole_way_on_the_command_line(tmp_path):
         (("certify", "--model", "resnet18s_l", "--data", "digits", "--out", "x"), "did you mean"),
         (("pretrain", "--data", "no/such/folder/here", "--out", "x"), "no/such/folder/here"),
         (("pretrain", "--data", "digits", "--out", "x", "--sigmas", "0,a"), "expected numbers"),
-        (("finetune", "--model", "resnet152_ln_mixednoise", "--data", "digits", "--out", "x"), "no trained weights"),
+        (
+            ("finetune", "--model", "resnet18s_ln_mixednoise.nosuch", "--data", "digits", "--out", "x"),
+            "no trained weights",
+        ),
         (("report", "no-such-run"), "no-such-run"),
         (("reproduce", "table6", "--data", "cifra10=x"), "got 'cifra10': did you mean cifar10"),
     ],

@@ -391,7 +391,7 @@ def test_the_token_is_in_no_file_and_no_error(
 
 
 def test_a_pretrained_checkpoint_goes_up_without_certification(hub: Hub, tmp_path: Path) -> None:
-    source = models.checkpoint_folder("resnet18s_ln_mixednoise")
+    source = checkpoint_folder("resnet18s_ln_mixednoise")
     assert source is not None
     publish(source, f"{USER}/resnet18s_ln_mixednoise")
     model = timm.create_model("resnet18s_ln")

@@ -16,8 +16,9 @@ from robust_hub.asked import other_training
 from robust_hub.checkpoint import CheckpointError, read_config
 from robust_hub.data import ImageData
 from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, Scale, Table
+from robust_hub.recorded import row_name
 from robust_hub.records import read_run
-from robust_hub.reproduce import draw, reproduce, results, row_name
+from robust_hub.reproduce import draw, reproduce, results
 
 TINY: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 0.02}
 SCALE = Scale(
