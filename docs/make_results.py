@@ -2,9 +2,9 @@
 
 Run it from anywhere: python docs/make_results.py [--check]
 
-The records come from `robust-hub reproduce` and `robust-hub shelve`. The lines of docs/evidence/fine_tuning_rates.jsonl
-come from docs/compare_rates.py, those of batch_norm.jsonl from docs/batch_norm.py; accuracies under noise from
-docs/under_noise.py.
+The records come from `robust-hub reproduce` and `robust-hub shelve`. The lines of docs/evidence/fine_tuning_rates*.jsonl
+come from docs/compare_rates.py and a run like it on an accelerator, those of batch_norm.jsonl from docs/batch_norm.py,
+accuracies under noise from docs/under_noise.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from robust_hub.tables import set_rows
 HERE = Path(__file__).parent
 PAGE = HERE / "results.md"
 RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
+LARGER_RATES = HERE / "evidence" / "fine_tuning_rates_h200.jsonl"
 BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
 _READ: dict[tuple[str, str], tuple[Run, ...]] = {}
 SMALL, LONGER, LARGE = SCALES["small"], SCALES["small42"], SCALES["h200"]
@@ -220,9 +221,9 @@ def _share(one: Sequence[bool], two: Sequence[bool]) -> str:
     return f"{100 * sum(one) / sum(two):.0f} % [{100 * a / b / factor:.0f}, {100 * a / b * factor:.0f}]"
 
 
-def rates() -> str:
+def rates(trials: Path = RATES) -> str:
     """Set the trials of learning rates."""
-    rows = [json.loads(line) for line in RATES.read_text().splitlines()]
+    rows = [json.loads(line) for line in trials.read_text().splitlines()]
     rows.sort(
         key=lambda row: (
             row["sigma"],
@@ -305,6 +306,7 @@ if __name__ == "__main__":
         {
             "records": tables(),
             "rates": rates(),
+            "larger rates": rates(LARGER_RATES),
             "batch norm": batch_norm(),
             "norms": norms(),
             "each sigma": each_sigma(),
