@@ -2,9 +2,9 @@
 
 Run it from anywhere: python docs/make_results.py [--check]
 
-The records come from `robust-hub reproduce` and `robust-hub shelve`, the lines of docs/evidence/fine_tuning_rates*.jsonl
-from docs/compare_rates.py and a run like it on an accelerator, those of batch_norm.jsonl from docs/batch_norm.py,
-accuracies under noise from docs/under_noise.py.
+The records come from `robust-hub reproduce` and `robust-hub shelve`; in docs/evidence the learning rates from
+docs/compare_rates.py and a run like it on an accelerator, batch norm's part from docs/batch_norm.py; accuracies under
+noise from docs/under_noise.py.
 """
 
 from __future__ import annotations
