@@ -5,12 +5,9 @@ Importing registers the models with timm.
 
 from __future__ import annotations
 
-from functools import partial
-
-from robust_hub import hub, models
 from robust_hub.accuracy import certified_accuracy
 from robust_hub.certificate import ABSTAIN, Certificate
-from robust_hub.checkpoint import CheckpointError, read_weights, save_checkpoint
+from robust_hub.checkpoint import CheckpointError, save_checkpoint
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
@@ -19,9 +16,6 @@ from robust_hub.noise import NoiseMixture
 from robust_hub.pretrain import pretrain_mixed_noise
 from robust_hub.records import read_run
 from robust_hub.smoothing import SmoothedClassifier
-
-models.fetch = partial(hub.fetch, check=read_weights)  # the layers and logits are compared when it is loaded
-models.forget = hub.forget
 
 __version__ = "0.1.0"
 

@@ -101,11 +101,11 @@ def models(every: bool, remote: bool, namespace: str | None) -> None:
     from rich.table import Column, Table
 
     if remote:
-        from robust_hub.hub import remote as listed
+        from robust_hub.hub import list_published
 
         if namespace is None:
             raise ValueError("expected --namespace, or ROBUST_HUB_NAMESPACE in the environment, with --remote")
-        for repo_id, revision, pinned in listed(namespace):
+        for repo_id, revision, pinned in list_published(namespace):
             click.echo(f"{repo_id} {revision}{' (pinned)' if pinned else ''}")
         return
 

@@ -1,54 +1,29 @@
-"""Verify, publish and fetch checkpoint folders on the Hugging Face Hub.
+"""Verify checkpoint folders, and publish them on the Hugging Face Hub.
 
-A checkpoint goes up in one commit, is fetched back into a fresh cache and compared before it counts as published. It
-comes down at a pinned revision, is compared with the hashes and logits of its config, and leaves the cache if it fails.
-The token is the Hub's own login's; nothing here reads, prints or writes it.
+A checkpoint goes up in one commit, is fetched back into a fresh cache and compared before it counts as published. The
+token is the Hub's own login's; nothing here reads, prints or writes it.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import torch
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    constants,
-    get_session,
-    scan_cache_dir,
-    snapshot_download,
-)
-from huggingface_hub.errors import (
-    CacheNotFound,
-    CorruptedCacheException,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from robust_hub import models
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import INDEX, CheckpointError, check_plain_timm, copy_whole, read_config, sha256
-from robust_hub.files import replace_text
+from robust_hub.checkpoint import CheckpointError, check_plain_timm, copy_whole, read_config, sha256
 from robust_hub.models import load_model
+from robust_hub.remote import WORLD, fetch, reach, read_pins, short, write_pin
 from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
 from robust_hub.shelves import CONFIG
 
-_WANTED = [CONFIG, INDEX, "model*.safetensors", f"{CERTIFICATION}/*", f"{TRAINING}/*", "*.md", "*.png"]
-_PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach
-_WORLD = (OSError, HFValidationError, httpx2.HTTPError)  # what the Hub, the network and the disk do to us
 # What of a folder is sent beside config.json and the weights; the rest stays at home.
 _PARTS = (
     *(f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
@@ -143,55 +118,12 @@ def publish(
         files = tuple((p.relative_to(stage).as_posix(), p.stat().st_size, sha256(p)) for p in paths)
         if dry_run:
             return Published(repo_id, None, files)
-        _reach(repo_id)
+        reach(repo_id)
         with _in_words(repo_id):
             return _send(stage, repo_id, files, private=private, tag=tag)
 
 
-def fetch(
-    repo_id: str, revision: str, *, cache_dir: str | Path | None = None, check: Callable[[Path], Any] | None = None
-) -> Path:
-    """Bring a checkpoint from the Hub, or from the cache without a request where the revision is a commit.
-
-    Args:
-        repo_id: Repository, "owner/name".
-        revision: Branch, tag or commit.
-        cache_dir: The Hub's cache; by default the user's.
-        check: Looks at the folder and raises CheckpointError if something is wrong; the cache is then rid of it.
-
-    Returns:
-        The folder, in the cache.
-
-    Raises:
-        CheckpointError: If it cannot be had, or fails the check.
-    """
-    check = check or _sound
-    options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "allow_patterns": _WANTED}
-    folder = None
-    if len(revision) == 40:
-        with suppress(LocalEntryNotFoundError):
-            folder = Path(snapshot_download(repo_id, local_files_only=True, **options))
-    if folder is None:
-        _reach(repo_id)
-        try:
-            folder = Path(snapshot_download(repo_id, **options))
-        except RepositoryNotFoundError:
-            raise CheckpointError(
-                f"the Hub has no repository {repo_id}, or it is private: check the name or log in"
-            ) from None
-        except RevisionNotFoundError:
-            raise CheckpointError(f"{repo_id} has no revision {revision}") from None
-        except (*_WORLD, RuntimeError) as error:  # Xet's own errors are RuntimeErrors
-            raise CheckpointError(f"{repo_id} could not be fetched ({_short(error)}): try again") from None
-    try:
-        check(folder)
-    except (CheckpointError, ValueError):
-        forget(folder)
-        raise
-    return folder
-
-
-def remote(namespace: str) -> list[tuple[str, str, bool]]:
+def list_published(namespace: str) -> list[tuple[str, str, bool]]:
     """List a namespace's checkpoints on the Hub.
 
     Args:
@@ -204,8 +136,8 @@ def remote(namespace: str) -> list[tuple[str, str, bool]]:
         CheckpointError: If the Hub cannot be reached.
         ConnectionError: If it refuses.
     """
-    _reach(namespace, f"{constants.ENDPOINT}/api/models?author={namespace}&limit=1")
-    pins = {(pin["repo_id"], pin["revision"]) for pin in models.read_pins().values()}
+    reach(namespace, f"{constants.ENDPOINT}/api/models?author={namespace}&limit=1")
+    pins = {(pin["repo_id"], pin["revision"]) for pin in read_pins().values()}
     with _in_words(namespace, "listed"):
         found = list(HfApi().list_models(author=namespace, filter="randomized-smoothing", full=True))
     return [(one.id, str(one.sha), (one.id, str(one.sha)) in pins) for one in sorted(found, key=lambda one: one.id)]
@@ -224,8 +156,7 @@ def pin(name: str, published: Published) -> None:
     """
     if published.revision is None:
         raise ValueError("a dry run has no revision to pin")
-    pins = {**models.read_pins(), name: {"repo_id": published.repo_id, "revision": published.revision}}
-    replace_text(models.PINS, json.dumps(dict(sorted(pins.items())), indent=1) + "\n")
+    write_pin(name, published.repo_id, published.revision)
 
 
 def _verified(folder: Path) -> Path:
@@ -274,9 +205,9 @@ def _send(
             repo_id, [*adding, *taking], commit_message=f"Publish {stage.name}", parent_commit=there.sha
         )
     except RuntimeError as error:  # how the client says that a large file could not be sent
-        if isinstance(error.__cause__, _WORLD):
+        if isinstance(error.__cause__, WORLD):
             raise error.__cause__ from None
-        raise ConnectionError(_short(error)) from None
+        raise ConnectionError(short(error)) from None
     with tempfile.TemporaryDirectory() as fresh:
         back = fetch(repo_id, commit.oid, cache_dir=fresh, check=_verified)
         differing = [path for path, _, digest in files if not (back / path).is_file() or sha256(back / path) != digest]
@@ -296,27 +227,6 @@ def _same_logits(one: torch.nn.Module, two: torch.nn.Module, repo_id: str) -> No
             raise CheckpointError(f"{repo_id} gives back a network with other logits than the one that was sent")
 
 
-def _reach(repo_id: str, address: str | None = None) -> None:
-    """Say at once that the Hub is out of reach, which its client finds out after a minute of retries."""
-    words = f"{repo_id} is not here and the Hub cannot be reached"
-    if constants.HF_HUB_OFFLINE:
-        raise CheckpointError(f"{words} (HF_HUB_OFFLINE is set): unset it, or use a local folder")
-    try:
-        get_session().head(address or f"{constants.ENDPOINT}/api/models/{repo_id}", timeout=_PATIENCE)
-    except OfflineModeIsEnabled:
-        raise CheckpointError(f"{words} (offline mode): use a local folder") from None
-    except _WORLD as error:
-        raise CheckpointError(
-            f"{words} ({_short(error)}): check the network or HF_ENDPOINT, or use a local folder"
-        ) from None
-
-
-def forget(folder: Path) -> None:
-    """Take a revision out of the cache, so that the next try fetches it anew."""
-    with suppress(CacheNotFound, CorruptedCacheException, OSError, KeyError):
-        scan_cache_dir(folder.parents[2]).delete_revisions(folder.name).execute()
-
-
 @contextmanager
 def _in_words(repo_id: str, done: str = "published") -> Iterator[None]:
     """Give the Hub's refusals in one sentence."""
@@ -334,13 +244,9 @@ def _in_words(repo_id: str, done: str = "published") -> Iterator[None]:
             429: "the Hub asks for patience: try again later",
         }
         raise ConnectionError(
-            f"{repo_id} could not be {done} ({_short(error)}): {hints.get(status or 0, 'try again')}"
+            f"{repo_id} could not be {done} ({short(error)}): {hints.get(status or 0, 'try again')}"
         ) from None
     except HFValidationError as error:
-        raise ValueError(f"expected a repository owner/name, got {repo_id!r} ({_short(error)})") from None
-    except _WORLD as error:
-        raise ConnectionError(f"{repo_id} could not be {done} ({_short(error)}): try again") from None
-
-
-def _short(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"expected a repository owner/name, got {repo_id!r} ({short(error)})") from None
+    except WORLD as error:
+        raise ConnectionError(f"{repo_id} could not be {done} ({short(error)}): try again") from None

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -22,6 +21,7 @@ from torch import nn
 
 from robust_hub.checkpoint import CheckpointError, check_fingerprint, check_keys, read_config, read_weights
 from robust_hub.norms import NORMS
+from robust_hub.remote import fetch, forget, read_pins
 from robust_hub.shelves import checkpoint_folder, list_checkpoints, not_here
 
 STEMS = {
@@ -51,7 +51,6 @@ _SAME_FUNCTION = {
     *("num_classes", "in_chans", "norm", "stem", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
     *("drop_rate", "drop_path_rate", "drop_block_rate", "device"),
 }
-PINS = Path(__file__).parent / "pins.json"
 
 
 class RobustResNet(ResNet):
@@ -115,20 +114,6 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
     }
 
 
-def read_pins() -> dict[str, dict[str, str]]:
-    """Read which revision of which repository on the Hub belongs to a name; `robust_hub.hub` writes the file."""
-    return dict(json.loads(PINS.read_text())) if PINS.is_file() else {}
-
-
-def fetch(repo_id: str, revision: str) -> Path:
-    """Stand for `robust_hub.hub.fetch`, which the package puts here: this file touches no network."""
-    raise CheckpointError(f"{repo_id} at {revision} is on the Hub: import robust_hub first")
-
-
-def forget(folder: Path) -> None:
-    """Stand for `robust_hub.hub.forget`, which takes a folder that `fetch` gave out of the cache."""
-
-
 def _source(name: str) -> dict[str, str]:
     """Tell timm's listings where a name has weights; they are loaded by `_create` alone, which checks them."""
     folder = checkpoint_folder(name)
@@ -177,13 +162,13 @@ def _locate(name: str, overlay: dict[str, Any], told: Mapping[str, Any]) -> tupl
     file = overlay.pop("file", None) or told.get("file")
     if hub_id := overlay.pop("hf_hub_id", None) or told.get("hf_hub_id"):
         repo_id, _, revision = str(hub_id).partition("@")  # timm's "hf-hub:owner/name@revision"
-        return fetch(repo_id, revision or "main"), True
+        return fetch(repo_id, revision or "main", check=read_weights), True
     if file:
         return (Path(file) if Path(file).is_dir() else Path(file).parent), False
     if (folder := checkpoint_folder(name)) is not None:
         return folder, False
     if pin := read_pins().get(name):
-        return fetch(pin["repo_id"], pin["revision"]), True
+        return fetch(pin["repo_id"], pin["revision"], check=read_weights), True
     raise CheckpointError(f"{not_here(name)}; pretrained=False makes random ones")
 
 

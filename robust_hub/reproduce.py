@@ -23,13 +23,14 @@ from robust_hub.checkpoint import read_config
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune
-from robust_hub.models import load_model, read_pins
+from robust_hub.models import load_model
 from robust_hub.noise import NoiseMixture
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
 from robust_hub.recipes import SIGMAS, Recipe, Scale, Table
 from robust_hub.recorded import finished_runs, otherwise, recorded, row_name, run_folder, words
 from robust_hub.records import Run
+from robust_hub.remote import read_pins
 from robust_hub.shelves import CONFIG, checkpoint_folder
 from robust_hub.tables import set_rows
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ from huggingface_hub import constants
 from loopback_hub import TOKEN, USER, Hub, serve, wsgi
 from safetensors.torch import load, save
 
-from robust_hub import models
+from robust_hub import hub as publishing
+from robust_hub import models, remote
 from robust_hub.cards import write_card
 from robust_hub.checkpoint import CONFIG, DIFFERENCE, WEIGHTS, CheckpointError, read_config, save_checkpoint, sha256
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
-from robust_hub.hub import fetch, pin, publish, remote, verify
+from robust_hub.hub import list_published, pin, publish, verify
 from robust_hub.models import load_model
+from robust_hub.remote import read_pins
 from robust_hub.shelf import certification, shelve
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.smoothing import SmoothedClassifier
@@ -39,6 +42,8 @@ PACKAGED_NAME = "resnet18s_ln_mixednoise"
 NAME = f"{PACKAGED_NAME}.digits"
 REPO = f"{USER}/{NAME}"
 X = torch.linspace(0, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+
+fetch = partial(remote.fetch, check=publishing._sound)
 
 pytest.importorskip("matplotlib")
 
@@ -68,7 +73,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(models, "PINS", tmp_path / "pins.json")
+    monkeypatch.setattr(remote, "PINS", tmp_path / "pins.json")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hook = huggingface_hub.utils._http.hf_request_event_hook
 
@@ -133,7 +138,7 @@ def test_a_pinned_name_is_fetched_once_and_then_needs_no_request(
     want = load_model(folder).eval()(X)
     told = publish(folder, REPO)
     pin(NAME, told)
-    assert models.read_pins() == {NAME: {"repo_id": REPO, "revision": told.revision}}
+    assert read_pins() == {NAME: {"repo_id": REPO, "revision": told.revision}}
     shutil.rmtree(folder)
     known = timm.models.generate_default_cfgs({NAME: models._cfg()})["resnet18s_ln_mixednoise"].cfgs["digits"]
     monkeypatch.setitem(timm.models._registry._model_pretrained_cfgs, NAME, known)
@@ -440,10 +445,10 @@ def test_a_base_model_is_named_in_the_card(hub: Hub, folder: Path) -> None:
 
 def test_a_namespace_is_listed_with_what_is_pinned(hub: Hub, folder: Path) -> None:
     told = publish(folder, REPO)
-    assert remote(USER) == [(REPO, str(told.revision), False)]
+    assert list_published(USER) == [(REPO, str(told.revision), False)]
     pin(NAME, told)
-    assert remote(USER) == [(REPO, str(told.revision), True)]
-    assert remote("nobody") == []
+    assert list_published(USER) == [(REPO, str(told.revision), True)]
+    assert list_published("nobody") == []
 
 
 # The command line, in a process of its own, against a loopback port.
