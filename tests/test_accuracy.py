@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from logs import LARGE, SMALL, make_grid, make_rows, runs
-from scipy.stats import binomtest
 
 from robust_hub.accuracy import (
     Accuracy,
@@ -29,9 +29,13 @@ RADII = (0.25, 0.5, 0.75)
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 500), (500, 500), (181, 500), (1, 7), (9999, 10000)])
-def test_wilson_against_scipy(k: int, n: int, confidence: float) -> None:
-    expected = binomtest(k, n).proportion_ci(confidence, method="wilson")
-    assert wilson(k, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+def test_wilson_ends_where_the_score_test_does(k: int, n: int, confidence: float) -> None:
+    """The ends of the interval are the p with |k / n - p| = z sqrt(p (1 - p) / n)."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    low, high = wilson(k, n, confidence)
+    assert 0 <= low <= k / n <= high <= 1 and low < high
+    for end in (low, high):
+        assert abs(k / n - end) == pytest.approx(z * (end * (1 - end) / n) ** 0.5, abs=1e-9)
 
 
 @pytest.mark.parametrize("arguments", [(1, 0), (-1, 5), (6, 5), (1, 5, 0.0), (1, 5, 1.0), (1, 5, float("nan"))])
