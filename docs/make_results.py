@@ -19,9 +19,10 @@ from statistics import mean
 from pages import write_or_check
 
 from robust_hub import ABSTAIN
-from robust_hub.accuracy import RADII, abstention_rate, certified_accuracy, share
+from robust_hub.accuracy import abstention_rate, certified_accuracy, share
 from robust_hub.checkpoint import read_config
 from robust_hub.paper import TABLES
+from robust_hub.plans import RADII
 from robust_hub.recipes import SCALES, SIGMAS, Recipe, Scale
 from robust_hub.recorded import recorded, row_name
 from robust_hub.records import Run

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
+from robust_hub.plans import RADII
 from robust_hub.records import Record, Run
 
-RADII = (0.25, 0.5, 0.75, 1.0)
 Runs: TypeAlias = Mapping[str, Sequence[Record]] | Iterable[Run]
 _MAY_DIFFER = ("sigma", "seed", "n", "n0", "batch_size")
 

@@ -246,8 +246,8 @@ def certify(sigmas: str, out: Path, dtype: str, compiled: bool, quiet: bool, rad
 
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """
-    from robust_hub.accuracy import RADII
     from robust_hub.evaluate import certify as run
+    from robust_hub.plans import RADII
     from robust_hub.tables import markdown_table
 
     grid = None if radii is None else _numbers(radii)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from robust_hub.checkpoint import CheckpointError, check_fingerprint, check_keys, read_config, read_weights
+from robust_hub.names import did_you_mean
 from robust_hub.norms import NORMS
 from robust_hub.remote import fetch, forget, read_pins
 from robust_hub.shelves import checkpoint_folder, list_checkpoints, not_here
@@ -94,8 +94,7 @@ class RobustResNet(ResNet):
 
 def _choose(what: str, name: str, known: dict[str, Any]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(str(name), known) or list(known)
-        raise ValueError(f"unknown {what} {name!r}: did you mean {' or '.join(near)}?")
+        raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, known, known)}")
 
 
 def _cfg(**kwargs: Any) -> dict[str, Any]:
@@ -284,8 +283,7 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
     if Path(source).is_dir():
         return _load_folder(Path(source), kwargs)
     if ":" not in source and source.split(".")[0] not in timm.list_models():
-        near = difflib.get_close_matches(source, timm.list_models(), n=4)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`robust-hub models` lists ours"
+        hint = did_you_mean(source, timm.list_models(), most=4) or "`robust-hub models` lists ours"
         raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
     kwargs.setdefault("pretrained", "." in source or ":" in source or source.endswith(SUFFIX))
     model: nn.Module = timm.create_model(source, **kwargs)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from robust_hub.certificate import check_alpha, smallest_n
 from robust_hub.courses import FixedPlan, GridPlan, RadiusPlan
 
-RADII = (0.25, 0.5, 0.75, 1.0)
+RADII = (0.25, 0.5, 0.75, 1.0)  # at which the paper reports accuracy
 Plan: TypeAlias = FixedPlan | GridPlan | RadiusPlan
 
 

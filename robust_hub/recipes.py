@@ -5,17 +5,18 @@ The rows themselves, with the paper's numbers, are in robust_hub.paper.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from robust_hub.names import did_you_mean
+from robust_hub.plans import RADII
+
 T = TypeVar("T")
 Sigmas = tuple[float, ...]
 CLEAN: Sigmas = (0.0,)
 MIXED: Sigmas = (0.0, 0.25, 0.5, 1.0)
-RADII = (0.25, 0.5, 0.75, 1.0)
 SIGMAS = (0.25, 0.5, 1.0)
 
 
@@ -190,6 +191,6 @@ def find_by_name(what: str, name: str, known: Mapping[str, T]) -> T:
         ValueError: If it is unknown; the near names are offered.
     """
     if name not in known:
-        near = difflib.get_close_matches(name, known) or list(known)
-        raise ValueError(f"expected a {what} among {', '.join(known)}, got {name!r}: did you mean {' or '.join(near)}?")
+        near = did_you_mean(name, known, known)
+        raise ValueError(f"expected a {what} among {', '.join(known)}, got {name!r}: {near}")
     return known[name]

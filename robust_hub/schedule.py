@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from dataclasses import dataclass
 
 import torch
 from timm.optim import list_optimizers  # type: ignore[attr-defined]
+
+from robust_hub.names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ class Options:
                 raise ValueError(f"expected {rule}, got {getattr(self, rule.split()[0])}")
         known = [str(name) for name in list_optimizers()]
         if self.optimizer.lower().removeprefix("lookahead_") not in known:
-            near = difflib.get_close_matches(self.optimizer, known) or ["sgd", "adamw", "nmuon"]
-            hint = f"did you mean {' or '.join(near)}?"
+            hint = did_you_mean(self.optimizer, known, ["sgd", "adamw", "nmuon"])
             raise ValueError(f"expected an optimizer of timm, got {self.optimizer!r}: {hint}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from robust_hub.accuracy import (
-    RADII,
     Best,
     Runs,
     abstention_rate,
@@ -16,6 +15,7 @@ from robust_hub.accuracy import (
     incomparable,
     labelled,
 )
+from robust_hub.plans import RADII
 
 
 def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:

@@ -12,11 +12,11 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files provenance schedule certificate boundaries recipes shelves tensors",
-    "courses paper norms pixels noise data difference state speed",
+    "sources files provenance certificate boundaries shelves tensors names",
+    "courses norms pixels noise data difference state speed schedule",
     "plans batches checkpoint records loop",
-    "smoothing training accuracy journal remote",
-    "pretrain finetune evaluate plots tables bench models",
+    "smoothing training accuracy journal remote recipes",
+    "pretrain finetune evaluate plots tables bench models paper",
     "shelf asked",
     "cards recorded",
     "hub reproduce demo",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from robust_hub.paper import TABLES, find_table
-from robust_hub.recipes import CLEAN, MIXED, RADII, SCALES, Recipe, find_scale
+from robust_hub.plans import RADII
+from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, find_scale
 from robust_hub.reproduce import row_name
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper.md"
