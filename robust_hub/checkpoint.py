@@ -27,6 +27,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from robust_hub.difference import decode, encode
 from robust_hub.files import replace_text
+from robust_hub.modes import eval_mode
 from robust_hub.shelves import CONFIG, checkpoint_folder, not_here
 from robust_hub.tensors import pack, unpack
 
@@ -269,17 +270,12 @@ def fingerprint(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[fl
         return None
     noise = np.random.Generator(np.random.Philox(key=_FIXED)).standard_normal((2, *size), dtype=np.float32)
     run: Any = model
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     try:
-        with torch.inference_mode():
+        with eval_mode(model), torch.inference_mode():
             x = run.forward_features(torch.from_numpy(noise).to(next(model.parameters()).device))
             parts = {"features": run.forward_head(x, pre_logits=True), "logits": run.forward_head(x)}
     except (RuntimeError, ValueError):
         return None
-    finally:
-        for module in training:
-            module.training = True
     return {name: [[float(f"{v:.6g}") for v in row] for row in y[:, :_KEPT].tolist()] for name, y in parts.items()}
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from robust_hub.batches import Course, Flight, Piece, fill, suggest_batch_size
 from robust_hub.certificate import Certificate, check_alpha, check_sigma
 from robust_hub.courses import prediction_course
+from robust_hub.modes import eval_mode
 from robust_hub.noise import BLOCK, NoiseStream
 from robust_hub.pixels import check_pixels, mean_std, normalize
 from robust_hub.plans import Plan, check_samples, make_plan
@@ -398,14 +399,8 @@ class SmoothedClassifier:
     @contextmanager
     def _inference(self) -> Iterator[None]:
         """Put every module in eval mode without gradients, and restore each one's mode afterwards."""
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            for module in training:
-                module.training = True
+        with eval_mode(self.model), torch.inference_mode():
+            yield
 
 
 def _draw(seed: int, index: int, shape: Sequence[int], device: torch.device, purpose: str, k: int) -> Future[Tensor]:

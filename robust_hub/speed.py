@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from robust_hub.files import replace_text
+from robust_hub.modes import eval_mode
 
 SPEED = "speed.json"
 _MATRIX = 2048  # side of the matrices whose product gives the machine's rate
@@ -53,14 +54,8 @@ def forward_flop(model: nn.Module, x: Tensor) -> float:
     Returns:
         The count for one image.
     """
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(x)
-    finally:
-        for module in training:
-            module.training = True
+    with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
     return float(counter.get_total_flops()) / len(x)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import ImageData, holdout_split
 from robust_hub.loop import Corrupt, network_input, run
+from robust_hub.modes import eval_mode
 from robust_hub.pixels import mean_std
 from robust_hub.provenance import commit, versions
 from robust_hub.schedule import Options, seed_of
@@ -253,19 +254,14 @@ def _checked_rates(learning_rate: float | Sequence[float]) -> tuple[float, ...]:
 
 def _check_outputs(model: nn.Module, data: ImageData) -> None:
     """Raise unless the model takes the data's images and has an output for each of their classes."""
-    was_training = [(module, module.training) for module in model.modules()]
     where = next(model.parameters()).device
-    model.eval()
     try:
-        with torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             logits = model(torch.zeros(2, *data.image_shape, device=where))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ValueError(
             f"expected a model for images {tuple(data.image_shape)}, got one that fails: {error}"
         ) from error
-    finally:
-        for module, mode in was_training:
-            module.training = mode
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ValueError("expected a classifier with logits (B, K), got another output: give the model a classifier")
     if logits.shape[1] < data.num_classes:
