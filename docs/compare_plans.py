@@ -17,7 +17,7 @@ import click
 import torch
 
 from robust_hub import SmoothedClassifier, load_data, load_model
-from robust_hub.evaluate import fingerprint
+from robust_hub.identity import weights_hash
 from robust_hub.plans import fixed_plan, sequential_plan
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -39,8 +39,8 @@ def main(model: str, data: str, out: Path, n: int, every: int, start: int, sigma
     images = load_data(data, split="test")
     smoothed = SmoothedClassifier(network)
     plans = {"fixed": fixed_plan(n=n), "sequential": sequential_plan(RADII, n)}
-    settings: dict[str, Any] = {"model": model, "weights": fingerprint(network), "dtype": "bfloat16"}
-    settings |= {"data": images.name, "data_fingerprint": images.fingerprint, "every": every, "sigma": sigma}
+    settings: dict[str, Any] = {"model": model, "weights": weights_hash(network), "dtype": "bfloat16"}
+    settings |= {"data": images.name, "data_fingerprint": images.data_hash, "every": every, "sigma": sigma}
     settings |= {"seed": seed, "radii": list(RADII), "threads": torch.get_num_threads(), "turn": TURN}
     settings |= {name: plan.describe() for name, plan in plans.items()}
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else [settings]

@@ -18,8 +18,8 @@ import torch
 from tqdm import tqdm
 
 from robust_hub import NoiseMixture, load_data, load_model
-from robust_hub.evaluate import fingerprint
 from robust_hub.files import replace_text
+from robust_hub.identity import weights_hash
 from robust_hub.pixels import mean_std, normalize
 from robust_hub.recipes import MIXED
 from robust_hub.shelf import TRAINING, UNDER_NOISE
@@ -34,8 +34,8 @@ def measure(folder: Path, data: str, dtype: str) -> None:
     model = load_model(folder).eval().to(getattr(torch, dtype), memory_format=torch.channels_last)
     mean, std = mean_std(model)
     file = folder / TRAINING / UNDER_NOISE
-    row: dict[str, Any] = {"data": images.name, "data_fingerprint": images.fingerprint, "split": images.split}
-    row |= {"images": len(images), "dtype": dtype, "weights": fingerprint(model), "batch": BATCH}
+    row: dict[str, Any] = {"data": images.name, "data_fingerprint": images.data_hash, "split": images.split}
+    row |= {"images": len(images), "dtype": dtype, "weights": weights_hash(model), "batch": BATCH}
     old = json.loads(file.read_text()) if file.exists() else {}
     right = old["right"] if old.keys() >= row.keys() and all(old[key] == row[key] for key in row) else {}
     done = old.get("done", 0) if right else 0

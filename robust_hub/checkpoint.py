@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from timm.layers.norm_act import unfreeze_batch_norm_2d
@@ -27,20 +26,15 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from robust_hub.difference import decode, encode
 from robust_hub.files import replace_text
-from robust_hub.modes import eval_mode
+from robust_hub.identity import CheckpointError as CheckpointError
+from robust_hub.identity import probe
 from robust_hub.shelves import CONFIG, checkpoint_folder, not_here
 from robust_hub.tensors import pack, unpack
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DIFFERENCE = "difference.safetensors.zlib"
-_FIXED, _KEPT = 2312_09020, 16  # key of the fingerprint's images, values kept of each
-_ROUGH = 1e-3  # of the largest value: what machines may differ by
 SHARD = 95_000_000  # bytes of tensors in one file; many git hosts refuse files of 100 MB
-
-
-class CheckpointError(RuntimeError):
-    """Weights that are missing, damaged or not the ones they are said to be."""
 
 
 def sha256(path: Path) -> str:
@@ -128,7 +122,7 @@ def save_checkpoint(
             "stem": stem,
             "sha256": digests if split.is_sharded else digests[WEIGHTS],
             **({"difference": difference} if difference else {}),
-            "fingerprint": _stored_fingerprint(model, state, size),
+            "fingerprint": _stored_probe(model, state, size),
             "recipe": dict(recipe or {}),
         },
     }
@@ -255,67 +249,15 @@ def find_base(name: str, folder: Path) -> Path:
     return there[0]
 
 
-def fingerprint(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]] | None:
-    """Run a model on two fixed images, so that weights in a wrong network are found out.
-
-    Args:
-        model: A timm model in float32; its modes are restored afterwards.
-        size: Shape of an image, (C, H, W).
-
-    Returns:
-        The first values of "features" (before the classifier) and "logits" of each image; None for a model that has no
-        timm head or takes no such images.
-    """
-    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
-        return None
-    noise = np.random.Generator(np.random.Philox(key=_FIXED)).standard_normal((2, *size), dtype=np.float32)
-    run: Any = model
-    try:
-        with eval_mode(model), torch.inference_mode():
-            x = run.forward_features(torch.from_numpy(noise).to(next(model.parameters()).device))
-            parts = {"features": run.forward_head(x, pre_logits=True), "logits": run.forward_head(x)}
-    except (RuntimeError, ValueError):
-        return None
-    return {name: [[float(f"{v:.6g}") for v in row] for row in y[:, :_KEPT].tolist()] for name, y in parts.items()}
-
-
-def check_fingerprint(model: nn.Module, config: Mapping[str, Any], *, where: str) -> None:
-    """Refuse a model that does not compute what its checkpoint's config.json says.
-
-    Args:
-        model: The model with the checkpoint's weights, in float32; its classifier may be another.
-        config: The checkpoint's config.json; an old one without fingerprint is not compared.
-        where: The checkpoint, for the error.
-
-    Raises:
-        CheckpointError: If features or, with the checkpoint's classifier, logits differ by more than rounding.
-    """
-    promised = config["robust_hub"].get("fingerprint")
-    size = config["pretrained_cfg"].get("input_size")
-    found = fingerprint(model, size) if promised and size else None
-    if not promised or found is None:
-        return
-    own_head = int(getattr(model, "num_classes", 0)) == config["num_classes"]
-    for name in ("features", "logits") if own_head else ("features",):
-        wanted, got = (np.asarray(told.get(name, []), dtype=np.float64) for told in (promised, found))
-        if wanted.shape != got.shape or not np.abs(got - wanted).max(initial=0) <= _ROUGH * np.abs(wanted).max(
-            initial=0
-        ):
-            raise CheckpointError(
-                f"the weights of {where} give other {name} here than {CONFIG} promises: norm, stem or layers of this "
-                "network are not those that they were trained with"
-            )
-
-
-def _stored_fingerprint(
+def _stored_probe(
     model: nn.Module, state: Mapping[str, Tensor], size: Sequence[int]
 ) -> dict[str, list[list[float]]] | None:
-    """Give the fingerprint of the weights as they are stored, read back in float32 on the CPU."""
+    """Give the probe of the weights as they are stored, read back in float32 on the CPU."""
     if not size:
         return None
     stored = copy.deepcopy(model).cpu().float()
     stored.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    return fingerprint(stored, size)
+    return probe(stored, size)
 
 
 def _metadata(architecture: str, norm: str, stem: str) -> dict[str, str]:

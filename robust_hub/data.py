@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from robust_hub.sources import Source, find, stratified
 
-FINGERPRINT_IMAGES = 256
+HASHED_IMAGES = 256
 CHUNK = 32  # images that a thread decodes in one go
 
 
@@ -114,9 +114,9 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return isinstance(self._pixels, Tensor)
 
     @cached_property
-    def fingerprint(self) -> str:
+    def data_hash(self) -> str:
         """Sha256 (hex) over shape, classes, all labels and the pixels of 256 evenly spaced images."""
-        chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), FINGERPRINT_IMAGES)).astype(np.int64))
+        chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), HASHED_IMAGES)).astype(np.int64))
         digest = hashlib.sha256(json.dumps([len(self), *self.image_shape, *self.classes]).encode())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
         digest.update(self.batch(chosen.tolist())[0].contiguous().numpy().tobytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from robust_hub.certificate import Certificate
 from robust_hub.data import ImageData, load_data
+from robust_hub.identity import weights_hash
 from robust_hub.journal import open_run
 from robust_hub.norms import warn_batch_norm
 from robust_hub.plans import Plan, check_samples, make_plan
@@ -96,14 +96,14 @@ def certify(
     indices = list(range(0, len(data), every))[:limit]
     identity = {
         "model": _name(plain),
-        "weights": fingerprint(plain),
+        "weights": weights_hash(plain),
         "compiled": plain is not model,
         "dtype": str(smoothed.dtype).removeprefix("torch."),
         "mean": list(smoothed.mean),
         "std": list(smoothed.std),
         "data": data.name,
         "split": data.split,
-        "data_fingerprint": data.fingerprint,
+        "data_fingerprint": data.data_hash,
         "every": every,
         "images": len(indices),
         "sigma": float(sigma),
@@ -142,15 +142,6 @@ def certify(
             writer.close({"records": len(indices)})
         state.wait_for_everyone()
     return read_run(out)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Hash a model's weights and buffers with their names and types, as lower-case hex."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _name(model: nn.Module) -> str:

@@ -52,7 +52,7 @@ def verify(source: str | Path, *, revision: str | None = None) -> Path:
     """Check a checkpoint folder, or one on the Hub, to the last number.
 
     Weights against the hashes, norm and stem of config.json, every layer, the logits of two fixed images, and each
-    record's fingerprint of the network that it certified.
+    record's hash of the weights that it certified.
 
     Args:
         source: A folder, or a repository "owner/name".

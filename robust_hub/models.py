@@ -18,7 +18,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
-from robust_hub.checkpoint import CheckpointError, check_fingerprint, check_keys, read_config, read_weights
+from robust_hub.checkpoint import CheckpointError, check_keys, read_config, read_weights
+from robust_hub.identity import check_probe
 from robust_hub.names import did_you_mean
 from robust_hub.norms import NORMS
 from robust_hub.remote import fetch, forget, read_pins
@@ -185,7 +186,7 @@ def _check_computation(model: nn.Module, config: dict[str, Any], where: str, kwa
     channels = (config["pretrained_cfg"].get("input_size") or (0,))[0]
     asked = kwargs.keys() - _SAME_FUNCTION or kwargs.get("in_chans", channels) != channels
     if not asked and first.dtype == torch.float32 and first.device.type != "meta":
-        check_fingerprint(model, config, where=where)
+        check_probe(model, config, where=where)
 
 
 def _overlay(config: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:

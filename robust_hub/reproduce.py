@@ -171,7 +171,7 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
     folder, images = home / "tuned" / row_name(recipe), get(recipe.dataset, "train")
     if (folder / CONFIG).exists():
         told = _recipe_of(folder)
-        if told.get("fingerprint") != images.fingerprint:
+        if told.get("fingerprint") != images.data_hash:
             raise ValueError(otherwise(folder, scale, f"images of {told.get('data')} that are not those named now"))
         return load_model(folder)
     mixture, options = NoiseMixture(recipe.tuned), tuning(recipe, scale)

@@ -28,7 +28,7 @@ from robust_hub.checkpoint import (
     save_checkpoint,
     weight_files,
 )
-from robust_hub.evaluate import fingerprint
+from robust_hub.identity import weights_hash
 from robust_hub.models import SUFFIX, load_model
 from robust_hub.records import RECORDS_NAME, RUN_NAME, Run, read_run
 from robust_hub.shelves import SHELF, checkpoint_folder, list_checkpoints, not_here
@@ -75,7 +75,7 @@ class UnderNoise:
         data: What the images are.
         split: The part of the data.
         dtype: Type that the network ran in.
-        weights: Its fingerprint in this type.
+        weights: Hash of its weights in this type.
         accuracies: By sigma, [0, 1]-pixel units; 0 is the clean image.
     """
 
@@ -256,9 +256,9 @@ def check_run(run: Run, model: nn.Module) -> None:
 
 
 def _weights_in(dtype: str, model: nn.Module) -> str:
-    """Give the fingerprint of a network's weights in a type; nothing's if there is no such type."""
+    """Give the hash of a network's weights in a type; nothing's if there is no such type."""
     kind = getattr(torch, dtype, None)
-    return fingerprint(copy.deepcopy(model).to(kind)) if isinstance(kind, torch.dtype) else ""
+    return weights_hash(copy.deepcopy(model).to(kind)) if isinstance(kind, torch.dtype) else ""
 
 
 def stages(recipe: dict[str, Any]) -> Iterator[dict[str, Any]]:

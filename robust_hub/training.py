@@ -106,7 +106,7 @@ def train(
 
     settings = {k: v for k, v in asdict(chosen).items() if k not in ("save_every", "num_workers", "progress")}
     settings |= {"learning_rate": list(rates), "holdout": holdout if len(rates) > 1 else None}
-    settings |= {"data": data.fingerprint, "images": len(data), "model": _signature(model), "identity": identity}
+    settings |= {"data": data.data_hash, "images": len(data), "model": _signature(model), "identity": identity}
     settings |= {"processes": accelerator.num_processes}
     folder = None if folder is None else Path(folder)
 
@@ -148,7 +148,7 @@ def finish(
     unsaid = ("save_every", "num_workers", "progress", "learning_rate")
     recipe = {k: v for k, v in settings.items() if k not in unsaid}
     recipe |= {"learning_rate": result.learning_rate, "held_out_accuracy": result.accuracy}
-    recipe |= {"data": data.name, "split": data.split, "images": len(data), "fingerprint": data.fingerprint}
+    recipe |= {"data": data.name, "split": data.split, "images": len(data), "fingerprint": data.data_hash}
     recipe |= {"versions": versions(), "commit": commit()}
     if base := getattr(model, "recipe", None):
         recipe["base"] = base

@@ -13,7 +13,7 @@ HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
     "sources files provenance certificate boundaries shelves tensors names modes",
-    "courses norms pixels noise data difference state speed schedule",
+    "courses norms pixels noise data identity difference state speed schedule",
     "plans batches checkpoint records loop",
     "smoothing training accuracy journal remote recipes",
     "pretrain finetune evaluate plots tables bench models paper",

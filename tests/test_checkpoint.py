@@ -15,7 +15,7 @@ from huggingface_hub import load_torch_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from robust_hub import checkpoint
+from robust_hub import checkpoint, identity
 from robust_hub.checkpoint import (
     CONFIG,
     INDEX,
@@ -306,18 +306,18 @@ def test_one_file_replaces_parts_and_parts_one_file(
     load_model(folder)
 
 
-def test_the_fingerprint_is_of_the_stored_weights(model: nn.Module, saved: Path, tmp_path: Path) -> None:
+def test_the_probe_is_of_the_stored_weights(model: nn.Module, saved: Path, tmp_path: Path) -> None:
     told = read_config(saved)["robust_hub"]["fingerprint"]
     assert {name: (len(rows), len(rows[0])) for name, rows in told.items()} == {"features": (2, 16), "logits": (2, 7)}
-    assert told == checkpoint.fingerprint(model, (3, 32, 32))
+    assert told == identity.probe(model, (3, 32, 32))
     half = save_checkpoint(model, tmp_path, dtype=torch.bfloat16)
     rounded = read_config(half)["robust_hub"]["fingerprint"]
-    assert rounded != told and rounded == checkpoint.fingerprint(load_model(half), (3, 32, 32))
+    assert rounded != told and rounded == identity.probe(load_model(half), (3, 32, 32))
 
 
 @pytest.mark.parametrize(("norm", "said"), [("gn", "features"), ("in", "features")])
 def test_a_consistent_lie_about_the_norm_is_found_out(folder: Path, norm: str, said: str) -> None:
-    # Everything but the fingerprint says that these weights are of another norm.
+    # Everything but the probe says that these weights are of another norm.
     state = load_file(str(folder / WEIGHTS))
     save_file(
         state,
@@ -350,7 +350,7 @@ def test_a_network_that_is_asked_to_compute_something_else_is_not_compared(folde
     assert load_model(folder, **asked) is not None
 
 
-def test_networks_that_cannot_be_run_are_saved_without_a_fingerprint(tmp_path: Path) -> None:
+def test_networks_that_cannot_be_run_are_saved_without_a_probe(tmp_path: Path) -> None:
     # Instance norm after the ImageNet stem ends at one pixel for these images.
     save_checkpoint(timm.create_model("resnet26_in", stem="imagenet"), tmp_path)
     assert read_config(tmp_path)["robust_hub"]["fingerprint"] is None

@@ -39,7 +39,7 @@ def test_lazy_and_in_memory_agree(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "pets", count=40)
     kept, lazy = load_data(root, in_memory=True), load_data(root, in_memory=False)
     assert torch.equal(kept.batch(range(80))[0], lazy.batch(range(80))[0])
-    assert kept.fingerprint == lazy.fingerprint
+    assert kept.data_hash == lazy.data_hash
 
 
 def test_large_data_stay_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,10 +49,10 @@ def test_large_data_stay_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not load_data(root).in_memory
 
 
-def test_fingerprint_sees_labels_pixels_and_order() -> None:
+def test_the_data_hash_sees_labels_pixels_and_order() -> None:
     items = [(picture(i), i % 2) for i in range(4)]
     prints = [
-        load_data(Items(changed)).fingerprint
+        load_data(Items(changed)).data_hash
         for changed in (items, items[::-1], [(picture(9), 0), *items[1:]], [(items[0][0], 1), *items[1:]])
     ]
     assert len(set(prints)) == 4
@@ -119,8 +119,8 @@ def test_holdout_split_is_stratified_and_deterministic() -> None:
     share = held.labels.bincount() / data.labels.bincount()
     assert bool(((share - 0.1).abs() < 0.005).all())
     assert torch.equal(torch.cat([kept.labels, held.labels]).bincount(), data.labels.bincount())
-    assert holdout_split(data, 0.1, seed=3)[1].fingerprint == held.fingerprint
-    assert holdout_split(data, 0.1, seed=4)[1].fingerprint != held.fingerprint
+    assert holdout_split(data, 0.1, seed=3)[1].data_hash == held.data_hash
+    assert holdout_split(data, 0.1, seed=4)[1].data_hash != held.data_hash
     assert isinstance(held, ImageData) and held.split == "train-held-out"
     small = load_data(Items([(picture(i), i) for i in range(3)]))
     for fraction, words in ((0.0, "fraction in"), (1.0, "fraction in"), (0.9, "holds out an image")):
@@ -136,7 +136,7 @@ def test_images_move_to_a_device_with_their_order() -> None:
     assert moved.batch([0, 2])[0].device.type == "meta"
     same = data.to("cpu")
     assert torch.equal(same.batch([0, 2])[0], data.batch([0, 2])[0])
-    assert same.fingerprint == data.fingerprint
+    assert same.data_hash == data.data_hash
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

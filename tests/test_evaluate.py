@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from robust_hub.data import load_data
-from robust_hub.evaluate import certify, fingerprint
+from robust_hub.evaluate import certify
+from robust_hub.identity import weights_hash
 from robust_hub.plans import sequential_plan
 from robust_hub.records import read_run
 from robust_hub.smoothing import SmoothedClassifier
@@ -180,11 +181,11 @@ def test_another_model_in_the_folder_is_named(model, digits, tmp_path):
         certify(model, digits, 0.25, out=tmp_path, **arguments)
 
 
-def test_fingerprint_tells_models_apart(model):
-    before = fingerprint(model)
-    assert before == fingerprint(model)
+def test_the_weights_hash_tells_models_apart(model):
+    before = weights_hash(model)
+    assert before == weights_hash(model)
     model[2].bias.data[3] += 1e-6
-    assert fingerprint(model) != before
+    assert weights_hash(model) != before
 
 
 def test_labels_beyond_the_models_classes_are_refused(digits, tmp_path):

@@ -19,7 +19,7 @@ from torch import nn
 
 from robust_hub import models, shelves
 from robust_hub.checkpoint import CONFIG, WEIGHTS, CheckpointError, save_checkpoint, sha256
-from robust_hub.evaluate import fingerprint
+from robust_hub.identity import weights_hash
 from robust_hub.models import DEPTHS, NAMES, STEMS, RobustResNet, load_model
 from robust_hub.norms import NORMS
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
@@ -414,5 +414,5 @@ def test_every_checkpoint_here_loads_by_its_name_and_is_the_one_certified(name: 
     assert torch.equal(next(model.parameters()), next(load_model(folder).parameters()))
     identities = [json.loads(p.read_text())["identity"] for p in (folder / "certification").glob("*/run.json")]
     for dtype in {identity["dtype"] for identity in identities}:
-        certified = fingerprint(timm.create_model(name, pretrained=True).to(getattr(torch, dtype)))
+        certified = weights_hash(timm.create_model(name, pretrained=True).to(getattr(torch, dtype)))
         assert {identity["weights"] for identity in identities if identity["dtype"] == dtype} == {certified}

@@ -83,7 +83,7 @@ def test_digits_split_is_fixed_disjoint_and_balanced() -> None:
     seen = {image.numpy().tobytes() for image in train.batch(range(1297))[0]}
     assert not any(image.numpy().tobytes() in seen for image in test.batch(range(500))[0])
     assert int(train.batch(range(1297))[0].max()) == 255
-    assert load_data("digits").fingerprint == train.fingerprint != test.fingerprint
+    assert load_data("digits").data_hash == train.data_hash != test.data_hash
 
 
 def test_image_folder_with_and_without_splits(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, 
     assert data.classes == (("a", "b") if hub_types else ("0", "1"))
     assert data.labels.tolist() == [0, 1, 1, 0, 1, 0] and data.name == "table"
     assert torch.equal(data.batch(range(6))[0], torch.stack([pixels(i) for i in range(6)]))
-    assert load_data(tmp_path / "table", in_memory=False).fingerprint == data.fingerprint
+    assert load_data(tmp_path / "table", in_memory=False).data_hash == data.data_hash
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
@@ -242,7 +242,7 @@ def test_torch_tensors_grey_and_float() -> None:
     assert torch.equal(data.batch([0])[0][0], grey.expand(3, 4, 4))
     assert data.batch([1])[0].unique().tolist() == [128]
     again = load_data(Items([data[0], data[1]]))
-    assert again.fingerprint == data.fingerprint
+    assert again.data_hash == data.data_hash
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""What a network is: the hash of its weights, and its probe, what it computes of two fixed images.
+
+Weights alone do not tell a network: group, instance and layer norm have the same keys and shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from robust_hub.modes import eval_mode
+
+_FIXED, _KEPT = 2312_09020, 16  # key of the probe's images, values kept of each
+_ROUGH = 1e-3  # of the largest value: what machines may differ by
+
+
+class CheckpointError(RuntimeError):
+    """Weights that are missing, damaged or not the ones they are said to be."""
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash a model's weights and buffers with their names and types, as lower-case hex."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def probe(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]] | None:
+    """Run a model on two fixed images, so that weights in a wrong network are found out.
+
+    Args:
+        model: A timm model in float32; its modes are restored afterwards.
+        size: Shape of an image, (C, H, W).
+
+    Returns:
+        The first values of "features" (before the classifier) and "logits" of each image; None for a model that has no
+        timm head or takes no such images.
+    """
+    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
+        return None
+    noise = np.random.Generator(np.random.Philox(key=_FIXED)).standard_normal((2, *size), dtype=np.float32)
+    run: Any = model
+    try:
+        with eval_mode(model), torch.inference_mode():
+            x = run.forward_features(torch.from_numpy(noise).to(next(model.parameters()).device))
+            parts = {"features": run.forward_head(x, pre_logits=True), "logits": run.forward_head(x)}
+    except (RuntimeError, ValueError):
+        return None
+    return {name: [[float(f"{v:.6g}") for v in row] for row in y[:, :_KEPT].tolist()] for name, y in parts.items()}
+
+
+def check_probe(model: nn.Module, config: Mapping[str, Any], *, where: str) -> None:
+    """Refuse a model that does not compute what its checkpoint's config.json says.
+
+    Args:
+        model: The model with the checkpoint's weights, in float32; its classifier may be another.
+        config: The checkpoint's config.json; an old one without a probe is not compared.
+        where: The checkpoint, for the error.
+
+    Raises:
+        CheckpointError: If features or, with the checkpoint's classifier, logits differ by more than rounding.
+    """
+    promised = config["robust_hub"].get("fingerprint")
+    size = config["pretrained_cfg"].get("input_size")
+    found = probe(model, size) if promised and size else None
+    if not promised or found is None:
+        return
+    own_head = int(getattr(model, "num_classes", 0)) == config["num_classes"]
+    for name in ("features", "logits") if own_head else ("features",):
+        wanted, got = (np.asarray(told.get(name, []), dtype=np.float64) for told in (promised, found))
+        if wanted.shape != got.shape or not np.abs(got - wanted).max(initial=0) <= _ROUGH * np.abs(wanted).max(
+            initial=0
+        ):
+            raise CheckpointError(
+                f"the weights of {where} give other {name} here than config.json promises: norm, stem or layers of "
+                "this network are not those that they were trained with"
+            )
