@@ -169,7 +169,7 @@ def _locate(name: str, overlay: dict[str, Any], told: Mapping[str, Any]) -> tupl
         return folder, False
     if pin := read_pins().get(name):
         return fetch(pin["repo_id"], pin["revision"], check=read_weights), True
-    raise CheckpointError(f"{not_here(name)}; pretrained=False makes random ones")
+    raise CheckpointError(f"{not_here(name, 'the Hub (no revision is pinned)')}; pretrained=False makes random ones")
 
 
 def _plain(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:

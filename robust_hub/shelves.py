@@ -50,11 +50,16 @@ def list_checkpoints() -> list[str]:
     return sorted({folder.name for folder in folders if (folder / CONFIG).is_file()})
 
 
-def not_here(name: str) -> str:
-    """Say that no shelf has a checkpoint, which were looked in, and where its weights are to be had."""
+def not_here(name: str, *elsewhere: str) -> str:
+    """Say that a checkpoint is nowhere, where it was looked for, and where its weights are to be had.
+
+    Args:
+        name: Its name.
+        elsewhere: Where it was looked for beside the shelves, in words.
+    """
     looked = [f"{shelf}{'' if shelf.is_dir() else ' (no such folder)'}" for shelf in shelves()]
     return (
-        f"{name} has no trained weights in {', '.join(looked)}, and no revision on the Hub belongs to it: `robust-hub "
+        f"{name} has no trained weights in {', '.join([*looked, *elsewhere])}: `robust-hub "
         f"models` lists what there is. Weights come with a clone of robust_hub (set {VARIABLE} to its {SHELF}), from "
         f"`robust-hub models --remote --namespace NAME`, or from `robust-hub pretrain`"
     )

@@ -160,6 +160,15 @@ def test_a_difference_is_read_as_the_weights_that_it_stands_for(shelf: Path) -> 
     assert base_of(shelf / "difference") == BASE and base_of(shelf / "whole") is None
 
 
+def test_networks_in_timms_words_have_differences_too(tmp_path: Path) -> None:
+    model = timm.create_model("resnet18s_ln", stem="imagenet", num_classes=3)
+    save_checkpoint(model, tmp_path / BASE)
+    save_checkpoint(model, tmp_path / "difference", dtype=torch.bfloat16, base=BASE)
+    save_checkpoint(model, tmp_path / "whole", dtype=torch.bfloat16)
+    assert same(read_weights(tmp_path / "difference"), read_weights(tmp_path / "whole"))
+    assert type(load_model(tmp_path / "difference")).__name__ == "RobustResNet"
+
+
 def test_a_copy_is_whole(shelf: Path, tmp_path: Path) -> None:
     for name in ("difference", "whole"):
         copy = tmp_path / "copy" / name
