@@ -18,10 +18,13 @@ import torch
 from torch import nn
 
 from robust_hub import ImageData, NoiseMixture, load_data, load_model
-from robust_hub.checkpoint import read_config
+from robust_hub.asked import FINETUNE
+from robust_hub.config import read_config
 from robust_hub.data import holdout_split
 from robust_hub.finetune import finetune
+from robust_hub.options import Options
 from robust_hub.pixels import mean_std
+from robust_hub.provenance import Provenance
 
 SIGMA, VOTES, IMAGES = 0.25, 100, 500
 ENOUGH = {"radius 0.25": 0.87, "radius 0.5": 0.98}
@@ -54,18 +57,16 @@ def main(data: str, out: str, *words: str) -> None:
     sources = dict(word.split("=", 1) for word in words if "=" in word)
     for trial in (word for word in words if "," in word):
         name, rate, scale, epochs, *more = trial.split(",")
-        told = read_config(sources[name])
+        config = read_config(sources[name])
         model = load_model(sources[name])
         options: dict[str, Any] = {"learning_rate": float(rate), "head_scale": float(scale), "epochs": int(epochs)}
         sigma = float(more[0]) if more and more[0] != "head" else 0.0
         head = "head" in more
-        finetune(model, part, NoiseMixture((sigma,)), head_only=head, mixed_precision="bf16", progress=False, **options)
-        before = told["robust_hub"]["recipe"]
-        row = {
-            "norm": told["robust_hub"]["norm"],
-            "pretrained": before["sigmas"],
-            "pretraining_epochs": before["epochs"],
-        }
+        kept = {k: v for k, v in options.items() if k != "head_scale"}
+        built = Options.of(model, **{**FINETUNE, **kept, "mixed_precision": "bf16", "progress": False})
+        finetune(model, part, NoiseMixture((sigma,)), built, head_only=head, head_scale=options["head_scale"])
+        before = config.provenance or Provenance()
+        row = {"norm": config.norm, "pretrained": before.sigmas, "pretraining_epochs": before.epochs}
         row |= {**options, "sigma": sigma, "head_only": head, "images": len(held), **measure(model, held)}
         with Path(out).open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -20,9 +20,10 @@ from pages import write_or_check
 
 from robust_hub import ABSTAIN
 from robust_hub.accuracy import abstention_rate, certified_accuracy, share
-from robust_hub.checkpoint import read_config
+from robust_hub.config import read_config
 from robust_hub.paper import TABLES
 from robust_hub.plans import RADII
+from robust_hub.provenance import CLEAN, Provenance
 from robust_hub.recipes import SCALES, SIGMAS, Recipe, Scale
 from robust_hub.recorded import recorded, row_name
 from robust_hub.records import Run
@@ -273,9 +274,9 @@ def under_noise() -> str:
         measured = None if folder is None else measured_under_noise(folder)
         if folder is None or measured is None:
             continue
-        told = read_config(folder)["robust_hub"]["recipe"]
+        training = read_config(folder).provenance or Provenance()
         values = list(measured.accuracies.values())
-        cells = [f"`{name}`", _trained_on(told["sigmas"]), str(told["epochs"]), measured.dtype]
+        cells = [f"`{name}`", _trained_on(training.sigmas or CLEAN), str(training.epochs), measured.dtype]
         cells += [*(value.percent for value in values), f"{100 * mean(value.value for value in values):.1f}"]
         rows.append((list(measured.accuracies), f"{values[0].n:,}", measured.data, cells))
     sigmas, images, data, _ = rows[0]

@@ -9,17 +9,16 @@ import json
 import re
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from pages import write_or_check
 
-from robust_hub.checkpoint import read_config
+from robust_hub.config import read_config
+from robust_hub.layout import SPEED, TRAINING
 from robust_hub.paper import TABLES
+from robust_hub.provenance import Provenance
 from robust_hub.recipes import SCALES
 from robust_hub.recorded import recorded
-from robust_hub.shelf import TRAINING
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
-from robust_hub.speed import SPEED
 from robust_hub.tables import set_rows
 
 HERE = Path(__file__).parent
@@ -48,13 +47,13 @@ def trainings() -> str:
     for name in list_checkpoints():
         folder = checkpoint_folder(name)
         assert folder is not None
-        recipe = read_config(folder)["robust_hub"]["recipe"]
-        epochs = recipe["history"]
+        training = read_config(folder).provenance or Provenance()
+        epochs = training.history
         speed = folder / TRAINING / SPEED
         share = f"{100 * json.loads(speed.read_text())['utilisation']:.0f} %" if speed.exists() else "-"
         row = [
             f"`{name}`",
-            _machine(recipe),
+            _machine(training),
             str(epochs[-1]["epoch"]),
             f"{median(epoch['images_per_s'] for epoch in epochs):,.0f}",
             share,
@@ -65,10 +64,10 @@ def trainings() -> str:
     return set_rows(header, rows)
 
 
-def _machine(recipe: dict[str, Any]) -> str:
-    """Name the accelerator of a training, which its recipe tells last in `computed_with`."""
-    found = re.search(r"NVIDIA (\w+)$", str(recipe.get("computed_with", "")))
-    return found.group(1) if found else "CPU"
+def _machine(training: Provenance) -> str:
+    """Name the accelerator of a training, the last word of its note `computed_with`."""
+    name = re.search(r"NVIDIA (\w+)$", str(training.notes.get("computed_with", "")))
+    return name.group(1) if name else "CPU"
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from robust_hub import NoiseMixture, load_data, load_model
 from robust_hub.files import replace_text
 from robust_hub.identity import weights_hash
+from robust_hub.layout import TRAINING, UNDER_NOISE
 from robust_hub.pixels import mean_std, normalize
 from robust_hub.recipes import MIXED
-from robust_hub.shelf import TRAINING, UNDER_NOISE
 
 BATCH = 250
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from robust_hub.accuracy import certified_accuracy
 from robust_hub.certificate import ABSTAIN, Certificate
-from robust_hub.checkpoint import CheckpointError, save_checkpoint
+from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
+from robust_hub.identity import CheckpointError
 from robust_hub.models import load_model
 from robust_hub.noise import NoiseMixture
 from robust_hub.pretrain import pretrain_mixed_noise

@@ -13,17 +13,17 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, grid_of
-from robust_hub.checkpoint import loads_in_plain_timm, read_config
+from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.files import replace_text
+from robust_hub.layout import CARD, PICTURE
 from robust_hub.models import SUFFIX
 from robust_hub.plans import RADII
 from robust_hub.plots import plot_curves
+from robust_hub.provenance import Provenance, summary
 from robust_hub.records import Run
-from robust_hub.shelf import UnderNoise, certification, describe, stages, trained, under_noise
+from robust_hub.shelf import UnderNoise, certification, describe, under_noise
 from robust_hub.shelves import checkpoint_folder
 from robust_hub.tables import markdown_table, set_rows
-
-CARD, PICTURE = "README.md", "curves.png"
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,23 @@ def card(name: str, folder: str | Path, *, base_model: str | None = None, repo_i
         ValueError: If a record is damaged.
     """
     config = read_config(folder)
-    ours = config["robust_hub"]
-    recipe: dict[str, Any] = ours.get("recipe") or {}
-    runs, plain = certification(folder), loads_in_plain_timm(folder)
+    training = config.provenance or Provenance()
+    runs, plain = certification(folder), config.plain_timm is not None
     shelved = describe(name, folder)
     parts = [
         f"# {name}",
         _introduction(name, config, shelved.trained),
         _guarantee(runs),
         _evidence(runs),
-        *_under_noise(under_noise(folder), recipe, config["num_classes"]),
+        *_under_noise(under_noise(folder), training, config.num_classes),
         _use(name, config, runs),
-        _without_us(ours, plain, repo_id or f"OWNER/{name}"),
-        _training(name, recipe, ours),
-        _limits(recipe, ours),
-        _terms(name, recipe, runs),
+        _without_us(config, plain, repo_id or f"OWNER/{name}"),
+        _training(name, training, config),
+        _limits(training, config),
+        _terms(name, training, runs),
         f"## Citation\n\n```bibtex\n{CITATION}\n```",
     ]
-    metadata = _metadata(name, config, recipe, runs, base_model, "timm" if plain else "robust-hub").to_yaml()
+    metadata = _metadata(name, config, training, runs, base_model, "timm" if plain else "robust-hub").to_yaml()
     text = f"---\n{metadata}\n---\n\n" + "\n\n".join(parts) + "\n"
     return str(ModelCard(text))
 
@@ -140,32 +139,31 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None, 
     return folder / CARD
 
 
-def _introduction(name: str, config: dict[str, Any], how: str) -> str:
-    ours = config["robust_hub"]
-    size = "x".join(map(str, config["pretrained_cfg"].get("input_size", ("?",))))
-    purpose = _purpose(ours.get("recipe") or {}, str(ours.get("norm")))
+def _introduction(name: str, config: CheckpointConfig, how: str) -> str:
+    size = "x".join(map(str, config.input_size or ("?",)))
+    purpose = _purpose(config.provenance, config.norm)
     kind = name.split(".")[0].removesuffix(SUFFIX).split("_")[0]
-    norm = NORMS.get(str(ours.get("norm")), "timm's own norm")
+    norm = NORMS.get(config.norm, "timm's own norm")
     return (
-        f"A {kind} with {norm}, {size} input and {config['num_classes']} classes, {how}. {purpose} Made with "
+        f"A {kind} with {norm}, {size} input and {config.num_classes} classes, {how}. {purpose} Made with "
         "robust_hub, an implementation of *Exploring Transferability for Randomized Smoothing* "
         "([arXiv:2312.09020](https://arxiv.org/abs/2312.09020))."
     )
 
 
-def _purpose(recipe: dict[str, Any], norm: str) -> str:
-    noisy = bool(recipe) and max(recipe.get("sigmas") or (0.0,)) > 0
-    if recipe.get("job") == "finetune":
-        before = max((recipe.get("base") or {}).get("sigmas") or (0.0,)) > 0
+def _purpose(training: Provenance | None, norm: str) -> str:
+    noisy = training is not None and training.largest_sigma > 0
+    if training is not None and training.job == "finetune":
+        before = training.base is not None and training.base.largest_sigma > 0
         source = "fine-tuning on noisy images, which costs accuracy on clean ones" if noisy else "pretraining"
         source = f"pretraining and {source}" if noisy and before else source
         return (
             "It is for deploying and measuring certified robustness on the data it was fine-tuned on. What robustness "
             f"it has comes from {source}."
         )
-    if recipe and not noisy:
+    if training is not None and not noisy:
         return "It is a baseline for comparisons: no noise taught it robustness."
-    if recipe and len(recipe.get("sigmas") or ()) == 1:
+    if training is not None and len(training.sigmas or ()) == 1:
         return "It is a baseline for comparisons: it saw noise of one level and no clean image."
     if norm == "bn":
         return (
@@ -206,7 +204,7 @@ def _evidence(runs: Sequence[Run]) -> str:
     return "\n\n".join([title, table, "\n".join(told), picture, "The record of every image is in `certification/`."])
 
 
-def _under_noise(measured: UnderNoise | None, recipe: dict[str, Any], classes: int) -> list[str]:
+def _under_noise(measured: UnderNoise | None, training: Provenance, classes: int) -> list[str]:
     if measured is None:
         return []
     table = set_rows(
@@ -217,13 +215,13 @@ def _under_noise(measured: UnderNoise | None, recipe: dict[str, Any], classes: i
     note = (
         f"Accuracy of the base classifier, all {classes} classes allowed, on {images:,} images of "
         f"{_known(measured.data).title}, {measured.split} split, one draw of noise an image; percent with Wilson 95 % "
-        f"intervals, network in {measured.dtype}. {_known(recipe.get('data')).note}"
+        f"intervals, network in {measured.dtype}. {_known(training.data).note}"
     )
     return ["## Accuracy under noise", table.strip(), note.strip()]
 
 
-def _use(name: str, config: dict[str, Any], runs: Sequence[Run]) -> str:
-    size = tuple(config["pretrained_cfg"].get("input_size", (3, 32, 32)))
+def _use(name: str, config: CheckpointConfig, runs: Sequence[Run]) -> str:
+    size = config.input_size or (3, 32, 32)
     types = {str(run.identity.get("dtype")) for run in runs}
     dtype = types.pop() if len(types) == 1 else "float32"
     cast, why = ("", "") if dtype == "float32" else (f".to(torch.{dtype})", f", in {dtype} as it was certified here")
@@ -246,30 +244,32 @@ def _use(name: str, config: dict[str, Any], runs: Sequence[Run]) -> str:
     return "\n\n".join(["## Use", *blocks])
 
 
-def _without_us(ours: dict[str, Any], plain: bool, repo_id: str) -> str:
+def _without_us(config: CheckpointConfig, plain: bool, repo_id: str) -> str:
     if plain:
         return (
             f'Without robust_hub: `timm.create_model("hf-hub:{repo_id}", pretrained=True)` makes the same network, '
             "where timm compares neither hashes nor logits; `robust-hub verify` does."
         )
-    unknown = "instance norm" if ours.get("norm") == "in" else f"stem `{ours.get('stem')}`"
+    unknown = "instance norm" if config.norm == "in" else f"stem `{config.stem}`"
     return f"Without robust_hub timm cannot make it: it has no {unknown}."
 
 
-def _training(name: str, recipe: dict[str, Any], ours: dict[str, Any]) -> str:
-    lines = ["## Training", f"Stem `{ours.get('stem')}`, norm `{ours.get('norm')}`."]
-    lines += [f"It started from weights {trained(base)}." for base in _bases(name, recipe)[:1]]
-    used = dict.fromkeys(str(stage.get("data")) for stage in (recipe, *_bases(name, recipe)) if stage.get("data"))
+def _training(name: str, training: Provenance, config: CheckpointConfig) -> str:
+    lines = ["## Training", f"Stem `{config.stem}`, norm `{config.norm}`."]
+    bases = _bases(name, training)
+    lines += [f"It started from weights {summary(base)}." for base in bases[:1]]
+    used = dict.fromkeys(str(stage.data) for stage in (training, *bases) if stage.data)
     words = [f"{Path(data).name} is {_known(data).title}" for data in used if _known(data).title != Path(data).name]
     lines += [f"{'; '.join(words)}."] if words else []
-    said = {k: v for k, v in recipe.items() if k not in ("history", "fingerprint", "base") and v is not None}
+    omitted = ("history", "fingerprint", "base")
+    said = {k: v for k, v in training.to_json().items() if k not in omitted and v is not None}
     if not said:
         return "\n\n".join([*lines, "No recipe was kept."])
     rows = [f"| {key.replace('_', ' ')} | {_word(value)} |" for key, value in said.items()]
     lines.append("\n".join(["| setting | value |", "|---|---|", *rows]))
-    if history := recipe.get("history"):
+    if history := training.history:
         minutes = sum(float(row.get("seconds", 0)) for row in history) / 60
-        seen = f"{int(recipe['images']) * len(history):,} images seen in " if recipe.get("images") else ""
+        seen = f"{training.images * len(history):,} images seen in " if training.images else ""
         lines.append(
             f"Last epoch: loss {history[-1]['loss']:.3f}, training accuracy {100 * history[-1]['accuracy']:.1f} % on "
             f"the images as they were trained on; {seen}{minutes:.1f} minutes in all."
@@ -277,7 +277,7 @@ def _training(name: str, recipe: dict[str, Any], ours: dict[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
-def _limits(recipe: dict[str, Any], ours: dict[str, Any]) -> str:
+def _limits(training: Provenance, config: CheckpointConfig) -> str:
     lines = [
         "- The certificate is about the smoothed classifier (a majority vote under noise), not one forward pass.",
         "- It covers l2 perturbations of the pixels up to the radius, not rotations, blur, other norms or larger "
@@ -286,16 +286,16 @@ def _limits(recipe: dict[str, Any], ours: dict[str, Any]) -> str:
         "drawn in float32; the theorem is about real numbers.",
         "- Certified accuracies are of a sample of test images: mind the intervals.",
     ]
-    if ours.get("norm") == "bn":
+    if config.norm == "bn":
         lines.append("- Batch norm seldom keeps its robustness through clean fine-tuning: use gn, in or ln for that.")
-    if recipe.get("job") == "pretrain" and max(recipe.get("sigmas") or (1.0,)) == 0:
+    if training.job == "pretrain" and training.sigmas and training.largest_sigma == 0:
         lines.append("- It saw clean images alone and is a baseline: expect no certified robustness from it.")
     return "## Limits\n\n" + "\n".join(lines)
 
 
-def _terms(name: str, recipe: dict[str, Any], runs: Sequence[Run]) -> str:
-    used = [recipe.get("data"), *(run.identity.get("data") for run in runs)]
-    used += [base.get("data") for base in _bases(name, recipe)]
+def _terms(name: str, training: Provenance, runs: Sequence[Run]) -> str:
+    used = [training.data, *(run.identity.get("data") for run in runs)]
+    used += [base.data for base in _bases(name, training)]
     names = dict.fromkeys(str(data) for data in used if data)
     terms = "; ".join(f"{_known(data).title}: {_known(data).terms}" for data in names)
     return (
@@ -305,24 +305,24 @@ def _terms(name: str, recipe: dict[str, Any], runs: Sequence[Run]) -> str:
     )
 
 
-def _bases(name: str, recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the recipes of the weights that a checkpoint started from, the nearest first."""
-    if "base" not in recipe and recipe.get("job") == "finetune" and "." in name:  # older ones do not name it
+def _bases(name: str, training: Provenance) -> list[Provenance]:
+    """Give how the weights that a checkpoint started from came about, the nearest first."""
+    if training.base is None and training.job == "finetune" and "." in name:  # older ones do not name it
         folder = checkpoint_folder(name.split(".")[0])
-        return [read_config(folder)["robust_hub"].get("recipe") or {}] if folder is not None else []
-    return list(stages(recipe))[1:]
+        return [read_config(folder).provenance or Provenance()] if folder is not None else []
+    return list(training.lineage())[1:]
 
 
 def _metadata(
     name: str,
-    config: dict[str, Any],
-    recipe: dict[str, Any],
+    config: CheckpointConfig,
+    training: Provenance,
     runs: Sequence[Run],
     base_model: str | None,
     library: str,
 ) -> ModelCardData:
-    norm = config["robust_hub"].get("norm")
-    used = [recipe.get("data"), *(run.identity.get("data") for run in runs)]
+    norm = config.norm
+    used = [training.data, *(run.identity.get("data") for run in runs)]
     hub_ids = dict.fromkeys(known for data in used if data and (known := _known(data).hub_id))
     results = [result for run in runs for result in _results(run)]
     return ModelCardData(

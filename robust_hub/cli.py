@@ -18,7 +18,7 @@ class _Group(click.Group):
     """A group whose expected errors are one sentence and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from robust_hub.checkpoint import CheckpointError
+        from robust_hub.identity import CheckpointError
 
         warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
         try:

@@ -19,9 +19,11 @@ from robust_hub.certificate import Certificate
 from robust_hub.data import ImageData, load_data
 from robust_hub.identity import weights_hash
 from robust_hub.journal import open_run
+from robust_hub.layout import RUN
 from robust_hub.norms import warn_batch_norm
 from robust_hub.plans import Plan, check_samples, make_plan
-from robust_hub.records import RUN_NAME, Record, Run, read_run
+from robust_hub.provenance import provenance_of
+from robust_hub.records import Record, Run, read_run
 from robust_hub.smoothing import SmoothedClassifier, uncompiled
 
 ROUND = 64  # images of one process between two meetings of several
@@ -115,9 +117,8 @@ def certify(
         shared: list[Any] = [None, None]
         if state.is_main_process:
             drawn = _seed(out, seed)
-            recipe = getattr(plain, "recipe", None)
-            recipe = recipe if isinstance(recipe, dict) else None
-            writer = stack.enter_context(open_run(out, {**identity, "seed": drawn}, recipe=recipe))
+            writer = open_run(out, {**identity, "seed": drawn}, provenance=provenance_of(plain))
+            stack.enter_context(writer)
             shared = [drawn, sorted(writer.done)]
         if state.num_processes > 1:
             broadcast_object_list(shared)
@@ -153,7 +154,7 @@ def _seed(out: str | Path, seed: int | None) -> int:
     """Give the seed asked for, else the one that the folder's run has drawn, else a fresh one."""
     if seed is None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            seed = int(json.loads((Path(out) / RUN_NAME).read_text())["identity"]["seed"])
+            seed = int(json.loads((Path(out) / RUN).read_text())["identity"]["seed"])
     return secrets.randbits(63) if seed is None else int(seed)
 
 

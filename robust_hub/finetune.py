@@ -14,9 +14,12 @@ from torch import nn
 from robust_hub.data import ImageData, load_data
 from robust_hub.noise import NoiseMixture
 from robust_hub.norms import warn_batch_norm
+from robust_hub.options import Options
+from robust_hub.provenance import CLEAN, Provenance
 from robust_hub.state import check_out
-from robust_hub.training import TrainResult, finish, train
+from robust_hub.training import TrainResult, train
 
+EPOCHS, LEARNING_RATE, WEIGHT_DECAY = 1, 0.01, 0.0
 _HEADS = ("fc", "head", "classifier")  # where models that are not timm's keep their last layer
 
 
@@ -25,18 +28,30 @@ def finetune_clean(
     dataset: Any,
     *,
     head_only: bool = False,
-    epochs: int = 1,
-    learning_rate: float | Sequence[float] = 0.01,
+    epochs: int = EPOCHS,
+    learning_rate: float | Sequence[float] = LEARNING_RATE,
     head_scale: float = 1.0,
-    weight_decay: float = 0.0,
+    weight_decay: float = WEIGHT_DECAY,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    **options: Any,
+    batch_size: int = 128,
+    momentum: float = 0.9,
+    optimizer: str = "sgd",
+    label_smoothing: float = 0.0,
+    warmup: float | None = None,
+    augment: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    holdout: float = 0.1,
+    mixed_precision: str = "no",
+    save_every: float = 60.0,
+    num_workers: int = 0,
+    progress: bool = True,
 ) -> TrainResult:
     """Fine-tune a pretrained classifier in place, on clean images, with a new random classifier.
 
     No noise is added: robustness comes from pretraining alone. The same call with the same `out`, on the same
-    pretrained weights, resumes an interrupted run.
+    pretrained weights, resumes an interrupted training.
 
     Args:
         model: A pretrained classifier of timm or torch.
@@ -48,75 +63,109 @@ def finetune_clean(
         head_scale: Factor on the new classifier's learning rate. A fresh classifier can take larger steps than
             pretrained features, which lose robustness with every step on clean images.
         weight_decay: Weight decay; normalisation layers and biases have none.
-        out: Folder of the checkpoint; log and state of the run lie in its sub-folder `training`.
+        out: Folder of the checkpoint; log and state of the training lie in its sub-folder `training`.
         seed: Seed of everything random here, the new classifier included.
-        **options: Further options of `robust_hub.training.train`.
+        batch_size: Images per step and process.
+        momentum: Momentum of the optimizer.
+        optimizer: A name of timm's optimizers; "sgd" is SGD with Nesterov momentum.
+        label_smoothing: Label smoothing of the cross entropy, in [0, 1).
+        warmup: Share of the steps for the linear warm-up, in [0, 1]. None: 10 epochs, or the first tenth of a training
+            of fewer than 100.
+        augment: Whether to crop and flip at random.
+        mean: Mean per channel, [0, 1] pixel units. None: from the model's pretrained_cfg.
+        std: Standard deviation per channel, likewise.
+        holdout: Share of the data that judges several learning rates; unused for a single one.
+        mixed_precision: "no", "bf16" or "fp16".
+        save_every: Seconds between two saved states; every epoch's end saves one as well.
+        num_workers: Processes that read batches; 0 reads in this one.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The fine-tuned model with its history and provenance.
 
     Raises:
-        ValueError: If the model has no classifier, or an option, the data or the folder does not fit; see `train`.
+        ValueError: If the model has no classifier, or an option, the data or the folder does not fit; see
+            `robust_hub.training.train`.
         FloatingPointError: If the loss is no longer finite.
 
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """
-    return finetune(
+    data = dataset if isinstance(dataset, ImageData) else load_data(dataset)
+    check_out(model, out)
+    options = Options.of(
         model,
-        dataset,
-        NoiseMixture((0.0,)),
-        head_only=head_only,
         epochs=epochs,
         learning_rate=learning_rate,
-        head_scale=head_scale,
         weight_decay=weight_decay,
-        out=out,
         seed=seed,
-        **options,
+        batch_size=batch_size,
+        momentum=momentum,
+        optimizer=optimizer,
+        label_smoothing=label_smoothing,
+        warmup=warmup,
+        augment=augment,
+        mean=mean,
+        std=std,
+        holdout=holdout,
+        mixed_precision=mixed_precision,
+        save_every=save_every,
+        num_workers=num_workers,
+        progress=progress,
     )
+    pixels = mean is not None or std is not None
+    clean = NoiseMixture(CLEAN)
+    return finetune(model, data, clean, options, head_only=head_only, head_scale=head_scale, out=out, pixels=pixels)
 
 
 def finetune(
     model: nn.Module,
-    dataset: Any,
+    data: ImageData,
     mixture: NoiseMixture,
+    options: Options,
     *,
     head_only: bool = False,
-    epochs: int = 1,
-    learning_rate: float | Sequence[float] = 0.01,
     head_scale: float = 1.0,
-    weight_decay: float = 0.0,
     out: str | os.PathLike[str] | None = None,
-    seed: int = 0,
-    **options: Any,
+    pixels: bool = False,
 ) -> TrainResult:
-    """Fine-tune on any noise mixture: the baselines of the paper; `finetune_clean` is the method.
+    """Fine-tune on any noise mixture, the paper's baselines; `finetune_clean` is the method.
 
-    Arguments and errors are those of `finetune_clean`, but for the mixture of sigmas.
+    Args:
+        model: A pretrained classifier.
+        data: The training data.
+        mixture: The sigmas, and their weights.
+        options: The options.
+        head_only: As of `finetune_clean`.
+        head_scale: As of `finetune_clean`.
+        out: Folder of the checkpoint, checked already.
+        pixels: Whether mean and std were named, and are recorded.
+
+    Returns:
+        As `finetune_clean`, and its errors.
     """
-    data = dataset if isinstance(dataset, ImageData) else load_data(dataset)
-    folder = check_out(model, out, options)
-    warn_batch_norm(model, "fine-tuning")
-    head = reset_head(model, data.num_classes, seed)
     if not (math.isfinite(head_scale) and head_scale > 0):
         raise ValueError(f"expected a finite head_scale > 0, got {head_scale}")
-    identity: dict[str, Any] = {"job": "finetune", "head_only": head_only, "pretrained": _features(model, head)}
-    if head_scale != 1.0:
-        identity["head_scale"] = head_scale
-    if mixture.sigmas != (0.0,):
-        identity |= {"sigmas": list(mixture.sigmas), "weights": mixture.weights and list(mixture.weights)}
-    settings = {**identity, "epochs": epochs, "weight_decay": weight_decay, "seed": seed, **options}
+    warn_batch_norm(model, "fine-tuning")
+    head = reset_head(model, data.num_classes, options.seed)
+    noisy = mixture.sigmas != CLEAN
+    start = Provenance(
+        job="finetune",
+        head_only=head_only,
+        pretrained=_features(model, head),
+        head_scale=None if head_scale == 1.0 else head_scale,
+        sigmas=mixture.sigmas if noisy else None,
+        weights=tuple(mixture.weights) if noisy and mixture.weights else None,
+        options=options.recorded(pixels=pixels),
+    )
     return train(
         model,
         data,
-        corrupt=None if mixture.sigmas == (0.0,) else mixture.add,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
+        options,
+        start=start,
+        corrupt=mixture.add if noisy else None,
         parameters=head.parameters() if head_only else None,
         scales=None if head_scale == 1.0 else dict.fromkeys(head.parameters(), head_scale),
-        seed=seed,
-        folder=folder,
-        identity=identity,
-        then=lambda result: finish(model, data, result, out, settings),
-        **options,
+        out=out,
     )
 
 
@@ -146,13 +195,13 @@ def reset_head(model: nn.Module, num_classes: int, seed: int) -> nn.Module:
                 return head
         else:
             for name in _HEADS:
-                place = getattr(model, name, None)
-                if isinstance(place, nn.Linear):
-                    head = _fresh(place, num_classes)
+                layer = getattr(model, name, None)
+                if isinstance(layer, nn.Linear):
+                    head = _fresh(layer, num_classes)
                     setattr(model, name, head)
                     return head
-                if isinstance(place, nn.Sequential) and len(place) and isinstance(place[-1], nn.Linear):
-                    place[-1] = head = _fresh(place[-1], num_classes)
+                if isinstance(layer, nn.Sequential) and len(layer) and isinstance(layer[-1], nn.Linear):
+                    layer[-1] = head = _fresh(layer[-1], num_classes)
                     return head
             if isinstance(model, nn.Sequential) and len(model) and isinstance(model[-1], nn.Linear):
                 model[-1] = head = _fresh(model[-1], num_classes)

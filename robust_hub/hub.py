@@ -18,17 +18,14 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import CheckpointError, check_plain_timm, copy_whole, read_config, sha256
+from robust_hub.checkpoint import check_plain_timm
+from robust_hub.config import read_config
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import CONFIG, SENT
 from robust_hub.models import load_model
 from robust_hub.remote import WORLD, fetch, reach, read_pins, short, write_pin
-from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
-from robust_hub.shelves import CONFIG
-
-# What of a folder is sent beside config.json and the weights; the rest stays at home.
-_PARTS = (
-    *(f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
-    *(f"{TRAINING}/*.jsonl", f"{TRAINING}/*.json"),
-)
+from robust_hub.shelf import certification, check_run
+from robust_hub.stored import copy_whole, sha256
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,8 @@ def publish(
     folder = Path(folder)
     name = name or folder.resolve().name
     _verified(folder)
-    job = (read_config(folder)["robust_hub"].get("recipe") or {}).get("job")
-    if job != "pretrain" and not certification(folder):
+    provenance = read_config(folder).provenance
+    if (provenance is None or provenance.job != "pretrain") and not certification(folder):
         raise CheckpointError(
             f"{folder} has no certification records, a card without them would claim nothing: certify it and "
             "`robust-hub shelve` it with its run first"
@@ -172,7 +169,7 @@ def _sound(folder: Path) -> torch.nn.Module:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
     model = load_model(folder)
-    check_plain_timm(folder, model)
+    check_plain_timm(read_config(folder), model, folder)
     return model
 
 
@@ -180,7 +177,7 @@ def _stage(folder: Path, stage: Path) -> None:
     """Copy the files that belong to a checkpoint, its weights whole, and no others."""
     stage.mkdir(parents=True)
     copy_whole(folder, stage)
-    for pattern in _PARTS:
+    for pattern in SENT:
         for path in folder.glob(pattern):
             place = stage / path.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -56,25 +56,26 @@ def probe(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]]
     return {name: [[float(f"{v:.6g}") for v in row] for row in y[:, :_KEPT].tolist()] for name, y in parts.items()}
 
 
-def check_probe(model: nn.Module, config: Mapping[str, Any], *, where: str) -> None:
+def check_probe(
+    model: nn.Module, promised: Mapping[str, Any] | None, size: Sequence[int], *, own_head: bool, where: str
+) -> None:
     """Refuse a model that does not compute what its checkpoint's config.json says.
 
     Args:
-        model: The model with the checkpoint's weights, in float32; its classifier may be another.
-        config: The checkpoint's config.json; an old one without a probe is not compared.
+        model: The model with the checkpoint's weights, in float32.
+        promised: The checkpoint's probe; None, as old ones have it, is not compared.
+        size: Shape of an image, (C, H, W); empty if the checkpoint does not say it.
+        own_head: Whether the model has the checkpoint's classifier, whose logits are then compared as well.
         where: The checkpoint, for the error.
 
     Raises:
         CheckpointError: If features or, with the checkpoint's classifier, logits differ by more than rounding.
     """
-    promised = config["robust_hub"].get("fingerprint")
-    size = config["pretrained_cfg"].get("input_size")
-    found = probe(model, size) if promised and size else None
-    if not promised or found is None:
+    computed = probe(model, size) if promised and size else None
+    if not promised or computed is None:
         return
-    own_head = int(getattr(model, "num_classes", 0)) == config["num_classes"]
     for name in ("features", "logits") if own_head else ("features",):
-        wanted, got = (np.asarray(told.get(name, []), dtype=np.float64) for told in (promised, found))
+        wanted, got = (np.asarray(side.get(name, []), dtype=np.float64) for side in (promised, computed))
         if wanted.shape != got.shape or not np.abs(got - wanted).max(initial=0) <= _ROUGH * np.abs(wanted).max(
             initial=0
         ):

@@ -14,8 +14,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from robust_hub.files import replace_text, sync_folder
-from robust_hub.provenance import commit, versions
-from robust_hub.records import COLUMNS, RECORDS_NAME, RUN_NAME, Record, format_record, read_json, read_records
+from robust_hub.layout import RECORDS, RUN
+from robust_hub.provenance import Provenance, commit, versions
+from robust_hub.records import COLUMNS, Record, format_record, read_json, read_records
 
 _LOCK_NAME = ".lock"
 _ABSENT = object()
@@ -31,7 +32,7 @@ class RecordWriter:
     def __init__(self, folder: Path, run: dict[str, Any], lock: FileLock, done: set[int]) -> None:
         """Keep the open run; call `open_run` instead."""
         self.folder = folder
-        self.path = folder / RECORDS_NAME
+        self.path = folder / RECORDS
         self._run = run
         self._lock = lock
         self._done = done
@@ -79,7 +80,7 @@ class RecordWriter:
         if extra:
             self._run["summary"] = {**self._run.get("summary", {}), **_plain(dict(extra))}
         try:
-            _write(self.folder / RUN_NAME, self._run)
+            _write(self.folder / RUN, self._run)
         finally:
             self.release()
 
@@ -99,9 +100,7 @@ class RecordWriter:
         self.release()
 
 
-def open_run(
-    folder: str | Path, identity: Mapping[str, Any], *, recipe: Mapping[str, Any] | None = None
-) -> RecordWriter:
+def open_run(folder: str | Path, identity: Mapping[str, Any], *, provenance: Provenance | None = None) -> RecordWriter:
     """Start a run, or resume the one that is in the folder.
 
     On resume a truncated last line is dropped, so that its image is done again.
@@ -110,7 +109,7 @@ def open_run(
         folder: Run folder, made if absent.
         identity: What is certified and how (model, data, sigma, seed ...), as JSON values. A resumed run must
             have the same.
-        recipe: How the network was trained, JSON values, noted when the run starts.
+        provenance: How the network's weights came about, noted when the run starts.
 
     Raises:
         ValueError: If the folder holds another run or other files, cannot be written or is being written by
@@ -133,8 +132,8 @@ def open_run(
         ) from error
     try:
         try:
-            run = _start_or_resume(folder, wanted, _plain(dict(recipe or {})))
-            done = {record.idx for record in _repair(folder / RECORDS_NAME)}
+            run = _start_or_resume(folder, wanted, {} if provenance is None else _plain(provenance.to_json()))
+            done = {record.idx for record in _repair(folder / RECORDS)}
             return RecordWriter(folder, run, lock, done)
         except OSError as error:
             raise ValueError(
@@ -146,7 +145,7 @@ def open_run(
 
 
 def _start_or_resume(folder: Path, wanted: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
-    path = folder / RUN_NAME
+    path = folder / RUN
     if path.exists():
         run = read_json(path)
         different = list(_differences(run["identity"], wanted))
@@ -157,10 +156,10 @@ def _start_or_resume(folder: Path, wanted: dict[str, Any], recipe: dict[str, Any
             )
         run["environment"].setdefault("resumed", []).append(_now())
     else:
-        others = sorted(p.name for p in folder.iterdir() if p.name not in (_LOCK_NAME, RUN_NAME + ".new"))
+        others = sorted(p.name for p in folder.iterdir() if p.name not in (_LOCK_NAME, RUN + ".new"))
         if others:
             raise ValueError(
-                f"expected an empty folder or a run with {RUN_NAME}, got {folder} with "
+                f"expected an empty folder or a run with {RUN}, got {folder} with "
                 f"{', '.join(others[:3])}; name another folder"
             )
         run = {"identity": wanted, "recipe": recipe, "environment": _environment(), "finished": None}

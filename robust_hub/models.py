@@ -18,10 +18,13 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
-from robust_hub.checkpoint import CheckpointError, check_keys, read_config, read_weights
-from robust_hub.identity import check_probe
+from robust_hub.checkpoint import check_keys, read_weights
+from robust_hub.config import CheckpointConfig, read_config
+from robust_hub.identity import CheckpointError, check_probe
+from robust_hub.layout import WEIGHTS
 from robust_hub.names import did_you_mean
 from robust_hub.norms import NORMS
+from robust_hub.provenance import Provenance, note_provenance
 from robust_hub.remote import fetch, forget, read_pins
 from robust_hub.shelves import checkpoint_folder, list_checkpoints, not_here
 
@@ -65,9 +68,16 @@ class RobustResNet(ResNet):
         in_chans: Input channels.
         kwargs: Whatever else timm's ResNet takes.
 
+    Attributes:
+        norm_kind: The norm.
+        stem: The stem.
+        plain_timm: Name and arguments with which timm alone makes the network; None where it cannot.
+
     Raises:
         ValueError: If norm or stem are unknown; the near names are offered.
     """
+
+    plain_timm: tuple[str, dict[str, Any]] | None = None
 
     def __init__(
         self,
@@ -78,8 +88,8 @@ class RobustResNet(ResNet):
         in_chans: int = 3,
         **kwargs: Any,
     ) -> None:
-        _choose("norm", norm, NORMS)
-        _choose("stem", stem, STEMS)
+        _check_name("norm", norm, NORMS)
+        _check_name("stem", stem, STEMS)
         super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)  # type: ignore[arg-type]
         self.norm_kind, self.stem = norm, stem
         if stem != "imagenet":
@@ -93,9 +103,9 @@ class RobustResNet(ResNet):
                 info["reduction"] = stride * 2 ** max(0, position - 1)
 
 
-def _choose(what: str, name: str, known: dict[str, Any]) -> None:
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, known, known)}")
+def _check_name(what: str, name: str, names: Mapping[str, Any]) -> None:
+    if name not in names:
+        raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, names, names)}")
 
 
 def _cfg(**kwargs: Any) -> dict[str, Any]:
@@ -117,21 +127,21 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
 def _source(name: str) -> dict[str, str]:
     """Tell timm's listings where a name has weights; they are loaded by `_create` alone, which checks them."""
     folder = checkpoint_folder(name)
-    return {} if folder is None else {"file": str(folder / "model.safetensors")}
+    return {} if folder is None else {"file": str(folder / WEIGHTS)}
 
 
 def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
     """Build one member of the family; with `pretrained`, from weights whose identity has been checked."""
     args = {**DEPTHS[depth], "norm": norm, **kwargs}
-    _choose("norm", args["norm"], NORMS)
-    _choose("stem", args["stem"], STEMS)
+    _check_name("norm", args["norm"], NORMS)
+    _check_name("stem", args["stem"], STEMS)
     if args["norm"] != norm:
         raise ValueError(
             f"{variant} has norm {norm!r} in its name, got norm={args['norm']!r}: create {depth}_{args['norm']}"
         )
     overlay = dict(args.pop("pretrained_cfg_overlay", None) or {})
     build = partial(build_model_with_cfg, RobustResNet, variant, pretrained, **args)
-    model: nn.Module
+    model: RobustResNet
     if pretrained and not overlay.get("state_dict"):
         given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
         name = f"{variant}.{given}" if isinstance(given, str) else variant
@@ -144,23 +154,23 @@ def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[
             if fetched:  # so that the next try fetches it anew
                 forget(folder)
             raise
-        model.recipe = _recipe(config)  # type: ignore[assignment]
+        note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
     else:
         model = build(pretrained_cfg_overlay=overlay)
-    model.plain_timm = _plain(depth, norm, str(args["stem"]))  # type: ignore[assignment]
+    model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
     return _without_state(model)
 
 
-def _locate(name: str, overlay: dict[str, Any], told: Mapping[str, Any]) -> tuple[Path, bool]:
+def _locate(name: str, overlay: dict[str, Any], theirs: Mapping[str, Any]) -> tuple[Path, bool]:
     """Find the folder of a name's weights, and tell whether it came from the Hub.
 
     Args:
         name: The name, its tag included.
         overlay: The user's own words on where the weights are, which are taken out of it.
-        told: timm's, of "local-dir:..." and "hf-hub:...".
+        theirs: timm's, of "local-dir:..." and "hf-hub:...".
     """
-    file = overlay.pop("file", None) or told.get("file")
-    if hub_id := overlay.pop("hf_hub_id", None) or told.get("hf_hub_id"):
+    file = overlay.pop("file", None) or theirs.get("file")
+    if hub_id := overlay.pop("hf_hub_id", None) or theirs.get("hf_hub_id"):
         repo_id, _, revision = str(hub_id).partition("@")  # timm's "hf-hub:owner/name@revision"
         return fetch(repo_id, revision or "main", check=read_weights), True
     if file:
@@ -172,7 +182,7 @@ def _locate(name: str, overlay: dict[str, Any], told: Mapping[str, Any]) -> tupl
     raise CheckpointError(f"{not_here(name, 'the Hub (no revision is pinned)')}; pretrained=False makes random ones")
 
 
-def _plain(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
+def _plain_timm(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
     """Give timm's own name and arguments for a network, None where timm cannot make it."""
     if stem != "imagenet" or norm not in PLAIN_NORMS:
         return None
@@ -180,40 +190,41 @@ def _plain(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | Non
     return name, {**args, **PLAIN_NORMS[norm]}
 
 
-def _check_computation(model: nn.Module, config: dict[str, Any], where: str, kwargs: Mapping[str, Any]) -> None:
+def _check_computation(model: nn.Module, config: CheckpointConfig, where: str, kwargs: Mapping[str, Any]) -> None:
     """Compare what a loaded model computes with its config, unless it was asked to compute something else."""
     first = next(model.parameters())
-    channels = (config["pretrained_cfg"].get("input_size") or (0,))[0]
+    channels = (config.input_size or (0,))[0]
     asked = kwargs.keys() - _SAME_FUNCTION or kwargs.get("in_chans", channels) != channels
     if not asked and first.dtype == torch.float32 and first.device.type != "meta":
-        check_probe(model, config, where=where)
+        own_head = int(getattr(model, "num_classes", 0)) == config.num_classes
+        check_probe(model, config.probe, config.input_size, own_head=own_head, where=where)
 
 
-def _overlay(config: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:
+def _overlay(config: CheckpointConfig, state: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Make timm load this state dict, adapting head and first layer to the model as it does for its own weights."""
-    known = {k: tuple(v) if isinstance(v, list) else v for k, v in config["pretrained_cfg"].items()}
-    return {**known, "num_classes": config["num_classes"], "source": "", "state_dict": state}
+    cfg = {k: tuple(v) if isinstance(v, list) else v for k, v in config.pretrained_cfg.items()}
+    return {**cfg, "num_classes": config.num_classes, "source": "", "state_dict": state}
 
 
 def _without_state(model: nn.Module) -> nn.Module:
-    known: Any = model.pretrained_cfg
-    known.pop("state_dict", None)  # default_cfg is the same dict
+    cfg: Any = model.pretrained_cfg
+    cfg.pop("state_dict", None)  # default_cfg is the same dict
     return model
 
 
-def _weights(folder: Path, variant: str, norm: str, stem: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _weights(folder: Path, variant: str, norm: str, stem: str) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
     """Read a folder's weights and compare them with the architecture."""
     config = read_config(folder)
-    told = config["architecture"].removesuffix(SUFFIX)
-    if told != variant.removesuffix(SUFFIX):
-        raise CheckpointError(f"{folder} holds weights of {told}, the model is {variant.removesuffix(SUFFIX)}")
+    architecture = config.architecture.removesuffix(SUFFIX)
+    if architecture != variant.removesuffix(SUFFIX):
+        raise CheckpointError(f"{folder} holds weights of {architecture}, the model is {variant.removesuffix(SUFFIX)}")
     state = read_weights(folder, norm=norm, stem=stem)
     with torch.device("meta"):
-        depth = told.rsplit("_", 1)[0]
-        channels = config["pretrained_cfg"].get("input_size", (3,))[0]
+        depth = architecture.rsplit("_", 1)[0]
+        channels = (config.input_size or (3,))[0]
         args = {**DEPTHS[depth], "norm": norm, "stem": stem, "in_chans": channels}
-        wanted = RobustResNet(**args, num_classes=config["num_classes"])
-    check_keys(state, wanted)
+        empty = RobustResNet(**args, num_classes=config.num_classes)
+    check_keys(state, empty)
     return config, state
 
 
@@ -256,10 +267,10 @@ SHARED = [name for name in NAMES if timm.is_model(name)]  # resnet50_gn, which k
 default_cfgs = generate_default_cfgs(
     {**{name: _cfg(**_source(name)) for name in NAMES if name not in SHARED}, **_tagged()}
 )
-for _known in default_cfgs.values():  # a bare name stands for no tag: baselines are loaded by their full name alone
-    if "" in _known.tags:
-        _known.tags.remove("")
-        _known.tags.appendleft("")
+for _cfgs in default_cfgs.values():  # a bare name stands for no tag: baselines are loaded by their full name alone
+    if "" in _cfgs.tags:
+        _cfgs.tags.remove("")
+        _cfgs.tags.appendleft("")
 default_cfgs |= {name: timm.models.resnet.default_cfgs[name] for name in SHARED}
 for _depth in DEPTHS:
     for _norm in NORMS:
@@ -294,20 +305,14 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
 def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
     """Make the model as it was saved to check the weights, then the one that is asked for to hold them."""
     config = read_config(folder)
-    args = config.get("model_args") or {}
-    saved = timm.create_model(config["architecture"], **{**args, "num_classes": config["num_classes"]})
+    args = config.model_args
+    saved = timm.create_model(config.architecture, **{**args, "num_classes": config.num_classes})
     stem = str(kwargs.get("stem", getattr(saved, "stem", "")))
     state = read_weights(folder, norm=str(getattr(saved, "norm_kind", "")), stem=stem)
     check_keys(state, saved)
-    asked, kwargs = kwargs, {"num_classes": config["num_classes"], **args, **kwargs, "pretrained": True}
+    asked, kwargs = kwargs, {"num_classes": config.num_classes, **args, **kwargs, "pretrained": True}
     overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
-    model: nn.Module = timm.create_model(config["architecture"], **kwargs, pretrained_cfg_overlay=overlay)
+    model: nn.Module = timm.create_model(config.architecture, **kwargs, pretrained_cfg_overlay=overlay)
     _check_computation(model, config, str(folder), asked)
-    model.recipe = _recipe(config)  # type: ignore[assignment]
+    note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
     return _without_state(model)
-
-
-def _recipe(config: dict[str, Any]) -> dict[str, Any]:
-    """Say how loaded weights came about, for the recipe of what is made from them; epoch by epoch aside."""
-    told = config["robust_hub"].get("recipe") or {}
-    return {"architecture": config["architecture"], **{k: v for k, v in told.items() if k != "history"}}

@@ -6,17 +6,17 @@ scale name, and has a finished run, certified as the scale says, for every sigma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from robust_hub.asked import other_certification, other_training
-from robust_hub.checkpoint import read_config
+from robust_hub.config import CheckpointConfig, read_config
+from robust_hub.layout import RUN
 from robust_hub.models import SUFFIX
 from robust_hub.recipes import SIGMAS, Recipe, Scale, Sigmas
-from robust_hub.records import RUN_NAME, Run, read_json, read_run
-from robust_hub.shelf import certification, stages
+from robust_hub.records import Run, read_json, read_run
+from robust_hub.shelf import certification
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
 
@@ -80,7 +80,7 @@ def finished_runs(recipe: Recipe, scale: Scale, home: Path) -> list[Run]:
             says.
     """
     folders = [run_folder(recipe, sigma, home) for sigma in SIGMAS]
-    if not all((f / RUN_NAME).exists() and read_json(f / RUN_NAME).get("finished") is not None for f in folders):
+    if not all((f / RUN).exists() and read_json(f / RUN).get("finished") is not None for f in folders):
         return []
     runs = [read_run(folder) for folder in folders]
     for run in runs:
@@ -121,22 +121,22 @@ def otherwise(place: str | Path, scale: Scale, found: str) -> str:
     )
 
 
-def _is_of(config: Mapping[str, Any], recipe: Recipe, scale: Scale) -> bool:
+def _is_of(config: CheckpointConfig, recipe: Recipe, scale: Scale) -> bool:
     """Tell whether a checkpoint is a row's network."""
-    trained = config["robust_hub"].get("recipe") or {}
     data = [recipe.dataset, *([] if recipe.pretrained is None else [scale.pretraining])]
     return (
-        config["architecture"].removesuffix(SUFFIX) == f"{scale.depth}_{recipe.norm}"
-        and [_name(stage) for stage in stages(trained)] == data
-        and not other_training(trained, recipe, scale)
+        config.architecture.removesuffix(SUFFIX) == f"{scale.depth}_{recipe.norm}"
+        and config.provenance is not None
+        and [_name(stage.data) for stage in config.provenance.lineage()] == data
+        and not other_training(config.provenance, recipe, scale)
     )
 
 
 def _answers(run: Run, recipe: Recipe, scale: Scale) -> bool:
     whole = run.finished and len(run.records) == run.identity.get("images")
-    return whole and _name(run.identity) == recipe.dataset and not other_certification(run, recipe, scale)
+    return whole and _name(run.identity.get("data")) == recipe.dataset and not other_certification(run, recipe, scale)
 
 
-def _name(told: Mapping[str, Any]) -> str:
+def _name(data: object) -> str:
     """Give the name of the data that a training or a run was on."""
-    return Path(str(told.get("data"))).name
+    return Path(str(data)).name

@@ -6,12 +6,13 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-RECORDS_NAME = "records.tsv"
-RUN_NAME = "run.json"
+from robust_hub.layout import RECORDS, RUN
+from robust_hub.provenance import Provenance
+
 _PARTS = ("identity", "environment")
 
 
@@ -100,14 +101,14 @@ class Run:
         identity: What was certified and how; empty for a foreign log.
         path: Folder or file the run was read from.
         finished: False if run.json says that the run has not reached its end.
-        recipe: How the certified network was trained, as far as it says; empty where it did not.
+        provenance: How the certified network's weights came about; None where it did not say.
     """
 
     records: tuple[Record, ...]
     identity: dict[str, Any]
     path: Path
     finished: bool = True
-    recipe: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     @property
     def sigma(self) -> float | None:
@@ -139,7 +140,7 @@ def read_records(path: str | Path) -> list[Record]:
     Source: https://github.com/locuslab/smoothing, ``certify.py``.
     """
     path = Path(path)
-    file = path / RECORDS_NAME if path.is_dir() else path
+    file = path / RECORDS if path.is_dir() else path
     try:
         text = file.read_bytes().decode()
     except OSError as error:
@@ -171,8 +172,12 @@ def read_run(folder: str | Path) -> Run:
     records = tuple(read_records(folder))
     if not folder.is_dir():
         return Run(records, {}, folder)
-    run = read_json(folder / RUN_NAME)
-    return Run(records, run["identity"], folder, run.get("finished") is not None, run.get("recipe") or {})
+    run = read_json(folder / RUN)
+    try:
+        provenance = Provenance.from_json(run.get("recipe") or {})
+    except ValueError as error:
+        raise ValueError(f"{folder / RUN} is damaged ({error}): restore the file") from None
+    return Run(records, run["identity"], folder, run.get("finished") is not None, provenance)
 
 
 def format_record(record: Record) -> str:

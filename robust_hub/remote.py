@@ -23,13 +23,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from robust_hub.checkpoint import INDEX, CheckpointError
 from robust_hub.files import replace_text
-from robust_hub.shelves import CONFIG
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import FETCHED
 
 PINS = Path(__file__).parent / "pins.json"
 WORLD = (OSError, HFValidationError, httpx2.HTTPError)  # what the Hub, the network and the disk do to us
-_WANTED = [CONFIG, INDEX, "model*.safetensors", "certification/*", "training/*", "*.md", "*.png"]
 _PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach
 
 
@@ -68,7 +67,7 @@ def fetch(repo_id: str, revision: str, *, check: Callable[[Path], object], cache
     Raises:
         CheckpointError: If it cannot be had, or fails the check.
     """
-    options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "allow_patterns": _WANTED}
+    options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "allow_patterns": list(FETCHED)}
     folder = None
     if len(revision) == 40:
         with suppress(LocalEntryNotFoundError):

@@ -11,27 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
 from torch import nn
 
 from robust_hub.accuracy import best_per_radius, clean_accuracy
-from robust_hub.asked import other_pretraining, other_training, tuning
-from robust_hub.checkpoint import read_config
+from robust_hub.asked import FINETUNE, other_pretraining, other_training, tuning
+from robust_hub.config import read_config
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune
+from robust_hub.layout import CONFIG
 from robust_hub.models import load_model
 from robust_hub.noise import NoiseMixture
+from robust_hub.options import Options
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
+from robust_hub.provenance import Provenance, provenance_of
 from robust_hub.recipes import SIGMAS, Recipe, Scale, Table
 from robust_hub.recorded import finished_runs, otherwise, recorded, row_name, run_folder, words
 from robust_hub.records import Run
 from robust_hub.remote import read_pins
-from robust_hub.shelves import CONFIG, checkpoint_folder
+from robust_hub.shelves import checkpoint_folder
+from robust_hub.state import check_out
 from robust_hub.tables import set_rows
 
 SIZE = 32  # pixels; what is larger is resized
@@ -170,9 +173,11 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
     """Give a row's trained network, from its folder or by training it."""
     folder, images = home / "tuned" / row_name(recipe), get(recipe.dataset, "train")
     if (folder / CONFIG).exists():
-        told = _recipe_of(folder)
-        if told.get("fingerprint") != images.data_hash:
-            raise ValueError(otherwise(folder, scale, f"images of {told.get('data')} that are not those named now"))
+        trained = _provenance(folder)
+        if trained is None or trained.data_hash != images.data_hash:
+            raise ValueError(
+                otherwise(folder, scale, f"images of {trained and trained.data} that are not those named now")
+            )
         return load_model(folder)
     mixture, options = NoiseMixture(recipe.tuned), tuning(recipe, scale)
     if recipe.pretrained is None:
@@ -186,9 +191,12 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
         others = get(scale.pretraining, "train")
         pretrain_mixed_noise(fresh, others, mixture=before, out=source, progress=progress, **scale.pretrain)
     model = load_model(source)
-    if other := other_pretraining(getattr(model, "recipe", {}), recipe, scale):
+    if other := other_pretraining(provenance_of(model), recipe, scale):
         raise ValueError(otherwise(source, scale, other))
-    finetune(model, images, mixture, head_only=recipe.head_only, out=folder, progress=progress, **options)
+    check_out(model, folder)
+    head_scale = options.pop("head_scale", 1.0)
+    built = Options.of(model, **{**FINETUNE, **options, "progress": progress})
+    finetune(model, images, mixture, built, head_only=recipe.head_only, head_scale=head_scale, out=folder)
     return load_model(folder)
 
 
@@ -206,7 +214,7 @@ def _pretrained(recipe: Recipe, scale: Scale, home: Path) -> str | None:
     folder = checkpoint_folder(name)
     if folder is None:
         return name if name in read_pins() else None
-    return None if other_pretraining(_recipe_of(folder), recipe, scale) else name
+    return None if other_pretraining(_provenance(folder), recipe, scale) else name
 
 
 def _check_trainings(recipe: Recipe, scale: Scale, home: Path) -> None:
@@ -215,12 +223,12 @@ def _check_trainings(recipe: Recipe, scale: Scale, home: Path) -> None:
         (_pretraining(recipe, home), other_pretraining),
         (home / "tuned" / row_name(recipe), other_training),
     ):
-        if (folder / CONFIG).exists() and (found := other(_recipe_of(folder), recipe, scale)):
+        if (folder / CONFIG).exists() and (found := other(_provenance(folder), recipe, scale)):
             raise ValueError(otherwise(folder, scale, found))
 
 
-def _recipe_of(folder: Path) -> dict[str, Any]:
-    return dict(read_config(folder)["robust_hub"].get("recipe") or {})
+def _provenance(folder: Path) -> Provenance | None:
+    return read_config(folder).provenance
 
 
 def _fresh(name: str) -> nn.Module:

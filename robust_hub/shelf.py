@@ -9,34 +9,25 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, share
-from robust_hub.checkpoint import (
-    DIFFERENCE,
-    CheckpointError,
-    base_of,
-    find_base,
-    read_config,
-    read_weights,
-    save_checkpoint,
-    weight_files,
-)
-from robust_hub.identity import weights_hash
+from robust_hub.checkpoint import read_weights, save_checkpoint
+from robust_hub.config import CheckpointConfig, read_config
+from robust_hub.identity import CheckpointError, weights_hash
+from robust_hub.layout import CERTIFICATION, DIFFERENCE, LOG, RECORDS, RUN, SPEED, TRAINING, UNDER_NOISE
 from robust_hub.models import SUFFIX, load_model
-from robust_hub.records import RECORDS_NAME, RUN_NAME, Run, read_run
+from robust_hub.provenance import summary
+from robust_hub.records import Run, read_run
 from robust_hub.shelves import SHELF, checkpoint_folder, list_checkpoints, not_here
-from robust_hub.speed import SPEED
-from robust_hub.state import LOG, write_in_main
+from robust_hub.state import write_in_main
+from robust_hub.stored import find_base
 
-CERTIFICATION, TRAINING = "certification", "training"
-UNDER_NOISE = "under_noise.json"  # in TRAINING, by docs/under_noise.py
 RADIUS = 0.25  # of the certified accuracy that stands for a checkpoint in a list
 
 
@@ -119,16 +110,7 @@ def shelve(
     runs = [read_run(folder) for folder in certified]
     model = load_model(source)
     config = read_config(source)
-    wanted, told = (text.split(".")[0].removesuffix(SUFFIX) for text in (name, config["architecture"]))
-    if wanted != told:
-        raise ValueError(f"{source} is a {told}, expected a name that starts with it, got {name!r}")
-    recipe = config["robust_hub"].get("recipe") or {}
-    start = next((one for one in stages(recipe) if one.get("job") == "pretrain"), None)
-    if start and name.split(".")[0].endswith(SUFFIX) and len(start.get("sigmas") or ()) < 2:
-        raise ValueError(
-            f"expected weights that saw several sigmas for a name with {SUFFIX}, got weights {trained(start)}: "
-            f"call them {wanted}.<tag>"
-        )
+    _check_name(name, config, source)
     types = {str(run.identity.get("dtype")) for run in runs}
     if dtype is None:
         dtype = getattr(torch, types.pop()) if len(types) == 1 else torch.float32 if types else torch.float16
@@ -138,9 +120,9 @@ def shelve(
     for run in runs:
         check_run(run, model)
         place = Path(CERTIFICATION, f"{Path(str(run.identity['data'])).name}_sigma_{run.sigma:g}")
-        if place / RUN_NAME in files:
+        if place / RUN in files:
             raise ValueError(f"expected one run for data and sigma, got {run.path} beside another: leave one out")
-        files |= {place / file: (run.path / file).read_bytes() for file in (RECORDS_NAME, RUN_NAME)}
+        files |= {place / file: (run.path / file).read_bytes() for file in (RECORDS, RUN)}
     logs = (Path(TRAINING, file) for file in (LOG, SPEED))
     files |= {log: (source / log).read_bytes() for log in logs if (source / log).is_file()}
     measured = under_noise(source)
@@ -151,7 +133,7 @@ def shelve(
         read_weights(find_base(base, folder))  # so that its faults are told before anything is written
 
     def write() -> None:
-        save_checkpoint(model, folder, recipe=recipe or None, dtype=dtype, base=base)
+        save_checkpoint(model, folder, provenance=config.provenance, dtype=dtype, base=base)
         for old in (CERTIFICATION, TRAINING):  # of the weights that had the name before
             shutil.rmtree(folder / old, ignore_errors=True)
         for file, content in files.items():
@@ -177,11 +159,11 @@ def describe(name: str, folder: str | Path | None = None) -> Shelved:
     if place is None:
         raise CheckpointError(not_here(name))
     config = read_config(place)
-    base = base_of(place)
-    files = weight_files(place) if base is None else (DIFFERENCE,)
+    base = None if config.difference is None else config.difference.base
+    files = config.sha256 if base is None else (DIFFERENCE,)
     size = sum((place / file).stat().st_size for file in files if (place / file).is_file()) / 1e6
     known = [run for run in certification(place) if run.records and decides(run.records, RADIUS)]
-    how = trained(config["robust_hub"].get("recipe") or {})
+    how = summary(config.provenance)
     if not known:
         return Shelved(name, place, size, how, base)
     best = max(known, key=lambda run: certified_accuracy(run.records, RADIUS).value)
@@ -222,7 +204,7 @@ def certification(folder: str | Path) -> list[Run]:
     Raises:
         ValueError: If a record is damaged, or two runs are of different weights.
     """
-    runs = [read_run(path.parent) for path in Path(folder).glob(f"{CERTIFICATION}/*/{RUN_NAME}")]
+    runs = [read_run(path.parent) for path in Path(folder).glob(f"{CERTIFICATION}/*/{RUN}")]
     weights: dict[str, set[str]] = {}
     for run in runs:
         weights.setdefault(str(run.identity.get("dtype")), set()).add(str(run.identity.get("weights")))
@@ -261,20 +243,15 @@ def _weights_in(dtype: str, model: nn.Module) -> str:
     return weights_hash(copy.deepcopy(model).to(kind)) if isinstance(kind, torch.dtype) else ""
 
 
-def stages(recipe: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Go from a recipe, the first, through those of the weights that it started from; an empty one has none."""
-    while recipe:
-        yield recipe
-        recipe = recipe.get("base") or {}
-
-
-def trained(recipe: dict[str, Any]) -> str:
-    """Word a recipe: the job, its data, epochs and noise, such as "fine-tuned on cifar10, 1 epoch"."""
-    if not recipe:
-        return "unknown"
-    job = {"pretrain": "pretrained", "finetune": "fine-tuned"}.get(str(recipe.get("job")), "trained")
-    data, epochs = Path(str(recipe.get("data"))).name, recipe.get("epochs")
-    sigmas = recipe.get("sigmas")
-    noise = "" if not sigmas or list(sigmas) == [0.0] else f", sigma {' '.join(f'{sigma:g}' for sigma in sigmas)}"
-    head = "head " if recipe.get("head_only") else ""
-    return f"{head}{job} on {data}, {epochs} epoch{'' if epochs == 1 else 's'}{noise}"
+def _check_name(name: str, config: CheckpointConfig, source: Path) -> None:
+    """Refuse a name of another architecture, or one that promises noise that the weights did not see."""
+    asked, own = (text.split(".")[0].removesuffix(SUFFIX) for text in (name, config.architecture))
+    if asked != own:
+        raise ValueError(f"{source} is a {own}, expected a name that starts with it, got {name!r}")
+    lineage = () if config.provenance is None else config.provenance.lineage()
+    start = next((one for one in lineage if one.job == "pretrain"), None)
+    if start and name.split(".")[0].endswith(SUFFIX) and len(start.sigmas or ()) < 2:
+        raise ValueError(
+            f"expected weights that saw several sigmas for a name with {SUFFIX}, got weights {summary(start)}: "
+            f"call them {own}.<tag>"
+        )

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-CONFIG = "config.json"
+from robust_hub.layout import CONFIG
+
 VARIABLE = "ROBUST_HUB_SHELF"
 SHELF = "model_cards"  # the name that a folder of checkpoints has
 PACKAGED = Path(__file__).parent / "weights"

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from robust_hub.files import replace_text
+from robust_hub.layout import SPEED
 from robust_hub.modes import eval_mode
 
-SPEED = "speed.json"
 _MATRIX = 2048  # side of the matrices whose product gives the machine's rate
 _WARM, _TIMES = 2, 5  # runs before, and those whose median counts
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -30,10 +30,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from robust_hub.files import replace_text
+from robust_hub.layout import LOG, TRAINING
 
-SETTINGS, LOG, STATE, RESULT = "settings.json", "log.jsonl", "state", "result.json"
+SETTINGS, STATE, RESULT = "settings.json", "state", "result.json"
 PROGRESS, LOCK = "progress.json", ".lock"
-RUN = "training"  # the run's folder inside the folder of its checkpoint
 
 
 @dataclass
@@ -48,24 +48,18 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_out(model: nn.Module, out: str | os.PathLike[str] | None, options: Mapping[str, Any]) -> Path | None:
-    """Give the folder of the run for a job whose checkpoint goes to `out`.
+def check_out(model: nn.Module, out: str | os.PathLike[str] | None) -> None:
+    """Refuse a folder that a model's checkpoint cannot go to.
 
     Args:
         model: The model to be trained.
-        out: The checkpoint's folder: new, empty, or of the same job. None: nothing is written.
-        options: The job's options, which may not name a folder of their own.
+        out: The checkpoint's folder: new, empty, or of the same training. None: nothing is written.
 
     Raises:
-        ValueError: If out holds something else, the model cannot be written as a checkpoint, or options name a folder.
+        ValueError: If out holds something else, or the model cannot be written as a checkpoint.
     """
-    taken = {"folder", "corrupt", "identity", "then", "parameters", "scales"} & options.keys()
-    if taken:
-        raise ValueError(
-            f"expected options of training, got {', '.join(sorted(taken))}, which this job sets: leave out"
-        )
     if out is None:
-        return None
+        return
     if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
         raise ValueError(
             f"expected a model of timm.create_model, got {type(model).__name__}, which timm cannot make again by name: "
@@ -74,9 +68,8 @@ def check_out(model: nn.Module, out: str | os.PathLike[str] | None, options: Map
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"expected a folder, got the file {out}: choose another one")
-    if out.exists() and any(out.iterdir()) and not (out / RUN).is_dir():
+    if out.exists() and any(out.iterdir()) and not (out / TRAINING).is_dir():
         raise ValueError(f"expected a new or empty folder or a training run, got {out}: choose another one")
-    return out / RUN
 
 
 def write_in_main(folder: Path, job: Callable[[], object]) -> None:

@@ -1,43 +1,42 @@
-"""The public door of training: checks, the choice of the learning rate, the result and its checkpoint."""
+"""Training: checks, the choice of the learning rate, the result and its checkpoint."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import ImageData, holdout_split
-from robust_hub.loop import Corrupt, network_input, run
+from robust_hub.layout import TRAINING
+from robust_hub.loop import Corrupt, Job, autocast, make_accelerator, network_input, run
 from robust_hub.modes import eval_mode
-from robust_hub.pixels import mean_std
-from robust_hub.provenance import commit, versions
-from robust_hub.schedule import Options, seed_of
+from robust_hub.options import Options
+from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
+from robust_hub.schedule import seed_of
 from robust_hub.state import claimed, read_result, write_in_main, write_result
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run gives back.
+    """What a training gives back.
 
     Attributes:
         model: The model that was passed in, trained, in eval mode.
-        folder: Where the run's log and state lie; None if nothing was written.
+        folder: Where log and state lie; None if nothing was written.
         history: One row per epoch: epoch, step, lr, loss, accuracy, images_per_s, seconds.
         learning_rate: The peak learning rate, the chosen one if there were several.
         accuracy: Accuracy on the held-out part of the training data; None if nothing was held out.
+        provenance: How the weights came about; the model carries it as well, see `robust_hub.provenance`.
     """
 
     model: nn.Module
@@ -45,173 +44,157 @@ class TrainResult:
     history: tuple[dict[str, Any], ...]
     learning_rate: float
     accuracy: float | None
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """History, learning rate and, of several, held-out accuracy of what was trained."""
+
+    history: list[dict[str, Any]]
+    learning_rate: float
+    accuracy: float | None = None
 
 
 def train(
     model: nn.Module,
     data: ImageData,
+    options: Options,
     *,
+    start: Provenance = Provenance(),  # noqa: B008 (frozen)
     corrupt: Corrupt | None = None,
-    learning_rate: float | Sequence[float] = 0.1,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     parameters: Iterable[nn.Parameter] | None = None,
     scales: Mapping[nn.Parameter, float] | None = None,
-    holdout: float = 0.1,
+    out: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
-    identity: Mapping[str, Any] | None = None,
-    then: Callable[[TrainResult], None] | None = None,
-    **options: Any,
 ) -> TrainResult:
     """Train a classifier in place.
 
-    The same call with the same folder continues a run that was interrupted, from its last saved state; on the CPU the
-    result equals that of an uninterrupted run bit for bit. A finished run gives its result at once. Under
-    `accelerate launch` each process trains on its own share.
+    The same call with the same folder continues a training that was interrupted, from its last saved state; on the CPU
+    the result equals that of an uninterrupted one bit for bit. A finished one gives its result at once. Under
+    `accelerate launch` each process trains on its own share. Of several learning rates, each is tried on a part of the
+    data, and the one with the best accuracy on the rest is kept (the model is not trained again on all data).
 
     Args:
         model: A classifier: normalised images (B, C, H, W) to logits (B, K).
         data: The training data.
+        options: How to train.
+        start: What of the provenance is settled before: the job, its mixture, the options to record.
         corrupt: Changes a batch before normalisation: float32 (B, C, H, W) in [0, 1] and a generator on the same
             device to a tensor of that shape. None trains on the images as they are.
-        learning_rate: The peak learning rate. Of several, each is tried on a part of the data, the one with the best
-            accuracy on the rest is kept (the model is not trained again on all data).
-        mean: Mean per channel, [0, 1] pixel units. None: from the model's pretrained_cfg.
-        std: Standard deviation per channel, likewise.
         parameters: The only parameters to train; modules without one of them stay in eval mode. None: all.
         scales: Factors on the learning rate of some parameters, a fresh classifier's for example.
-        holdout: Share of the data that judges the learning rates; unused for a single one.
-        folder: Where log and state are kept. None keeps nothing.
-        identity: Further settings, JSON values, that a resumed run must share.
-        then: Is given the result while the folder is still held, to write what belongs to the run.
-        **options: `epochs`, and the further attributes of `robust_hub.loop.Options`.
+        out: Folder of the checkpoint to write; None writes none.
+        folder: Where log and state are kept; by default the sub-folder `training` of `out`. None keeps nothing.
+
+    Returns:
+        The model with its history and provenance.
 
     Raises:
-        ValueError: If an option is outside its range, the model has fewer outputs than the data classes, or the
-            folder holds something else, another run, or cannot be written.
+        ValueError: If the model has fewer outputs than the data classes, or the folder holds something else, another
+            training, or cannot be written.
         FloatingPointError: If the loss is no longer finite (of several learning rates: for all of them). The last
             good state stays in the folder.
     """
-    rates = _checked_rates(learning_rate)
-    mean, std = mean_std(model, None if mean is None else tuple(mean), None if std is None else tuple(std))
-    chosen = Options(mean=mean, std=std, learning_rate=rates[0], **options)
-    if not 0 < holdout < 1:
-        raise ValueError(f"expected holdout in (0, 1), got {holdout}")
     if len(data) < 1:
         raise ValueError("expected training data, got no image")
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != chosen.mixed_precision:
-        AcceleratorState._reset_state()  # a process-wide singleton that remembers the precision of an earlier run
-    accelerator = Accelerator(mixed_precision=chosen.mixed_precision, cpu=not torch.accelerator.is_available())
+    accelerator = make_accelerator()
     _check_outputs(model, data)
-
-    settings = {k: v for k, v in asdict(chosen).items() if k not in ("save_every", "num_workers", "progress")}
-    settings |= {"learning_rate": list(rates), "holdout": holdout if len(rates) > 1 else None}
-    settings |= {"data": data.data_hash, "images": len(data), "model": _signature(model), "identity": identity}
-    settings |= {"processes": accelerator.num_processes}
-    folder = None if folder is None else Path(folder)
-
+    folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
+    settings = options.settings()
+    settings |= {"data": data.data_hash, "images": len(data), "model": _signature(model)}
+    settings |= {"identity": replace(start, options={}).to_json(), "processes": accelerator.num_processes}
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with claimed(folder, settings):
         with torch.random.fork_rng(devices=devices), _only(model, parameters) as trained:
-            if len(rates) == 1:
-                history = run(model, data, chosen, corrupt, trained, folder, scales)
-                rate, accuracy = rates[0], None
-            else:
-                history, rate, accuracy = _choose(model, data, chosen, rates, holdout, corrupt, trained, folder, scales)
+            job = Job(model, corrupt, trained, scales)
+            done = _train_rates(job, data, options, folder)
         model.to(memory_format=torch.contiguous_format)
         model.eval()
-        result = TrainResult(model, folder, tuple(history), rate, accuracy)
-        if then is not None:
-            then(result)
-    return result
+        provenance = _provenance(start, model, data, options, done)
+        note_provenance(model, provenance)
+        if out is not None:
+            whole = replace(provenance, history=tuple(done.history))
+            write_in_main(Path(out), lambda: save_checkpoint(model, Path(out), provenance=whole))
+    return TrainResult(model, folder, tuple(done.history), done.learning_rate, done.accuracy, provenance)
 
 
-def finish(
-    model: nn.Module,
-    data: ImageData,
-    result: TrainResult,
-    out: str | os.PathLike[str] | None,
-    settings: Mapping[str, Any],
-) -> None:
-    """Note in a trained model how it came about, as `model.recipe`; write its checkpoint where there is a folder.
-
-    Args:
-        model: The trained model; the recipe of the weights that it started from becomes the new one's "base".
-        data: What it was trained on.
-        result: Its run.
-        out: The checkpoint's folder; None writes nothing.
-        settings: The job's settings, JSON values.
-
-    Raises:
-        ValueError: If the folder cannot be written.
-    """
-    unsaid = ("save_every", "num_workers", "progress", "learning_rate")
-    recipe = {k: v for k, v in settings.items() if k not in unsaid}
-    recipe |= {"learning_rate": result.learning_rate, "held_out_accuracy": result.accuracy}
-    recipe |= {"data": data.name, "split": data.split, "images": len(data), "fingerprint": data.data_hash}
-    recipe |= {"versions": versions(), "commit": commit()}
-    if base := getattr(model, "recipe", None):
-        recipe["base"] = base
-    model.recipe = recipe  # type: ignore[assignment]
-    if out is not None:
-        folder, told = Path(out), {**recipe, "history": list(result.history)}
-        write_in_main(folder, lambda: save_checkpoint(model, folder, recipe=told))
+def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: Options, done: _Trained) -> Provenance:
+    """Say how trained weights came about; those that the model started from become the base."""
+    return replace(
+        start,
+        epochs=options.epochs,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        learning_rate=done.learning_rate,
+        held_out_accuracy=done.accuracy,
+        data=data.name,
+        split=data.split,
+        images=len(data),
+        data_hash=data.data_hash,
+        versions=versions(),
+        commit=commit(),
+        base=provenance_of(model),
+    )
 
 
-def _choose(
-    model: nn.Module,
-    data: ImageData,
-    options: Options,
-    rates: Sequence[float],
-    holdout: float,
-    corrupt: Corrupt | None,
-    trained: set[nn.Parameter] | None,
-    folder: Path | None,
-    scales: Mapping[nn.Parameter, float] | None,
-) -> tuple[list[dict[str, Any]], float, float]:
-    """Train once per learning rate and leave the weights of the best in the model."""
-    part, held = holdout_split(data, holdout, options.seed)
-    initial = copy.deepcopy(model.state_dict())
-    best: tuple[float, float, list[dict[str, Any]], dict[str, Tensor]] | None = None
+def _train_rates(job: Job, data: ImageData, options: Options, folder: Path | None) -> _Trained:
+    """Train with the learning rate, or once with each of several, leaving the weights of the best in the model."""
+    rates = options.learning_rate
+    if len(rates) == 1:
+        return _Trained(run(job, data, options, rates[0], folder), rates[0])
+    part, held = holdout_split(data, options.holdout, options.seed)
+    initial = copy.deepcopy(job.model.state_dict())
+    best: tuple[_Trained, dict[str, Tensor]] | None = None
     for rate in rates:
-        model.load_state_dict(initial)
-        place = None if folder is None else folder / f"lr-{rate:g}"
-        known = read_result(place)
-        try:
-            if "diverged" in known:
-                raise FloatingPointError(known["diverged"])
-            history = run(model, part, replace(options, learning_rate=rate), corrupt, trained, place, scales)
-        except FloatingPointError as error:
-            warnings.warn(f"learning rate {rate:g} is left out: {error}", stacklevel=3)
-            write_result(place, {"learning_rate": rate, "diverged": str(error)})
-            continue
-        accuracy = known["accuracy"] if "accuracy" in known else _accuracy(model, held, options, corrupt)
-        write_result(place, {"learning_rate": rate, "accuracy": accuracy, "held_out_images": len(held)})
-        if best is None or accuracy > best[0]:
-            weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-            best = (accuracy, rate, history, weights)
+        job.model.load_state_dict(initial)
+        tried = _try_rate(job, part, held, options, rate, None if folder is None else folder / f"lr-{rate:g}")
+        if tried is not None and (best is None or _accuracy_of(tried) > _accuracy_of(best[0])):
+            best = tried, {k: v.detach().cpu().clone() for k, v in job.model.state_dict().items()}
     if best is None:
-        tried = ", ".join(f"{rate:g}" for rate in rates)
-        raise FloatingPointError(f"training diverged at every learning rate ({tried}): try smaller ones")
-    accuracy, rate, history, weights = best
-    model.load_state_dict(weights)
-    return history, rate, accuracy
+        raise FloatingPointError(
+            f"training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in rates)}): try smaller ones"
+        )
+    job.model.load_state_dict(best[1])
+    return best[0]
 
 
-def _accuracy(model: nn.Module, data: ImageData, options: Options, corrupt: Corrupt | None) -> float:
+def _try_rate(
+    job: Job, part: ImageData, held: ImageData, options: Options, rate: float, folder: Path | None
+) -> _Trained | None:
+    """Train with one of several learning rates and judge it; None if it diverged."""
+    earlier = read_result(folder)
+    try:
+        if "diverged" in earlier:
+            raise FloatingPointError(earlier["diverged"])
+        history = run(job, part, options, rate, folder)
+    except FloatingPointError as error:
+        warnings.warn(f"learning rate {rate:g} is left out: {error}", stacklevel=5)
+        write_result(folder, {"learning_rate": rate, "diverged": str(error)})
+        return None
+    accuracy = earlier["accuracy"] if "accuracy" in earlier else _accuracy(job, held, options)
+    write_result(folder, {"learning_rate": rate, "accuracy": accuracy, "held_out_images": len(held)})
+    return _Trained(history, rate, accuracy)
+
+
+def _accuracy_of(trained: _Trained) -> float:
+    return -1.0 if trained.accuracy is None else trained.accuracy
+
+
+def _accuracy(job: Job, data: ImageData, options: Options) -> float:
     """Give the accuracy on data under the corruption of training, with noise that is the same for every call."""
-    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    accelerator = make_accelerator()
     device, world = accelerator.device, accelerator.num_processes
     order = list(range(len(data)))
     batches = [order[i : i + options.batch_size] for i in range(0, len(order), options.batch_size)]
     right = torch.zeros((), dtype=torch.int64, device=device)
-    model.eval()
+    job.model.eval()
     for index in range(accelerator.process_index, len(batches), world):
         images, labels = data.batch(batches[index])
         generator = torch.Generator(device=device).manual_seed(seed_of(options.seed, "held-out", index))
-        inputs = network_input(images.to(device), options, corrupt, generator, augment=False)
-        with torch.no_grad(), accelerator.autocast():
-            right += (model(inputs).argmax(1) == labels.to(device)).sum()
+        inputs = network_input(images.to(device), options, job.corrupt, generator, augment=False)
+        with torch.no_grad(), autocast(device, options.mixed_precision):
+            right += (job.model(inputs).argmax(1) == labels.to(device)).sum()
     return float(accelerator.reduce(right, "sum").item()) / len(data)
 
 
@@ -242,14 +225,6 @@ def _signature(model: nn.Module) -> str:
     """Name a model by its class and the names and shapes of its weights."""
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     return f"{type(model).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
-
-
-def _checked_rates(learning_rate: float | Sequence[float]) -> tuple[float, ...]:
-    rates = tuple(learning_rate) if isinstance(learning_rate, Sequence) else (learning_rate,)
-    rates = tuple(float(rate) for rate in rates)
-    if not rates or len(set(rates)) < len(rates) or not all(math.isfinite(rate) and rate > 0 for rate in rates):
-        raise ValueError(f"expected one or several different learning rates > 0, got {learning_rate}")
-    return rates
 
 
 def _check_outputs(model: nn.Module, data: ImageData) -> None:

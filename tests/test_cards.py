@@ -17,11 +17,14 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from robust_hub.accuracy import certified_accuracy, clean_accuracy, share
-from robust_hub.cards import CARD, DATASETS, PICTURE, card, write_card
-from robust_hub.checkpoint import CheckpointError, save_checkpoint
+from robust_hub.cards import DATASETS, card, write_card
+from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
-from robust_hub.shelf import TRAINING, UNDER_NOISE, certification, shelve
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import CARD, PICTURE, TRAINING, UNDER_NOISE
+from robust_hub.provenance import Provenance
+from robust_hub.shelf import certification, shelve
 from robust_hub.shelves import PACKAGED, checkpoint_folder, list_checkpoints
 
 NAME = "resnet18s_ln_mixednoise"
@@ -43,7 +46,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("card")
     torch.manual_seed(0)
     model = timm.create_model("resnet18s_ln", num_classes=10, channels=(32, 32, 32, 32), layers=(1, 1, 1, 1))
-    save_checkpoint(model, home / "run", recipe={"job": "finetune", "data": "digits", "epochs": 2, "nothing": None})
+    save_checkpoint(
+        model,
+        home / "run",
+        provenance=Provenance.from_json({"job": "finetune", "data": "digits", "epochs": 2, "nothing": None}),
+    )
     test = load_data("digits", split="test")
     for sigma in (0.5, 0.25):
         options = {"every": 60, "n": 300, "radii": (0.0, 0.1, 0.25), "alpha": 0.01, "seed": 4, "progress": False}
@@ -108,7 +115,11 @@ def test_without_records_it_says_so_and_claims_no_results(tmp_path: Path) -> Non
 
 
 def test_accuracy_under_noise_is_what_was_measured(tmp_path: Path) -> None:
-    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, recipe={"job": "pretrain", "sigmas": [0.0, 0.25]})
+    save_checkpoint(
+        timm.create_model("resnet18s_ln"),
+        tmp_path,
+        provenance=Provenance.from_json({"job": "pretrain", "sigmas": [0.0, 0.25]}),
+    )
     assert "## Accuracy under noise" not in card("resnet18s_ln", tmp_path)
     row = {"data": "tiny-imagenet-32", "split": "validation", "images": 400, "dtype": "float32", "weights": "ab"}
     row["right"] = {"0.25": 100, "0": 300}
@@ -131,7 +142,7 @@ def test_what_the_network_saw_is_said_in_words(tmp_path: Path) -> None:
     base = {"job": "pretrain", "data": "imagenet284-64-views9", "sigmas": [0.0, 0.25], "epochs": 4}
     row = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 90}
     told = {"job": "finetune", "data": "runs/cifar10", "images": 50_000, "history": [row, row], "base": base}
-    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, recipe=told)
+    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, provenance=Provenance.from_json(told))
     text = card("resnet18s_ln.x", tmp_path)
     assert "cifar10 is CIFAR-10; imagenet284-64-views9 is 173,394 photographs of 284 ImageNet classes" in text
     assert "100,000 images seen in 3.0 minutes in all" in text
@@ -139,7 +150,11 @@ def test_what_the_network_saw_is_said_in_words(tmp_path: Path) -> None:
 
 
 def test_a_clean_baseline_is_called_one(tmp_path: Path) -> None:
-    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, recipe={"job": "pretrain", "sigmas": [0.0]})
+    save_checkpoint(
+        timm.create_model("resnet18s_ln"),
+        tmp_path,
+        provenance=Provenance.from_json({"job": "pretrain", "sigmas": [0.0]}),
+    )
     assert "is a baseline" in card("resnet18s_ln", tmp_path)
 
 
@@ -193,7 +208,7 @@ def test_it_says_whether_plain_timm_loads_it(tmp_path: Path, stem: str) -> None:
     ],
 )
 def test_it_promises_what_norm_and_training_allow(norm: str, recipe: dict[str, Any], said: str, tmp_path: Path) -> None:
-    folder = save_checkpoint(timm.create_model(f"resnet18s_{norm}"), tmp_path, recipe=recipe)
+    folder = save_checkpoint(timm.create_model(f"resnet18s_{norm}"), tmp_path, provenance=Provenance.from_json(recipe))
     text = card("mine", folder)
     assert said in text and "(alpha is yours to choose)" in text
     assert text.count("survives") == (said.count("survives"))

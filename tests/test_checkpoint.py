@@ -16,21 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from robust_hub import checkpoint, identity
-from robust_hub.checkpoint import (
-    CONFIG,
-    INDEX,
-    WEIGHTS,
-    CheckpointError,
-    check_keys,
-    check_plain_timm,
-    loads_in_plain_timm,
-    read_config,
-    read_weights,
-    save_checkpoint,
-    sha256,
-)
+from robust_hub.checkpoint import check_keys, check_plain_timm, read_weights, save_checkpoint
+from robust_hub.config import read_config
 from robust_hub.hub import verify
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import CONFIG, INDEX, WEIGHTS
 from robust_hub.models import load_model
+from robust_hub.provenance import Provenance
+from robust_hub.stored import sha256
 
 NAME = "resnet18s_ln"
 TINY: dict[str, Any] = {"channels": (32, 32, 32, 32), "layers": (1, 1, 1, 1)}
@@ -53,7 +46,9 @@ def model() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def saved(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_checkpoint(model, tmp_path_factory.mktemp("saved") / "deep" / "er", recipe={"epochs": 3})
+    return save_checkpoint(
+        model, tmp_path_factory.mktemp("saved") / "deep" / "er", provenance=Provenance.from_json({"epochs": 3})
+    )
 
 
 @pytest.fixture
@@ -84,11 +79,11 @@ def test_round_trip_is_exact(model: nn.Module, saved: Path) -> None:
 
 def test_config_says_what_it_is(saved: Path) -> None:
     config = read_config(saved)
-    assert (config["architecture"], config["num_classes"], config["num_features"]) == (NAME, 7, 256)
-    assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
-    assert config["pretrained_cfg"]["num_classes"] == 7
+    assert (config.architecture, config.num_classes, config.num_features) == (NAME, 7, 256)
+    assert config.input_size == (3, 32, 32)
+    assert config.pretrained_cfg["num_classes"] == 7
     digest = sha256(saved / WEIGHTS)
-    ours = config["robust_hub"]
+    ours = json.loads((saved / CONFIG).read_text())["robust_hub"]
     assert ours.pop("fingerprint").keys() == {"features", "logits"}
     assert ours == {"norm": "ln", "stem": "cifar_s2", "sha256": digest, "recipe": {"epochs": 3}}
     assert sorted(path.name for path in saved.iterdir()) == [CONFIG, WEIGHTS]
@@ -110,7 +105,7 @@ def test_batch_norm_counter_stays_an_integer(tmp_path: Path) -> None:
 def test_saving_again_replaces_both_files(model: nn.Module, folder: Path) -> None:
     before = sha256(folder / WEIGHTS)
     save_checkpoint(timm.create_model(NAME, num_classes=3), folder)
-    assert sha256(folder / WEIGHTS) == read_config(folder)["robust_hub"]["sha256"] != before
+    assert sha256(folder / WEIGHTS) == read_config(folder).sha256[WEIGHTS] != before
     assert load_model(folder).num_classes == 3
 
 
@@ -120,7 +115,7 @@ def test_model_arguments_survive(tmp_path: Path) -> None:
     assert (back.stem, back.norm_kind, back.drop_rate) == ("cifar", "gn", 0.2)
     x = torch.rand(2, 1, 32, 32)
     assert torch.equal(back(x), model(x))
-    assert read_config(tmp_path)["pretrained_cfg"]["input_size"] == [1, 32, 32]
+    assert read_config(tmp_path).input_size == (1, 32, 32)
 
 
 def test_a_reset_head_is_what_is_saved(tmp_path: Path) -> None:
@@ -255,7 +250,7 @@ def test_large_weights_are_split_as_the_hub_splits_them(model: nn.Module, shards
     assert len(names) > 2 and all((shards / name).stat().st_size < 4_200_000 for name in names)
     index = json.loads((shards / INDEX).read_text())
     assert set(index["weight_map"]) == set(model.state_dict()) and set(index["weight_map"].values()) == set(names)
-    assert read_config(shards)["robust_hub"]["sha256"] == {name: sha256(shards / name) for name in names}
+    assert read_config(shards).sha256 == {name: sha256(shards / name) for name in names}
     assert not list(shards.glob("*.partial"))
     for key, value in load_model(shards).state_dict().items():
         assert torch.equal(value, model.state_dict()[key])
@@ -307,11 +302,11 @@ def test_one_file_replaces_parts_and_parts_one_file(
 
 
 def test_the_probe_is_of_the_stored_weights(model: nn.Module, saved: Path, tmp_path: Path) -> None:
-    told = read_config(saved)["robust_hub"]["fingerprint"]
+    told = read_config(saved).probe
     assert {name: (len(rows), len(rows[0])) for name, rows in told.items()} == {"features": (2, 16), "logits": (2, 7)}
     assert told == identity.probe(model, (3, 32, 32))
     half = save_checkpoint(model, tmp_path, dtype=torch.bfloat16)
-    rounded = read_config(half)["robust_hub"]["fingerprint"]
+    rounded = read_config(half).probe
     assert rounded != told and rounded == identity.probe(load_model(half), (3, 32, 32))
 
 
@@ -353,7 +348,7 @@ def test_a_network_that_is_asked_to_compute_something_else_is_not_compared(folde
 def test_networks_that_cannot_be_run_are_saved_without_a_probe(tmp_path: Path) -> None:
     # Instance norm after the ImageNet stem ends at one pixel for these images.
     save_checkpoint(timm.create_model("resnet26_in", stem="imagenet"), tmp_path)
-    assert read_config(tmp_path)["robust_hub"]["fingerprint"] is None
+    assert read_config(tmp_path).probe is None
     load_model(tmp_path)
 
 
@@ -377,22 +372,22 @@ def test_with_timms_own_stem_config_speaks_timms_words(
     folder = save_checkpoint(model, tmp_path)
     told = json.loads((folder / CONFIG).read_text())
     assert (told["architecture"], told["model_args"]) == (timms, args)
-    assert (read_config(folder)["architecture"], loads_in_plain_timm(folder)) == (name, True)
+    assert (read_config(folder).architecture, read_config(folder).plain_timm) == (name, (timms, args))
     x = torch.randn(2, 3, 64, 64)
     plain = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     assert type(plain) is timm.models.resnet.ResNet and not hasattr(plain, "norm_kind")
     assert torch.equal(plain(x), model(x))
     ours = load_model(folder).eval()
     assert ours.norm_kind == name.removesuffix("_mixednoise").split("_")[1] and torch.equal(ours(x), model(x))
-    check_plain_timm(folder, ours)
+    check_plain_timm(read_config(folder), ours, folder)
 
 
 @pytest.mark.parametrize("name", ["resnet18s_ln", "resnet26_in"])
 def test_what_timm_cannot_make_keeps_our_name(name: str, tmp_path: Path) -> None:
     stem = {"stem": "imagenet"} if name.endswith("in") else {}
     folder = save_checkpoint(timm.create_model(name, **stem), tmp_path)
-    assert json.loads((folder / CONFIG).read_text())["architecture"] == name and not loads_in_plain_timm(folder)
-    check_plain_timm(folder, load_model(folder))
+    assert json.loads((folder / CONFIG).read_text())["architecture"] == name and read_config(folder).plain_timm is None
+    check_plain_timm(read_config(folder), load_model(folder), folder)
 
 
 @pytest.mark.parametrize(
@@ -402,6 +397,6 @@ def test_another_network_for_plain_timm_than_for_us_is_found_out(lie: Callable[.
     folder = save_checkpoint(timm.create_model("resnet26_ln", stem="imagenet", num_classes=3), tmp_path)
     edit(folder, lie)
     with pytest.raises(CheckpointError, match="has plain timm make resnet"):
-        check_plain_timm(folder, load_model(folder))
+        check_plain_timm(read_config(folder), load_model(folder), folder)
     with pytest.raises(CheckpointError, match="has plain timm make resnet"):
         verify(folder)

@@ -6,6 +6,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robust_hub import checkpoint
-from robust_hub.checkpoint import (
-    CONFIG,
-    DIFFERENCE,
-    INDEX,
-    WEIGHTS,
-    CheckpointError,
-    base_of,
-    copy_whole,
-    read_config,
-    read_weights,
-    save_checkpoint,
-    sha256,
-)
+from robust_hub.checkpoint import read_weights, save_checkpoint
+from robust_hub.config import Difference, read_config
 from robust_hub.difference import decode, encode
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import CONFIG, DIFFERENCE, INDEX, WEIGHTS
 from robust_hub.models import load_model
+from robust_hub.provenance import Provenance
+from robust_hub.stored import copy_whole, sha256
 from robust_hub.tensors import pack, unpack
 
 TYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -134,7 +128,9 @@ def shelf(models: tuple[nn.Module, nn.Module], tmp_path: Path) -> Path:
     """A base, a difference to it, and the same weights whole."""
     save_checkpoint(models[0], tmp_path / BASE, dtype=torch.float16)
     for name, base in (("difference", BASE), ("whole", None)):
-        save_checkpoint(models[1], tmp_path / name, dtype=torch.bfloat16, recipe={"epochs": 1}, base=base)
+        save_checkpoint(
+            models[1], tmp_path / name, dtype=torch.bfloat16, provenance=Provenance.from_json({"epochs": 1}), base=base
+        )
     return tmp_path
 
 
@@ -150,14 +146,10 @@ def test_a_difference_is_read_as_the_weights_that_it_stands_for(shelf: Path) -> 
     assert same(read_weights(shelf / "difference", norm="bn", stem="cifar_s2"), read_weights(shelf / "whole"))
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(load_model(shelf / "difference").eval()(x), load_model(shelf / "whole").eval()(x))
-    config, whole = read_config(shelf / "difference")["robust_hub"], read_config(shelf / "whole")["robust_hub"]
-    assert config.pop("difference") == {
-        "base": BASE,
-        "base_sha256": {WEIGHTS: sha256(shelf / BASE / WEIGHTS)},
-        "sha256": sha256(shelf / "difference" / DIFFERENCE),
-    }
-    assert config == whole and whole["sha256"] == sha256(shelf / "whole" / WEIGHTS)
-    assert base_of(shelf / "difference") == BASE and base_of(shelf / "whole") is None
+    config, whole = read_config(shelf / "difference"), read_config(shelf / "whole")
+    hashes = {WEIGHTS: sha256(shelf / BASE / WEIGHTS)}
+    assert config.difference == Difference(BASE, hashes, sha256(shelf / "difference" / DIFFERENCE))
+    assert replace(config, difference=None) == whole and whole.sha256 == {WEIGHTS: sha256(shelf / "whole" / WEIGHTS)}
 
 
 def test_networks_in_timms_words_have_differences_too(tmp_path: Path) -> None:

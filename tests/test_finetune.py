@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from torch import nn
 
 from robust_hub.cards import card
-from robust_hub.checkpoint import read_config, read_weights
+from robust_hub.checkpoint import read_weights
+from robust_hub.config import read_config
 from robust_hub.data import ImageData, load_data
 from robust_hub.finetune import finetune_clean, reset_head
 from robust_hub.models import load_model
 from robust_hub.noise import NoiseMixture
 from robust_hub.pretrain import pretrain_mixed_noise
-from robust_hub.provenance import commit, versions
+from robust_hub.provenance import commit, provenance_of, versions
 
 PIXELS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 OPTIONS: dict[str, Any] = {"batch_size": 12, "progress": False, **PIXELS}
@@ -128,21 +130,22 @@ def test_checkpoint_resume_and_another_backbone(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_knows_what_it_came_from(tmp_path: Path) -> None:
-    """Through a folder or in memory: the recipe of the weights that a job starts from becomes its base."""
+    """Through a folder or in memory: the provenance of the weights that a job starts from becomes its base."""
     data = load_data("digits", split="train").subset(range(40))
     model = timm.create_model("resnet18s_ln", channels=(32, 32, 32, 32), layers=(1, 1, 1, 1))
     options: dict[str, Any] = {"epochs": 1, "batch_size": 20, "learning_rate": 0.01, "progress": False}
     pretrain_mixed_noise(model, data, mixture=NoiseMixture((0.0, 0.5)), out=tmp_path / "one", **options)
-    in_memory = model.recipe
+    in_memory = provenance_of(model)
     finetune_clean(load_model(tmp_path / "one"), data, out=tmp_path / "two", **options)
     finetune_clean(load_model(tmp_path / "two"), data, head_only=True, out=tmp_path / "three", **options)
-    recipe = read_config(tmp_path / "three")["robust_hub"]["recipe"]
-    assert recipe["head_only"] and recipe["commit"] == commit() and recipe["versions"] == versions()
-    assert not recipe["base"]["head_only"] and recipe["base"]["architecture"] == "resnet18s_ln"
-    first = recipe["base"]["base"]
-    assert first["sigmas"] == [0.0, 0.5] and first["data"] == "digits" and "base" not in first
-    assert {k: v for k, v in first.items() if k != "architecture"} == in_memory
-    assert "history" not in recipe["base"] and len(recipe["history"]) == 1
+    third = read_config(tmp_path / "three").provenance
+    assert third is not None and third.base is not None and third.base.base is not None
+    assert third.head_only and third.commit == commit() and third.versions == versions()
+    assert not third.base.head_only and third.base.architecture == "resnet18s_ln"
+    first = third.base.base
+    assert first.sigmas == (0.0, 0.5) and first.data == "digits" and first.base is None
+    assert replace(first, architecture=None) == in_memory
+    assert third.base.history == () and len(third.history) == 1
     text = card("resnet18s_ln.mine", tmp_path / "three")
     assert "It started from weights fine-tuned on digits, 1 epoch." in text
 

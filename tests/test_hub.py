@@ -27,16 +27,21 @@ from safetensors.torch import load, save
 from robust_hub import hub as publishing
 from robust_hub import models, remote
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import CONFIG, DIFFERENCE, WEIGHTS, CheckpointError, read_config, save_checkpoint, sha256
+from robust_hub.checkpoint import save_checkpoint
+from robust_hub.config import read_config
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
 from robust_hub.hub import list_published, pin, publish, verify
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import CONFIG, DIFFERENCE, WEIGHTS
 from robust_hub.models import load_model
+from robust_hub.provenance import Provenance
 from robust_hub.remote import read_pins
 from robust_hub.shelf import certification, shelve
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.smoothing import SmoothedClassifier
+from robust_hub.stored import sha256
 
 PACKAGED_NAME = "resnet18s_ln_mixednoise"
 NAME = f"{PACKAGED_NAME}.digits"
@@ -403,7 +408,7 @@ def test_a_pretrained_checkpoint_goes_up_without_certification(hub: Hub, tmp_pat
     save_checkpoint(model, tmp_path / "untold")
     with pytest.raises(CheckpointError, match="has no certification records"):
         publish(tmp_path / "untold", REPO)
-    assert read_config(source)["robust_hub"]["recipe"]["job"] == "pretrain"
+    assert read_config(source).provenance.job == "pretrain"
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn", "ln"])
@@ -413,7 +418,9 @@ def test_with_timms_own_stem_plain_timm_loads_it_from_the_hub(
     _, environment = port
     torch.manual_seed(0)
     model = timm.create_model(f"resnet18s_{norm}", stem="imagenet", num_classes=7).eval()
-    folder = save_checkpoint(model, tmp_path / "plain", recipe={"job": "pretrain", "sigmas": [0.0]})
+    folder = save_checkpoint(
+        model, tmp_path / "plain", provenance=Provenance.from_json({"job": "pretrain", "sigmas": [0.0]})
+    )
     torch.save((X, model(X)), tmp_path / "known.pt")
     done = command(environment, "publish", folder, "--namespace", USER)
     assert done.returncode == 0, done.stderr

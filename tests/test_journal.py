@@ -12,16 +12,21 @@ import pytest
 from logs import IDENTITY, make, write
 
 from robust_hub.journal import open_run
+from robust_hub.provenance import Provenance
 from robust_hub.records import read_records, read_run
 
 
 def test_a_run_keeps_how_its_network_was_trained_from_its_start(tmp_path):
-    told = {"job": "pretrain", "sigmas": (0.0, 0.25), "base": {"epochs": 2}}
-    open_run(tmp_path, IDENTITY, recipe=told).release()
-    open_run(tmp_path, IDENTITY, recipe={"job": "another"}).close()
-    assert read_run(tmp_path).recipe == {**told, "sigmas": [0.0, 0.25]}
+    pretraining = Provenance(job="pretrain", sigmas=(0.0, 0.25), base=Provenance(epochs=2), notes={"by": "hand"})
+    open_run(tmp_path, IDENTITY, provenance=pretraining).release()
+    open_run(tmp_path, IDENTITY, provenance=Provenance(job="another")).close()
+    assert read_run(tmp_path).provenance == pretraining
     open_run(tmp_path / "none", IDENTITY).release()
-    assert read_run(tmp_path / "none").recipe == {}
+    assert read_run(tmp_path / "none").provenance is None
+    run = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**run, "recipe": {"base": 3}}))
+    with pytest.raises(ValueError, match="run.json is damaged .expected how weights came about"):
+        read_run(tmp_path)
 
 
 def test_truncation_anywhere_loses_at_most_the_cut_row(tmp_path: Path) -> None:

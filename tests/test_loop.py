@@ -16,9 +16,7 @@ import torch
 import toys
 from safetensors.torch import load_file
 from torch import Tensor
-from toys import PIXELS, plain_run, same_weights, toy_data, toy_model, toy_run, without_times
-
-from robust_hub.training import train
+from toys import PIXELS, plain_run, same_weights, toy_data, toy_model, toy_run, train, without_times
 
 
 def test_warm_up_lasts_ten_epochs_or_a_tenth() -> None:

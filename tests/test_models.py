@@ -18,11 +18,13 @@ from timm.models.resnet import ResNet
 from torch import nn
 
 from robust_hub import models, shelves
-from robust_hub.checkpoint import CONFIG, WEIGHTS, CheckpointError, save_checkpoint, sha256
-from robust_hub.identity import weights_hash
+from robust_hub.checkpoint import save_checkpoint
+from robust_hub.identity import CheckpointError, weights_hash
+from robust_hub.layout import CONFIG, WEIGHTS
 from robust_hub.models import DEPTHS, NAMES, STEMS, RobustResNet, load_model
 from robust_hub.norms import NORMS
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.stored import sha256
 
 NAME = "resnet18s_ln_mixednoise"
 SHALLOW = {"layers": (1, 1, 1, 1), "num_classes": 10}

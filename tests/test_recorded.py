@@ -13,11 +13,13 @@ import pytest
 import timm
 import torch
 
-from robust_hub.checkpoint import CheckpointError, save_checkpoint
+from robust_hub.checkpoint import save_checkpoint
 from robust_hub.cli import main
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
+from robust_hub.identity import CheckpointError
 from robust_hub.models import load_model
+from robust_hub.provenance import Provenance
 from robust_hub.recipes import CLEAN, MIXED, SCALES, SIGMAS, Recipe, Scale, Table
 from robust_hub.recorded import recorded, row_name, run_folder
 from robust_hub.reproduce import draw, results
@@ -50,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     small = {"channels": (32, 32, 32, 32), "layers": (1, 1, 1, 1)}
     model = timm.create_model("resnet18s_ln", num_classes=10, **small).eval()
-    save_checkpoint(model, home / "run", recipe={**TOLD, "base": BASE})
+    save_checkpoint(model, home / "run", provenance=Provenance.from_json({**TOLD, "base": BASE}))
     test = load_data("digits", split="test", size=32)
     runs = [
         certify(load_model(home / "run"), test, sigma, out=home / f"{sigma:g}", progress=False, **SCALE.certify).path

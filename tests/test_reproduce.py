@@ -13,8 +13,9 @@ import torch
 
 from robust_hub import reproduce as module
 from robust_hub.asked import other_training
-from robust_hub.checkpoint import CheckpointError, read_config
+from robust_hub.config import read_config
 from robust_hub.data import ImageData
+from robust_hub.identity import CheckpointError
 from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, Scale, Table
 from robust_hub.recorded import row_name
 from robust_hub.records import read_run
@@ -174,14 +175,14 @@ def finished_row(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sigmas_of_a_training_belong_to_its_row(finished_row: Path) -> None:
-    told = read_run(finished_row / "tiny" / "certified" / row_name(TABLE.recipes[0]) / "sigma_0.5").recipe
+    told = read_run(finished_row / "tiny" / "certified" / row_name(TABLE.recipes[0]) / "sigma_0.5").provenance
     row = TABLE.recipes[0]
     assert other_training(told, row, SCALE) == ""
     assert other_training(told, replace(row, pretrained=(0.25,)), SCALE).startswith("a pretraining with sigmas [0.0,")
     assert other_training(told, replace(row, tuned=(0.25,)), SCALE) == "sigmas [0.0], not [0.25]"
     assert other_training(told, replace(row, head_only=True), SCALE) == "head_only False, not True"
     assert other_training(told, replace(row, pretrained=None), SCALE) == "job finetune, not pretrain"
-    assert other_training({k: v for k, v in told.items() if k != "base"}, row, SCALE).startswith("a pretraining with")
+    assert other_training(replace(told, base=None), row, SCALE).startswith("a pretraining with")
 
 
 def test_a_network_of_other_images_is_not_certified_on_these(
@@ -218,14 +219,14 @@ def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[s
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln.nowhere"})
     assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
     tuned = tmp_path / "tiny" / "tuned" / row_name(table.recipes[0])
-    before = read_config(tuned)["robust_hub"]["recipe"]["pretrained"]
+    before = read_config(tuned).provenance.pretrained
     shutil.rmtree(tuned)
     shutil.rmtree(tmp_path / "tiny" / "certified")
     own = tmp_path / "tiny" / "pretrained" / "ln_0-0.25-0.5-1"
     monkeypatch.setattr(module, "checkpoint_folder", lambda name: own)  # by now the shelf has one that would do
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"})
     reproduce(table, scale, data, tmp_path, progress=False)  # an experiment goes on with what it began with
-    assert read_config(tuned)["robust_hub"]["recipe"]["pretrained"] == before
+    assert read_config(tuned).provenance.pretrained == before
 
 
 @pytest.mark.parametrize("part", ["pretrained", "tuned"])

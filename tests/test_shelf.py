@@ -13,11 +13,14 @@ from safetensors.torch import load_file
 
 from robust_hub import checkpoint, shelf
 from robust_hub.accuracy import certified_accuracy, clean_accuracy
-from robust_hub.checkpoint import DIFFERENCE, CheckpointError, read_config
+from robust_hub.config import read_config
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import DIFFERENCE
 from robust_hub.models import load_model
+from robust_hub.provenance import Provenance
 from robust_hub.records import read_run
 from robust_hub.shelf import describe, describe_all, shelve
 from robust_hub.shelves import list_checkpoints
@@ -49,7 +52,7 @@ def test_a_checkpoint_is_its_weights_records_and_log(made: dict[str, Path], tmp_
             assert copy.read_bytes() == (made[f"bfloat16_{sigma}"] / file).read_bytes()
     assert (folder / "training" / "log.jsonl").read_bytes() == (made["run"] / "training" / "log.jsonl").read_bytes()
     assert (folder / "training" / "speed.json").exists()
-    assert read_config(folder)["robust_hub"]["recipe"] == read_config(made["run"])["robust_hub"]["recipe"]
+    assert read_config(folder).provenance == read_config(made["run"]).provenance
     one, two = (load_model(place).bfloat16().state_dict() for place in (folder, made["run"]))
     assert all(torch.equal(one[key], two[key]) for key in two)
     assert (folder / "model.safetensors").stat().st_size < 0.6 * (made["run"] / "model.safetensors").stat().st_size
@@ -139,7 +142,9 @@ def test_two_runs_for_one_sigma_and_a_promise_that_the_weights_do_not_keep_are_r
         shelve(made["run"], NAME, certified=[made["bfloat16_0.1"], made["float32_0.1"]], shelf=tmp_path)
     recipe = {"job": "finetune", "data": "spots", "epochs": 1}
     base = {"job": "pretrain", "sigmas": [0.25], "data": "shapes", "epochs": 3}
-    checkpoint.save_checkpoint(load_model(made["run"]), tmp_path / "single", recipe={**recipe, "base": base})
+    checkpoint.save_checkpoint(
+        load_model(made["run"]), tmp_path / "single", provenance=Provenance.from_json({**recipe, "base": base})
+    )
     with pytest.raises(
         ValueError, match=r"got weights pretrained on shapes, 3 epochs, sigma 0.25: call.*resnet18s_ln\.<"
     ):

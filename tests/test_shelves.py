@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from robust_hub import shelves
-from robust_hub.shelves import CONFIG, SHELF, VARIABLE, checkpoint_folder, list_checkpoints, not_here
+from robust_hub.layout import CONFIG
+from robust_hub.shelves import SHELF, VARIABLE, checkpoint_folder, list_checkpoints, not_here
 
 NAME = "resnet18s_ln_mixednoise.here"
 

@@ -11,7 +11,8 @@ from torch import nn
 from toys import toy_model, toy_run
 
 from robust_hub import speed
-from robust_hub.speed import SPEED, Speedometer, forward_flop
+from robust_hub.layout import SPEED
+from robust_hub.speed import Speedometer, forward_flop
 
 
 def clock(monkeypatch: pytest.MonkeyPatch, *times: float) -> None:

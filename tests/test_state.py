@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
-from toys import PIXELS, full_disk, same_weights, toy_data, toy_model, toy_run
+from toys import PIXELS, full_disk, same_weights, toy_data, toy_model, toy_run, train
 
-from robust_hub.state import RUN, check_out
-from robust_hub.training import train
+from robust_hub.layout import TRAINING
+from robust_hub.state import check_out
 
 
 @contextmanager
@@ -132,9 +132,7 @@ def test_a_damaged_state_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_the_checkpoints_folder_is_new_or_of_a_run(tmp_path: Path) -> None:
     model = toy_model()
     model.pretrained_cfg = {"architecture": "toy"}
-    assert check_out(model, None, {}) is None
-    assert check_out(model, tmp_path / "new", {"epochs": 3}) == tmp_path / "new" / RUN
-    (tmp_path / RUN).mkdir()
-    assert check_out(model, tmp_path, {}) == tmp_path / RUN
-    with pytest.raises(ValueError, match="got folder, parameters, which this job sets"):
-        check_out(model, None, {"parameters": [], "folder": "x"})
+    check_out(model, None)
+    check_out(model, tmp_path / "new")
+    (tmp_path / TRAINING).mkdir()
+    check_out(model, tmp_path)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from toys import PIXELS, same_weights, toy_data, toy_model, toy_run
+from toys import PIXELS, same_weights, toy_data, toy_model, toy_run, train
 
-from robust_hub.training import TrainResult, train
+from robust_hub.training import TrainResult
 
 
 def test_training_learns_and_leaves_the_callers_randomness_alone() -> None:

@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 from robust_hub.data import ImageData
 from robust_hub.noise import NoiseMixture
-from robust_hub.training import TrainResult, train
+from robust_hub.options import Options
+from robust_hub.training import TrainResult
+from robust_hub.training import train as train_with
 
 PIXELS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+
+
+def train(model: nn.Module, data: ImageData, **options: Any) -> TrainResult:
+    """Train with options that are named one by one."""
+    rest = {name: options.pop(name) for name in ("corrupt", "parameters", "scales", "folder") if name in options}
+    return train_with(model, data, Options.of(model, **options), **rest)
 
 
 def toy_data(count: int = 72, classes: int = 3, seed: int = 0) -> ImageData:
