@@ -6,20 +6,17 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from robust_hub.claim import ClaimedFolder
 from robust_hub.files import replace_text, sync_folder
 from robust_hub.layout import RECORDS, RUN
 from robust_hub.provenance import Provenance, commit, versions
 from robust_hub.records import COLUMNS, Record, format_record, read_json, read_records
 
-_LOCK_NAME = ".lock"
-_ABSENT = object()
 _HEADER = "\t".join(COLUMNS)
 
 
@@ -29,12 +26,12 @@ class RecordWriter:
     Used as a context manager it releases the lock at the end; only `close` marks the run as finished.
     """
 
-    def __init__(self, folder: Path, run: dict[str, Any], lock: FileLock, done: set[int]) -> None:
+    def __init__(self, folder: Path, run: dict[str, Any], held: ClaimedFolder, done: set[int]) -> None:
         """Keep the open run; call `open_run` instead."""
         self.folder = folder
         self.path = folder / RECORDS
         self._run = run
-        self._lock = lock
+        self._held = held
         self._done = done
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by release()
 
@@ -87,7 +84,7 @@ class RecordWriter:
     def release(self) -> None:
         """Close the file and give the lock back without marking the run as finished."""
         self._file.close()
-        self._lock.release()
+        self._held.release()
 
     def __enter__(self) -> RecordWriter:
         """Give the writer itself."""
@@ -116,55 +113,27 @@ def open_run(folder: str | Path, identity: Mapping[str, Any], *, provenance: Pro
             another process, or if its files are damaged.
     """
     folder = Path(folder)
-    wanted: dict[str, Any] = _plain(dict(identity))
+    here: dict[str, Any] = _plain(dict(identity))
+    training = {} if provenance is None else _plain(provenance.to_json())
+    held = ClaimedFolder(folder, RUN, "certification")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK_NAME, timeout=0, thread_local=False)
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(
-            f"expected a free run folder, got {folder}, which another process is writing; "
-            "wait for it or name another folder"
-        ) from error
+        if held.claim():
+            run = read_json(folder / RUN)
+            held.check_same(run["identity"], here)
+            run["environment"].setdefault("resumed", []).append(_now())
+        else:
+            run = {"identity": here, "recipe": training, "environment": _environment(), "finished": None}
+        _write(folder / RUN, run)
+        done = {record.idx for record in _repair(folder / RECORDS)}
+        return RecordWriter(folder, run, held, done)
     except OSError as error:
+        held.release()
         raise ValueError(
-            f"expected a folder that can be written, got {folder} ({error.strerror or error}); name another folder"
+            f"expected a folder that can be written, got {folder} ({error.strerror or error}): choose another folder"
         ) from error
-    try:
-        try:
-            run = _start_or_resume(folder, wanted, {} if provenance is None else _plain(provenance.to_json()))
-            done = {record.idx for record in _repair(folder / RECORDS)}
-            return RecordWriter(folder, run, lock, done)
-        except OSError as error:
-            raise ValueError(
-                f"expected a folder that can be written, got {folder} ({error.strerror or error}); name another folder"
-            ) from error
     except BaseException:
-        lock.release()
+        held.release()
         raise
-
-
-def _start_or_resume(folder: Path, wanted: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
-    path = folder / RUN
-    if path.exists():
-        run = read_json(path)
-        different = list(_differences(run["identity"], wanted))
-        if different:
-            raise ValueError(
-                f"expected the run that is in {folder}, got another one: {'; '.join(different)}; "
-                "name another folder or repeat the same settings"
-            )
-        run["environment"].setdefault("resumed", []).append(_now())
-    else:
-        others = sorted(p.name for p in folder.iterdir() if p.name not in (_LOCK_NAME, RUN + ".new"))
-        if others:
-            raise ValueError(
-                f"expected an empty folder or a run with {RUN}, got {folder} with "
-                f"{', '.join(others[:3])}; name another folder"
-            )
-        run = {"identity": wanted, "recipe": recipe, "environment": _environment(), "finished": None}
-    _write(path, run)
-    return run
 
 
 def _repair(path: Path) -> list[Record]:
@@ -185,19 +154,6 @@ def _repair(path: Path) -> list[Record]:
             file.truncate(end)
             os.fsync(file.fileno())
     return read_records(path)
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in sorted(set(old) | set(new)):
-        left, right = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if isinstance(left, dict) and isinstance(right, dict):
-            yield from _differences(left, right, f"{prefix}{key}.")
-        elif left is _ABSENT or right is _ABSENT or left != right:
-            yield f"{prefix}{key} is {_show(left)} there and {_show(right)} here"
-
-
-def _show(value: Any) -> str:
-    return "absent" if value is _ABSENT else json.dumps(value)
 
 
 def _plain(values: dict[str, Any]) -> Any:

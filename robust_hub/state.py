@@ -1,11 +1,11 @@
-"""The folder of a training run: who holds it, what is run there, how far it is.
+"""The folder of a training: who holds it, what is trained there, how far it is.
 
-Files of a run's folder::
+Files of the folder::
 
-    settings.json     what the run is; a resume compares it
+    settings.json     what the training is; a resume compares it
     log.jsonl         one row per finished epoch
     state/step-N/     the newest state: weights, optimizer, progress.json
-    result.json       written at the end of a run that chooses among learning rates, in each of its lr-* folders
+    result.json       in each lr-* folder of a training that chooses among learning rates, written at its end
 
 Of several processes only the main one writes; all of them read, so the folder lies where each can see it.
 """
@@ -25,20 +25,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import nn
 
+from robust_hub.claim import ClaimedFolder
 from robust_hub.files import replace_text
 from robust_hub.layout import LOG, TRAINING
 
 SETTINGS, STATE, RESULT = "settings.json", "state", "result.json"
-PROGRESS, LOCK = "progress.json", ".lock"
+PROGRESS = "progress.json"
 
 
 @dataclass
 class Progress:
-    """How far a run is; everything of a state that is neither weights nor optimizer."""
+    """How far a training is; everything of a state that is neither weights nor optimizer."""
 
     step: int = 0
     loss: float = 0.0  # sums over the images of the running epoch
@@ -77,33 +77,33 @@ def write_in_main(folder: Path, job: Callable[[], object]) -> None:
 
     Args:
         folder: What the job writes to, for the error.
-        job: Writes; its own ValueErrors are told as they are.
+        job: Writes; its own ValueErrors are raised as they are.
 
     Raises:
         ValueError: If the job raised one, or the folder cannot be written or is full.
     """
-    said: list[str | None] = [None]
+    problem: list[str | None] = [None]
     cause: Exception | None = None
     if PartialState().is_main_process:
         try:
             job()
         except ValueError as error:
-            said, cause = [str(error)], error
+            problem, cause = [str(error)], error
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: torch and safetensors have their own
             advice = "make room or choose another one; what was saved before is kept"
-            said, cause = [f"expected a folder that can be written, got {folder} ({error}): {advice}"], error
-    broadcast_object_list(said)
-    if said[0] is not None:
-        raise ValueError(said[0]) from cause
+            problem, cause = [f"expected a folder that can be written, got {folder} ({error}): {advice}"], error
+    broadcast_object_list(problem)
+    if problem[0] is not None:
+        raise ValueError(problem[0]) from cause
 
 
 @contextmanager
 def claimed(folder: Path | None, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Hold the folder for this run.
+    """Hold the folder for this training.
 
     Args:
-        folder: New, empty, or the folder of a run with the same settings. None: nothing is held.
-        settings: What the run is, JSON values.
+        folder: New, empty, or the folder of a training with the same settings. None: nothing is held.
+        settings: What the training is, JSON values.
 
     Raises:
         ValueError: If the folder is none of these, another process works in it, or it cannot be written.
@@ -111,34 +111,33 @@ def claimed(folder: Path | None, settings: Mapping[str, Any]) -> Iterator[None]:
     if folder is None:
         yield
         return
-    lock = FileLock(folder / LOCK, timeout=0)
-    wanted = json.loads(json.dumps(settings))
+    held = ClaimedFolder(folder, SETTINGS, "training")
+    here = json.loads(json.dumps(settings))
 
     def claim() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise ValueError(
-                f"expected a folder of no other run, got {folder}, where another one is at work: "
-                "wait for it or choose another folder"
-            ) from None
-        if (folder / SETTINGS).exists():
-            _compare(folder, wanted)
-        elif any(p.name not in (LOCK, SETTINGS + ".new") for p in folder.iterdir()):
-            raise ValueError(f"expected a new or empty folder or a training run, got {folder}: choose another one")
+        if held.claim():
+            held.check_same(_read_settings(folder / SETTINGS), here)
         else:
-            replace_text(folder / SETTINGS, json.dumps(wanted, indent=1))
+            replace_text(folder / SETTINGS, json.dumps(here, indent=1))
 
     try:
         write_in_main(folder, claim)
         yield
     finally:
-        lock.release()
+        held.release()
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"expected settings of a training in {path}, got a damaged file: remove {path.parent}"
+        ) from error
 
 
 class Keeper:
-    """Save and load the state of a run; the newest state only, never a half-written one."""
+    """Save and load the state of a training; the newest state only, never a half-written one."""
 
     def __init__(self, accelerator: Accelerator, folder: Path | None) -> None:
         self.accelerator = accelerator
@@ -149,8 +148,8 @@ class Keeper:
         """Give the folder of the newest whole state."""
         if self.folder is None:
             return None
-        found = [p for p in (self.folder / STATE).glob("step-*") if (p / PROGRESS).exists()]
-        return max(found, key=lambda p: int(p.name[5:]), default=None)
+        whole = [p for p in (self.folder / STATE).glob("step-*") if (p / PROGRESS).exists()]
+        return max(whole, key=lambda p: int(p.name[5:]), default=None)
 
     def resume(self) -> Progress:
         """Load the newest state, if there is one, and bring the log to it.
@@ -222,32 +221,10 @@ def read_result(folder: Path | None) -> dict[str, Any]:
 
 
 def write_result(folder: Path | None, result: Mapping[str, Any]) -> None:
-    """Write the end of a run with one of several learning rates.
+    """Write the end of a training with one of several learning rates.
 
     Raises:
         ValueError: If the folder cannot be written.
     """
     if folder is not None:
         write_in_main(folder, lambda: replace_text(folder / RESULT, json.dumps(result)))
-
-
-def _compare(folder: Path, wanted: dict[str, Any]) -> None:
-    """Refuse settings that are not those of the run in the folder."""
-    try:
-        found = dict(json.loads((folder / SETTINGS).read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"expected settings of a run in {folder / SETTINGS}, got a damaged file: remove {folder}"
-        ) from error
-    other = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
-    if other:
-        told = "; ".join(f"{k} was {_short(found.get(k))}, is now {_short(wanted.get(k))}" for k in other)
-        raise ValueError(
-            f"expected the settings of the run in {folder}, got others ({told}): "
-            "use the same settings to resume it, or a new folder"
-        )
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

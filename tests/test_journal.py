@@ -128,7 +128,7 @@ def test_equal_identity_in_other_types_resumes(tmp_path: Path) -> None:
 
 def test_two_writers(tmp_path: Path) -> None:
     first = open_run(tmp_path, IDENTITY)
-    with pytest.raises(ValueError, match="another process is writing; wait for it"):
+    with pytest.raises(ValueError, match="another process is writing: wait for it"):
         open_run(tmp_path, IDENTITY)
     code = "import sys; from robust_hub.journal import open_run; open_run(sys.argv[1], {})"
     other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
@@ -143,7 +143,7 @@ def test_folders_that_cannot_be_runs(tmp_path: Path) -> None:
     file.write_text("x")
     with pytest.raises(ValueError, match="expected a folder that can be written"):
         open_run(file, IDENTITY)
-    with pytest.raises(ValueError, match="expected an empty folder or a run with run.json.* with file"):
+    with pytest.raises(ValueError, match="expected a new or empty folder or a certification with run.json.* with file"):
         open_run(tmp_path, IDENTITY)
     write(tmp_path / "run", [0])
     (tmp_path / "run" / "run.json").write_text("{")

@@ -278,7 +278,7 @@ def test_two_runs_on_one_folder_are_an_error_for_the_second(tmp_path: Path, data
 
     folder = tmp_path / "tiny" / "pretrained" / "ln_0-0.25-0.5-1" / "training"
     folder.mkdir(parents=True)
-    with FileLock(folder / ".lock"), pytest.raises(ValueError, match="another one is at work"):
+    with FileLock(folder / ".lock"), pytest.raises(ValueError, match="which another process is writing"):
         reproduce(TABLE, SCALE, data, tmp_path, progress=False)
 
 

@@ -41,9 +41,9 @@ def test_rows_after_the_saved_state_and_half_written_states_are_dropped(tmp_path
 
 def test_another_run_in_the_folder_is_an_error_that_names_the_settings(tmp_path: Path) -> None:
     toy_run(tmp_path, epochs=1)
-    with pytest.raises(ValueError, match=r"batch_size was 12, is now 24; epochs was 1, is now 2\)"):
+    with pytest.raises(ValueError, match=r"batch_size is 12 there and 24 here; epochs is 1 there and 2 here\)"):
         toy_run(tmp_path, epochs=2, batch_size=24)
-    with pytest.raises(ValueError, match="data was"):
+    with pytest.raises(ValueError, match="data is"):
         train(toy_model(), toy_data(seed=1), epochs=1, batch_size=12, folder=tmp_path, progress=False, **PIXELS)
     for damaged in ("{", "[1]", "7"):
         (tmp_path / "settings.json").write_text(damaged)
@@ -80,7 +80,7 @@ def test_two_runs_on_one_folder_are_an_error_for_the_second(tmp_path: Path) -> N
     command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout and other.stdout.readline() == "1\n"
-        with pytest.raises(ValueError, match="where another one is at work: wait for it"):
+        with pytest.raises(ValueError, match="which another process is writing: wait for it"):
             toy_run(tmp_path)
         assert not (tmp_path / "settings.json").exists()
         other.kill()
