@@ -195,13 +195,13 @@ def load_data(
             got = f"{source.image_shape}: give size to the first load_data"
             raise ValueError(f"expected images of size {size}, got {got}")
         return source
-    found = find(source, split, image_column, label_column)
-    labels, classes = _check_labels(found, split)
-    encoded = _Encoded(found, size)
+    opened = find(source, split, image_column, label_column)
+    labels, classes = _check_labels(opened, split)
+    encoded = _Encoded(opened, size)
     if in_memory is None:
         in_memory = math.prod(encoded.shape) <= psutil.virtual_memory().available // 2
     pixels = encoded[torch.arange(len(labels))] if in_memory else encoded
-    return ImageData(pixels, labels, classes, name=found.name, split=split)
+    return ImageData(pixels, labels, classes, name=opened.name, split=split)
 
 
 def _check_labels(source: Source, split: str) -> tuple[Tensor, Sequence[str]]:

@@ -70,7 +70,7 @@ def decode(content: bytes, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not stream.eof or stream.unused_data:
         raise ValueError(f"it is cut short, or holds more than {most} bytes or anything behind its end")
     stored, metadata = unpack(unpacked)
-    dtype = {str(known).removeprefix("torch."): known for known in _BITS}.get(metadata.get("dtype", ""))
+    dtype = {str(kind).removeprefix("torch."): kind for kind in _BITS}.get(metadata.get("dtype", ""))
     if dtype is None:
         raise ValueError(f"it is of type {metadata.get('dtype')!r}")
     state = {}

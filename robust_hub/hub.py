@@ -107,8 +107,8 @@ def publish(
             f"{folder} has no certification records, a card without them would claim nothing: certify it and "
             "`robust-hub shelve` it with its run first"
         )
-    with tempfile.TemporaryDirectory() as place:
-        stage = Path(place) / name
+    with tempfile.TemporaryDirectory() as folder_name:
+        stage = Path(folder_name) / name
         _stage(folder, stage)
         write_card(name, stage, base_model=base_model, repo_id=repo_id)
         paths = sorted(path for path in stage.rglob("*") if path.is_file())
@@ -136,8 +136,8 @@ def list_published(namespace: str) -> list[tuple[str, str, bool]]:
     reach(namespace, f"{constants.ENDPOINT}/api/models?author={namespace}&limit=1")
     pins = {(pin["repo_id"], pin["revision"]) for pin in read_pins().values()}
     with _in_words(namespace, "listed"):
-        found = list(HfApi().list_models(author=namespace, filter="randomized-smoothing", full=True))
-    return [(one.id, str(one.sha), (one.id, str(one.sha)) in pins) for one in sorted(found, key=lambda one: one.id)]
+        models = list(HfApi().list_models(author=namespace, filter="randomized-smoothing", full=True))
+    return [(one.id, str(one.sha), (one.id, str(one.sha)) in pins) for one in sorted(models, key=lambda one: one.id)]
 
 
 def pin(name: str, published: Published) -> None:
@@ -179,9 +179,9 @@ def _stage(folder: Path, stage: Path) -> None:
     copy_whole(folder, stage)
     for pattern in SENT:
         for path in folder.glob(pattern):
-            place = stage / path.relative_to(folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+            target = stage / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def _send(
@@ -189,12 +189,12 @@ def _send(
 ) -> Published:
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
-    if tag is not None and tag in {known.name for known in api.list_repo_refs(repo_id).tags}:
+    if tag is not None and tag in {one.name for one in api.list_repo_refs(repo_id).tags}:
         raise CheckpointError(f"{repo_id} has a tag {tag} already: name another, nothing was sent")
     there = api.model_info(repo_id)
     ours = {path for path, _, _ in files}
-    known = {sibling.rfilename for sibling in there.siblings or ()}
-    removed = tuple(sorted(known - ours - {".gitattributes"}))
+    theirs = {sibling.rfilename for sibling in there.siblings or ()}
+    removed = tuple(sorted(theirs - ours - {".gitattributes"}))
     adding = [CommitOperationAdd(path, str(stage / path)) for path, _, _ in files]
     taking = [CommitOperationDelete(path) for path in removed]
     try:

@@ -75,10 +75,9 @@ def check_probe(
     if not promised or computed is None:
         return
     for name in ("features", "logits") if own_head else ("features",):
-        wanted, got = (np.asarray(side.get(name, []), dtype=np.float64) for side in (promised, computed))
-        if wanted.shape != got.shape or not np.abs(got - wanted).max(initial=0) <= _ROUGH * np.abs(wanted).max(
-            initial=0
-        ):
+        theirs, ours = (np.asarray(side.get(name, []), dtype=np.float64) for side in (promised, computed))
+        largest = np.abs(theirs).max(initial=0)
+        if theirs.shape != ours.shape or not np.abs(ours - theirs).max(initial=0) <= _ROUGH * largest:
             raise CheckpointError(
                 f"the weights of {where} give other {name} here than config.json promises: norm, stem or layers of "
                 "this network are not those that they were trained with"

@@ -152,11 +152,11 @@ def _named(source: str | Path, split: str, columns: tuple[str | None, str | None
     library = _need("datasets", f"reading '{name}' from the Hub")
     try:
         with _offline_unless_reached(library, name):
-            found = library.load_dataset(name)
+            loaded = library.load_dataset(name)
     except Exception as error:
         got = f"'{name}': {_first_line(error)}"
         raise ValueError(f"expected 'digits', a folder, torch/<name> or a Hub id, got {got}") from error
-    return _table(_pick(found, split, name), columns, name)
+    return _table(_pick(loaded, split, name), columns, name)
 
 
 @contextmanager
@@ -230,20 +230,20 @@ def _folder(root: Path, split: str) -> Source:
         raise ValueError(f"expected images in one subfolder a class, got a folder without images: {root}")
     chosen = _pick(parts, split, str(root))
     present = {label: k for k, label in enumerate(classes) if (chosen / label).is_dir()}
-    found = make_dataset(str(chosen), present, extensions=IMG_EXTENSIONS, allow_empty=True) if present else []
-    if not found:
+    files = make_dataset(str(chosen), present, extensions=IMG_EXTENSIONS, allow_empty=True) if present else []
+    if not files:
         raise ValueError(f"expected images in one subfolder a class, got a folder without images: {chosen}")
-    return Source(name, [path for path, _ in found], [label for _, label in found], classes)
+    return Source(name, [path for path, _ in files], [label for _, label in files], classes)
 
 
 def _parquet_files(root: Path) -> dict[str, list[str]]:
     """Find <split>-*.parquet in a folder, its data/ folder, or a folder named like the split."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for path in sorted([*root.glob("*.parquet"), *root.glob("*/*.parquet")]):
         inside = path.parent != root and path.parent.name != "data"
         name = path.parent.name if inside else re.sub(r"-\d.*$", "", path.stem)
-        found.setdefault(name, []).append(str(path))
-    return found
+        by_name.setdefault(name, []).append(str(path))
+    return by_name
 
 
 def _parquet(files: list[str], name: str) -> Any:
@@ -283,13 +283,13 @@ def _table(table: Any, columns: tuple[str | None, str | None], name: str) -> Sou
     return Source(name, rows, list(table[label]), classes.get(label), key=image)
 
 
-def _column(word: str, given: str | None, found: list[str], columns: list[str], name: str) -> str:
+def _column(word: str, given: str | None, fitting: list[str], columns: list[str], name: str) -> str:
     """Choose a column: the given one, else the first usual one among those of the right type, else their only one."""
     if given is not None:
         if given not in columns:
             raise ValueError(f"expected one of the columns {', '.join(columns)} of {name}, got {word}_column='{given}'")
         return given
-    best = [column for column in USUAL[word] if column in found][:1] or found
+    best = [column for column in USUAL[word] if column in fitting][:1] or fitting
     if len(best) != 1:
         got = f"{', '.join(best) or 'none'}: pass {word}_column=, one of {', '.join(columns)}"
         raise ValueError(f"expected one {word} column in {name}, got {got}")
