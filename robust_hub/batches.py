@@ -10,19 +10,17 @@ order. Where no other image has samples that are wanted, a batch is filled with 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robust_hub.courses import Look, Votes
+from robust_hub.look import Course, Look, Votes
 from robust_hub.noise import BLOCK
-
-Course: TypeAlias = Generator[tuple[Look, ...], list[Votes], Any]
 
 CACHED = 4 * 2**20  # bytes of the largest activation for each CPU thread, so that it is read back from the cache
 _ALIVE = 8  # largest activations that an accelerator has to hold at a time, with room to spare
@@ -100,7 +98,9 @@ class Flight:
         seconds: Time spent on the image's batches, its share of each.
     """
 
-    def __init__(self, index: int, image: Tensor, course: Course, draw: Callable[[str, int], Future[Tensor]]) -> None:
+    def __init__(
+        self, index: int, image: Tensor, course: Course[Any], draw: Callable[[str, int], Future[Tensor]]
+    ) -> None:
         self.index, self.image = index, image
         self.result: Any = None
         self.landed = False

@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robust_hub.batches import Course, Flight, Piece, fill, suggest_batch_size
-from robust_hub.certificate import Certificate, check_alpha, check_sigma
-from robust_hub.courses import prediction_course
+from robust_hub.batches import Flight, Piece, fill, suggest_batch_size
+from robust_hub.certificate import Certificate, check_sigma
+from robust_hub.fixed import check_prediction, prediction_course
+from robust_hub.look import Course
 from robust_hub.modes import eval_mode
 from robust_hub.noise import BLOCK, NoiseStream
 from robust_hub.pixels import check_pixels, mean_std, normalize
@@ -244,11 +245,7 @@ class SmoothedClassifier:
 
         Source: Cohen et al. 2019, Predict.
         """
-        check_alpha(alpha)
-        least = int(np.ceil(1 - np.log2(alpha)))
-        check_samples("n", n)
-        if n < least:
-            raise ValueError(f"expected n >= {least}: at alpha={alpha} fewer votes always abstain, got n={n}")
+        check_prediction(n, alpha)
         if isinstance(x, Tensor) and x.ndim != 3:
             raise ValueError(f"expected one image (C, H, W), got shape {tuple(x.shape)}")
         check_pixels(x)
@@ -313,7 +310,7 @@ class SmoothedClassifier:
         return self._suited[key]
 
     def _flights(
-        self, images: Iterable[tuple[int, Tensor]], course: Callable[[], Course], seed: int | None
+        self, images: Iterable[tuple[int, Tensor]], course: Callable[[], Course[Any]], seed: int | None
     ) -> Iterator[Flight]:
         """Start a course for each image, with noise of its own."""
         seed = secrets.randbits(63) if seed is None else int(seed)

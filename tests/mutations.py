@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STATISTICS = "tests/test_certificate.py tests/test_boundaries.py tests/test_courses.py tests/test_plans.py"
+STATISTICS = "tests/test_certificate.py tests/test_boundaries.py tests/test_plans.py"
+STATISTICS += " tests/test_fixed.py tests/test_sequential.py tests/test_pilot.py"
 SAMPLING = "tests/test_noise.py tests/test_smoothing.py tests/test_guarantee.py"
 
 # what it is, file, before, after, the tests that are asked first
@@ -36,23 +37,23 @@ MUTATIONS = [
     ("sigma squared in the radius", "certificate", "radius = sigma / 2 *", "radius = sigma**2 / 2 *", STATISTICS),
     (
         "selection votes counted again",
-        "courses",
+        "fixed",
         "certify_counts(selected, counted, sigma, self.alpha, self.bound)",
         "certify_counts(selected, counted + selected, sigma, self.alpha, self.bound)",
         STATISTICS,
     ),
     (
         "pilot votes counted again",
-        "courses",
+        "pilot",
         "certify_counts(selected, counted, sigma, self.alpha), plan",
         "certify_counts(selected, counted + selected, sigma, self.alpha), plan",
         STATISTICS,
     ),
-    ("one vote fewer accepts", "courses", "count >= level.accept[k]", "count >= level.accept[k] - 1", STATISTICS),
-    ("radii in 0..255 units", "courses", "ndtr(radius / sigma)", "ndtr(radius / sigma / 255)", STATISTICS),
-    ("gaps in the grid", "courses", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
-    ("two classes in one certificate", "courses", " or won[i] != won[0]", "", STATISTICS),
-    ("p_lower of the grid's top", "courses", "self.radii[reached] / sigma", "self.radii[-1] / sigma", STATISTICS),
+    ("one vote fewer accepts", "sequential", "count >= level.accept[k]", "count >= level.accept[k] - 1", STATISTICS),
+    ("radii in 0..255 units", "sequential", "ndtr(radius / sigma)", "ndtr(radius / sigma / 255)", STATISTICS),
+    ("gaps in the grid", "sequential", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
+    ("two classes in one certificate", "sequential", " or won[i] != won[0]", "", STATISTICS),
+    ("p_lower of the grid's top", "sequential", "self.radii[reached] / sigma", "self.radii[-1] / sigma", STATISTICS),
     (
         "looks before the last cost nothing",
         "boundaries",

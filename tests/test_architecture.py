@@ -12,26 +12,26 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files claim provenance certificate boundaries layout tensors names modes",
-    "courses norms pixels noise data identity difference shelves state speed schedule",
-    "plans batches config options records",
-    "stored smoothing accuracy journal recipes monitor",
-    "checkpoint remote plots tables loop paper",
-    "training models evaluate bench",
-    "pretrain finetune shelf",
-    "asked cards",
-    "recorded hub demo",
-    "reproduce",
+    "sources files provenance certificate boundaries shelves tensors names modes look",
+    "budget norms pixels noise data identity difference state speed schedule",
+    "fixed sequential pilot batches checkpoint records loop",
+    "plans",
+    "smoothing training accuracy journal remote recipes",
+    "pretrain finetune evaluate plots tables bench models paper",
+    "shelf asked",
+    "cards recorded",
+    "hub reproduce demo",
     "cli app",
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names.split()}
 NETWORK = {"urllib", "http", "socket", "ssl", "requests", "httpx", "aiohttp", "huggingface_hub", "ftplib"}
 FILES = {"os", "pathlib", "io", "shutil", "tempfile", "pickle", "json", "sqlite3", "glob", "fileinput"}
 OURS = "robust_hub."
-GUARANTEE = {"torch", "torchvision", "timm", "safetensors", "datasets", *NETWORK, *FILES}
+GUARANTEE = ("certificate", "boundaries", "look", "budget", "fixed", "sequential", "pilot", "plans")
+WALL = {"torch", "torchvision", "timm", "safetensors", "datasets", *NETWORK, *FILES}
 METRIC = {OURS + name for name in ("certificate", "smoothing", "evaluate")}
 NEVER = {
-    **dict.fromkeys(("certificate", "boundaries", "courses", "plans"), GUARANTEE),
+    **dict.fromkeys(GUARANTEE, WALL),
     "batches": {OURS + "data", OURS + "records"},
     "smoothing": {OURS + "data", OURS + "records"},
     "accuracy": {"torch", "torchvision", "timm", "datasets", OURS + "data"},
@@ -43,10 +43,8 @@ NEVER = {
     "finetune": METRIC,
     "models": {OURS + "hub", OURS + "training", *NETWORK},
 }
-FORBIDDEN_NAMES = dict.fromkeys(("smoothing", "batches", "courses", "plans"), ("label", "target"))
-FORBIDDEN_CALLS = {
-    name: {"open", "__import__", "eval", "exec"} for name in ("certificate", "boundaries", "courses", "plans")
-}
+FORBIDDEN_NAMES = dict.fromkeys(("smoothing", "batches", *GUARANTEE), ("label", "target"))
+FORBIDDEN_CALLS = {name: {"open", "__import__", "eval", "exec"} for name in GUARANTEE}
 
 
 def imports(tree: ast.AST) -> set[str]:

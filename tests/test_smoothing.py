@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from robust_hub import smoothing
 from robust_hub.certificate import certify_counts
-from robust_hub.courses import ESTIMATION, PREDICTION, SELECTION
+from robust_hub.look import ESTIMATION, PREDICTION, SELECTION
 from robust_hub.noise import NoiseStream
 from robust_hub.plans import radius_plan, sequential_plan
 from robust_hub.smoothing import SmoothedClassifier

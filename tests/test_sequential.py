@@ -1,57 +1,37 @@
-"""The plans' courses: what they ask for, when they stop, and that what they say is true as often as they promise."""
+"""Plans of a grid: what they ask for, when they stop, and that what they say is true as often as they promise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from courses import drive, random_votes, unanimous
 from scipy.stats import binom, norm
 
-from robust_hub.certificate import ABSTAIN, Certificate, certify_counts
-from robust_hub.courses import ESTIMATION, PREDICTION, SELECTION, Votes, _prefix, prediction_course
-from robust_hub.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
+from robust_hub.certificate import ABSTAIN
+from robust_hub.look import ESTIMATION, Votes
+from robust_hub.sequential import _prefix, closed_form_plan, sequential_plan
 
 LEVEL, ALPHA = 1e-6, 0.05
-Draw = Callable[[str, int, int], Votes]
 
 
-def drive(plan: Plan, sigma: float, draw: Draw) -> tuple[Certificate, list[tuple[str, int]]]:
-    """Send a course the votes that draw(purpose, start, stop) gives, and keep what it asked for."""
-    course = plan.course(sigma)
-    seen: dict[str, tuple[int, Votes]] = {}
-    asked: list[tuple[str, int]] = []
-    try:
-        looks = next(course)
-        while True:
-            for look in looks:
-                asked.append((look.purpose, look.upto))
-                assert look.upto <= look.limit
-                assert look.upto % 32 == 0 or look.upto == look.limit
-                start, votes = seen.get(look.purpose, (0, 0))
-                assert look.upto > start
-                seen[look.purpose] = (look.upto, votes + draw(look.purpose, start, look.upto))
-            looks = course.send([seen[look.purpose][1] for look in looks])
-    except StopIteration as end:
-        return end.value, asked
-
-
-def random_votes(p: list[float], seed: int) -> Draw:
-    generator = np.random.default_rng(seed)
-    return lambda purpose, start, stop: generator.multinomial(stop - start, p)
-
-
-def unanimous(winner: int = 1, classes: int = 3) -> Draw:
-    return lambda purpose, start, stop: np.eye(classes, dtype=np.int64)[winner] * (stop - start)
-
-
-def test_a_fixed_budget_is_one_stage() -> None:
-    draws = {SELECTION: np.array([3, 7]), ESTIMATION: np.array([20, 280])}
-    certificate, asked = drive(fixed_plan(10, 300, 0.01), 0.5, lambda purpose, start, stop: draws[purpose])
-    assert asked == [(SELECTION, 10), (ESTIMATION, 300)]
-    assert certificate == certify_counts([3, 7], [20, 280], 0.5, 0.01)
-    assert (certificate.plan, certificate.radii, certificate.samples) == ("fixed", None, 310)
+@pytest.mark.parametrize("plan", [sequential_plan, closed_form_plan])
+def test_grids(plan: Any) -> None:
+    assert plan((0, 1)).radii == (0.0, 1.0)
+    assert plan().radii == (0.25, 0.5, 0.75, 1.0)
+    for radii in ((), (0.5, 0.25), (0.25, 0.25), (-0.1, 0.5), (0.1, float("nan")), (float("inf"),)):
+        with pytest.raises(ValueError, match=r"expected increasing finite radii >= 0 in \[0, 1\]-pixel units"):
+            plan(radii)
+    for futility in (0, 0.6, float("nan")):
+        with pytest.raises(ValueError, match=r"expected futility in \(0, 0.5\]"):
+            plan(futility=futility)
+    with pytest.raises(ValueError, match="expected n >= 10"):
+        plan(n=9)
+    with pytest.raises(ValueError, match=r"expected alpha in \(0, 1\)"):
+        plan(alpha=0)
+    with pytest.raises(ValueError, match="expected a finite sigma > 0"):
+        plan().check(0.0)
 
 
 @pytest.mark.parametrize("plan", [sequential_plan, closed_form_plan])
@@ -174,57 +154,6 @@ def test_sequential_needs_fewer_samples_than_closed_form_and_both_fewer_than_fix
     assert means[0] < means[1] < 20_000
 
 
-def test_radius_plan_is_a_pilot_and_fresh_samples() -> None:
-    plan = radius_plan(0.05, n=20_000)
-    certificate, asked = drive(plan, 0.25, random_votes([0.02, 0.95, 0.03], 3))
-    pilots = [upto for purpose, upto in asked if purpose == SELECTION]
-    assert asked[-1][0] == ESTIMATION and len(asked) == len(pilots) + 1
-    assert pilots == [64 * 2**k for k in range(len(pilots))]
-    assert (certificate.n0, certificate.n, certificate.plan) == (pilots[-1], asked[-1][1], "radius")
-    assert pilots[-1] >= 0.05 * certificate.n
-    assert certificate.prediction == 1
-    assert 0 < certificate.radius < 0.25 * norm.ppf(0.95)
-    assert certificate.radii is None
-
-
-def test_radius_plan_gives_away_no_more_than_the_tolerance_in_the_mean() -> None:
-    sigma, p = 0.5, [0.97, 0.03]
-    fixed = [drive(fixed_plan(100, 20_000), sigma, random_votes(p, s))[0] for s in range(60)]
-    planned = [drive(radius_plan(0.05, n=20_000), sigma, random_votes(p, s))[0] for s in range(60)]
-    lost = np.mean([c.radius for c in fixed]) - np.mean([c.radius for c in planned])
-    assert 0.0 < lost < 0.075
-    assert np.mean([c.samples for c in planned]) < 4000
-    capped = [drive(radius_plan(0.05, 0.5, n=20_000), sigma, random_votes(p, s))[0] for s in range(60)]
-    assert np.mean([c.samples for c in capped]) < 0.5 * np.mean([c.samples for c in planned])
-    assert np.mean([c.radius for c in capped]) > 0.5 - 0.075
-
-
-def test_radius_plan_gives_up_where_there_is_no_majority() -> None:
-    certificate, asked = drive(radius_plan(0.05), 0.5, random_votes([0.2] * 5, 0))
-    assert (certificate.prediction, certificate.n, certificate.counts) == (ABSTAIN, 0, (0,) * 5)
-    assert asked == [(SELECTION, 64)]
-    assert certificate.n0 == 64
-
-
-def test_radius_plan_never_uses_the_pilot_in_the_bound() -> None:
-    # A pilot that lies: unanimous for class 0, while fresh votes split. The bound sees the fresh ones alone.
-    def draw(purpose: str, start: int, stop: int) -> Votes:
-        some = stop - start
-        return np.array([some, 0]) if purpose == SELECTION else np.array([some // 2, some - some // 2])
-
-    certificate, _ = drive(radius_plan(0.05, n=2000), 0.5, draw)
-    assert certificate.prediction == ABSTAIN
-    assert certificate.n > 0
-
-
-@pytest.mark.parametrize("margin", [0.3, 1.0, 2.0])
-def test_radius_plans_false_certificates_are_as_rare_as_promised(margin: float) -> None:
-    sigma, runs, plan = 0.5, 2000, radius_plan(0.1, n=600, alpha=ALPHA)
-    p = float(norm.cdf(margin))
-    false = sum(drive(plan, sigma, random_votes([p, 1 - p], seed))[0].radius > sigma * margin for seed in range(runs))
-    assert 0 < false <= binom.isf(LEVEL, runs, ALPHA)
-
-
 def test_only_a_whole_beginning_of_the_grid_for_one_class_counts() -> None:
     assert _prefix({}) is None
     assert _prefix({0: 4}) == 0
@@ -232,18 +161,3 @@ def test_only_a_whole_beginning_of_the_grid_for_one_class_counts() -> None:
     assert _prefix({0: 4, 2: 4}) == 0  # radius 1 is missing
     assert _prefix({1: 4, 2: 4}) is None
     assert _prefix({0: 4, 1: 5}) == 0  # another class
-
-
-def test_a_fixed_plan_can_always_certify_where_sigma_is_one() -> None:
-    fixed_plan().check(0.5)
-    with pytest.raises(ValueError, match="expected a finite sigma > 0"):
-        fixed_plan().check(0.0)
-
-
-def test_a_prediction_is_one_look() -> None:
-    course = prediction_course(20, 0.05)
-    (look,) = next(course)
-    assert (look.purpose, look.upto, look.limit) == (PREDICTION, 20, 20)
-    with pytest.raises(StopIteration) as end:
-        course.send([np.array([1, 19])])
-    assert end.value.value == 1
