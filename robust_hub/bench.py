@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from robust_hub.pixels import check_pixels, normalize
 from robust_hub.plans import RADII, check_samples, fixed_plan, sequential_plan
-from robust_hub.smoothing import SmoothedClassifier, uncompiled
+from robust_hub.sampler import uncompiled
+from robust_hub.smoothing import SmoothedClassifier
 from robust_hub.speed import matrix_rate, middle_time, timed
 
 

@@ -22,9 +22,9 @@ from robust_hub.journal import open_run
 from robust_hub.layout import RUN
 from robust_hub.norms import warn_batch_norm
 from robust_hub.plans import Plan, check_samples, make_plan
-from robust_hub.provenance import provenance_of
-from robust_hub.records import Record, Run, read_run
-from robust_hub.smoothing import SmoothedClassifier, uncompiled
+from robust_hub.records import RUN_NAME, Record, Run, read_run
+from robust_hub.sampler import uncompiled
+from robust_hub.smoothing import SmoothedClassifier
 
 ROUND = 64  # images of one process between two meetings of several
 
@@ -179,7 +179,7 @@ def _certify(
                 f"expected labels of the model's {len(certificate.counts)} classes, got {label}: "
                 "fine-tune it on these data"
             )
-        base = int(smoothed.classify(image[None])[0])
+        base = int(smoothed.sampler.classify(image[None], 1)[0])
         early[index] = _record(index, label, certificate, base, seed, seconds)
         while next_one in early:
             yield early.pop(next_one)

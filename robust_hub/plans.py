@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 from robust_hub.budget import check_samples
 from robust_hub.fixed import FixedPlan, fixed_plan
@@ -20,6 +20,7 @@ __all__ = [
     "FixedPlan",
     "GridPlan",
     "Plan",
+    "PlanArguments",
     "RadiusPlan",
     "check_samples",
     "closed_form_plan",
@@ -32,43 +33,47 @@ __all__ = [
 Plan: TypeAlias = FixedPlan | GridPlan | RadiusPlan
 
 
-def make_plan(
-    plan: Plan | None,
-    *,
-    n0: int | None = None,
-    n: int | None = None,
-    alpha: float | None = None,
-    bound: str | None = None,
-    radii: Sequence[float] | None = None,
-) -> Plan:
+class PlanArguments(TypedDict, total=False):
+    """What a plan is asked for by; None, like a name that is left out, stands for the default.
+
+    Attributes:
+        n0: Samples that select the class; 100.
+        n: Samples that bound its probability; 100,000.
+        alpha: Failure probability; 0.001.
+        bound: "complement", or "runner_up".
+        radii: Radii to decide, by a sequential plan.
+    """
+
+    n0: int | None
+    n: int | None
+    alpha: float | None
+    bound: str | None
+    radii: Sequence[float] | None
+
+
+def make_plan(plan: Plan | None, **arguments: Unpack[PlanArguments]) -> Plan:
     """Choose the plan that arguments ask for: the one given, a sequential one for radii, else the paper's.
 
     Args:
         plan: A plan, or None; what else is given must be what it says.
-        n0: Samples that select the class; 100 if None.
-        n: Samples that bound its probability; 100,000 if None.
-        alpha: Failure probability; 0.001 if None.
-        bound: "complement" if None, or "runner_up".
-        radii: Radii to decide, or None.
+        **arguments: See `PlanArguments`.
 
     Raises:
         ValueError: If an argument is outside its range, or not the plan's.
         TypeError: If plan is none.
     """
-    given = {"n0": n0, "n": n, "alpha": alpha, "bound": bound, "radii": radii}
-    given = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
     if plan is not None:
         if not isinstance(plan, FixedPlan | GridPlan | RadiusPlan):
             raise TypeError(f"expected a plan of robust_hub.plans, got {type(plan).__name__}")
         own = {"bound": "complement", "n0": 0, **asdict(plan)}
         for name, value in given.items():
-            value = tuple(value) if name == "radii" else value  # type: ignore[arg-type]
+            value = tuple(value) if name == "radii" else value
             if own.get(name) != value:
                 raise ValueError(f"expected {name} as the plan has it, {own.get(name)}, got {value}: leave it out")
         return plan
-    if radii is None:
-        return fixed_plan(**given)  # type: ignore[arg-type]
-    if n0 is not None or bound not in (None, "complement"):
+    if "radii" not in given:
+        return fixed_plan(**given)
+    if "n0" in given or given.pop("bound", "complement") != "complement":
         raise ValueError("expected no n0 and no bound beside radii: no sample selects the class, p_B <= 1 - p_A")
-    given.pop("bound", None)
-    return sequential_plan(**given)  # type: ignore[arg-type]
+    return sequential_plan(**given)

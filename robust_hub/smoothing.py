@@ -1,45 +1,26 @@
 """Images -> votes -> certificates.
 
-A `SmoothedClassifier` owns everything between raw pixels and votes: the noise, the normalisation after it, and the
-batches. It never sees a label.
+A `SmoothedClassifier` is the door between raw pixels and certificates: it checks, once, what it is given, and leaves
+noise, normalisation and batches to its `Sampler`. It never sees a label.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
-import secrets
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from robust_hub.batches import Flight, Piece, fill, suggest_batch_size
 from robust_hub.certificate import Certificate, check_sigma
 from robust_hub.fixed import check_prediction, prediction_course
-from robust_hub.look import Course
-from robust_hub.modes import eval_mode
-from robust_hub.noise import BLOCK, NoiseStream
-from robust_hub.pixels import check_pixels, mean_std, normalize
-from robust_hub.plans import Plan, check_samples, make_plan
+from robust_hub.pixels import check_pixels, mean_std
+from robust_hub.plans import Plan, PlanArguments, check_samples, make_plan
+from robust_hub.sampler import Sampler
 
-
-@lru_cache(maxsize=1)
-def _drawing(process: int) -> ThreadPoolExecutor:
-    """Give the threads that draw noise in a process; a forked one must not wait for its parent's."""
-    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="noise")
-
-
-def uncompiled(model: nn.Module) -> nn.Module:
-    """Give the network that `torch.compile` was given, with its names and layers; any other is given back."""
-    plain: nn.Module = getattr(model, "_orig_mod", model)
-    return plain
+_EXPECTED = {3: "one image (C, H, W)", 4: "images (B, C, H, W)"}
 
 
 class SmoothedClassifier:
@@ -51,6 +32,9 @@ class SmoothedClassifier:
             a module too: it takes a few seconds to build and is certified as the function that it computes.
         mean: Per-channel means; by default those of the model's `pretrained_cfg`.
         std: Per-channel standard deviations, likewise.
+
+    Attributes:
+        sampler: What counts the votes, for callers that have checked their pixels.
 
     Raises:
         TypeError: If model is no torch module.
@@ -66,19 +50,32 @@ class SmoothedClassifier:
             raise TypeError(f"expected a torch module as base classifier, got {type(model).__name__}")
         if getattr(model, "num_classes", None) == 0:
             raise ValueError("this model has no classifier (num_classes=0): fine-tune it, or call reset_classifier")
-        self.model = model
-        self.mean, self.std = mean_std(model, mean, std)
-        self._suited: dict[tuple[tuple[int, ...], torch.dtype, torch.device], int] = {}
+        self.sampler = Sampler(model, *mean_std(model, mean, std))
+
+    @property
+    def model(self) -> nn.Module:
+        """The base classifier."""
+        return self.sampler.model
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per-channel means, [0, 1]-pixel units."""
+        return self.sampler.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per-channel standard deviations, [0, 1]-pixel units."""
+        return self.sampler.std
 
     @property
     def device(self) -> torch.device:
         """Where the model is, and so where noise is drawn and votes are counted."""
-        return next(self.model.parameters(), torch.empty(0)).device
+        return self.sampler.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The model's floating-point type, part of what is certified."""
-        return next(self.model.parameters(), torch.empty(0)).dtype
+        return self.sampler.dtype
 
     def certify(
         self,
@@ -122,26 +119,20 @@ class SmoothedClassifier:
 
         Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii, docs/statistics.md.
         """
-        if isinstance(x, Tensor) and x.ndim != 3:
-            raise ValueError(f"expected one image (C, H, W), got shape {tuple(x.shape)}: use certify_batch for several")
-        check_pixels(x)
+        self._check(x, 3, ": use certify_batch for several")
         plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-        return self.certify_batch(x[None], sigma, plan=plan, batch_size=batch_size, seed=seed, indices=[index])[0]
+        return self._certify(x[None], [index], sigma, plan, batch_size, seed)[0]
 
     def certify_batch(
         self,
         x: Tensor,
         sigma: float,
         *,
-        n0: int | None = None,
-        n: int | None = None,
-        alpha: float | None = None,
-        bound: str | None = None,
-        radii: Sequence[float] | None = None,
         plan: Plan | None = None,
         batch_size: int | None = None,
         seed: int | None = None,
         indices: Sequence[int] | None = None,
+        **arguments: Unpack[PlanArguments],
     ) -> list[Certificate]:
         """Certify several images, network batches filled across them.
 
@@ -149,31 +140,23 @@ class SmoothedClassifier:
 
         Args:
             x: Pixels in [0, 1], float (B, C, H, W).
-            sigma: As in `certify`, as are n0, n, alpha, bound, radii, plan, batch_size and seed.
-            n0: Samples that select the class.
-            n: Fresh samples that bound its probability.
-            alpha: Failure probability of each certificate.
-            bound: "complement" or "runner_up".
-            radii: Radii to decide.
-            plan: Any other plan.
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            plan: Any other plan of `robust_hub.plans`.
             batch_size: Images a network batch; None takes what suits network and device.
-            seed: Seed of the noise.
+            seed: Seed of the noise; None takes the operating system's entropy.
             indices: The images' indices, all different; by default 0 to B - 1.
+            **arguments: n0, n, alpha, bound and radii, as in `certify`.
 
         Raises:
             TypeError: If x holds no floating-point pixels.
             ValueError: As in `certify`.
         """
-        plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-        self._check_images(x)
+        plan = make_plan(plan, **arguments)
+        self._check(x, 4)
         indices = range(len(x)) if indices is None else indices
         if len(indices) != len(x) or len(set(indices)) != len(x):
             raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
-        batch_size = self._batch_size(batch_size, x[0])
-        batch_size = min(batch_size, len(x) * plan.most) if isinstance(batch_size, int) else batch_size
-        pairs = zip(indices, x, strict=True)
-        found = {i: c for i, c, _ in self.certify_each(pairs, sigma, plan, batch_size=batch_size, seed=seed)}
-        return [found[i] for i in indices]
+        return self._certify(x, indices, sigma, plan, batch_size, seed)
 
     def certify_each(
         self,
@@ -203,14 +186,15 @@ class SmoothedClassifier:
             ValueError: As in `certify`.
         """
         plan.check(sigma)
-        images = iter(images)
-        for index, x in itertools.islice(images, 1):
-            self._check_images(x[None])
-            batch_size = self._batch_size(batch_size, x)
-            images = itertools.chain([(index, x)], images)
         check_samples("batch_size", 1 if batch_size is None else batch_size)
-        for flight in self._land(self._flights(images, lambda: plan.course(sigma), seed), sigma, batch_size or 1):
-            yield flight.index, flight.result, flight.seconds
+        checked = ((index, self._check(x, 3)) for index, x in images)
+        first = next(checked, None)
+        if first is None:
+            return
+        size = self._batch_size(batch_size, first[1].shape)
+        jobs = self.sampler.jobs(itertools.chain([first], checked), partial(plan.course, sigma), seed)
+        for job in self.sampler.complete(jobs, sigma, size):
+            yield job.index, job.result, job.seconds
 
     def predict(
         self,
@@ -246,16 +230,12 @@ class SmoothedClassifier:
         Source: Cohen et al. 2019, Predict.
         """
         check_prediction(n, alpha)
-        if isinstance(x, Tensor) and x.ndim != 3:
-            raise ValueError(f"expected one image (C, H, W), got shape {tuple(x.shape)}")
-        check_pixels(x)
         check_sigma(sigma)
-        self._check_images(x[None])
-        batch_size = self._batch_size(batch_size, x)
-        check_samples("batch_size", batch_size)
-        flights = self._flights([(index, x)], lambda: prediction_course(n, alpha), seed)
-        (flight,) = self._land(flights, sigma, min(batch_size, n))
-        return int(flight.result)
+        self._check(x, 3)
+        size = min(self._batch_size(batch_size, x.shape), n)
+        jobs = self.sampler.jobs([(index, x)], partial(prediction_course, n, alpha), seed)
+        (job,) = self.sampler.complete(jobs, sigma, size)
+        return job.result
 
     def classify(self, x: Tensor, *, batch_size: int | None = None) -> Tensor:
         """Classify clean images with the base classifier: no noise, no guarantee.
@@ -271,145 +251,42 @@ class SmoothedClassifier:
             TypeError: If x holds no floating-point pixels.
             ValueError: If x has another shape, or the model returns NaN or no (B, K) logits.
         """
-        self._check_images(x)
-        batch_size = self._batch_size(batch_size, x[0]) if len(x) > 1 else 1
-        check_samples("batch_size", batch_size)
-        with self._inference():
-            parts = [self._logits(part.to(self.device, torch.float32)) for part in torch.split(x, batch_size)]
-        logits = torch.cat(parts)
-        _refuse_nan(bool(logits.isnan().any()))
-        return logits.argmax(1).cpu()
-
-    def _check_images(self, x: Tensor) -> None:
-        check_pixels(x)
-        if x.ndim != 4:
-            raise ValueError(f"expected images (B, C, H, W), got shape {tuple(x.shape)}")
-        if x.shape[1] != len(self.mean):
-            raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[1]}")
-
-    @property
-    def _depth(self) -> int:
-        """Batches that are computed while votes are read."""
-        return 0 if self.device.type == "cpu" else 1
+        self._check(x, 4)
+        one = batch_size is None and len(x) == 1
+        return self.sampler.classify(x, 1 if one else self._batch_size(batch_size, x.shape[1:]))
 
     def suited_batch_size(self, shape: Sequence[int]) -> int:
         """Say what batch size None stands for with images of a shape, (C, H, W)."""
-        return self._batch_size(None, torch.empty(tuple(shape), device="meta"))
+        return self.sampler.suited_batch_size(shape)
 
-    def _batch_size(self, batch_size: int | None, x: Tensor) -> int:
-        """Give the batch size asked for, else one that suits the network and images such as x, (C, H, W)."""
-        if batch_size is not None:
-            return batch_size
-        key = (tuple(x.shape), self.dtype, self.device)
-        if key not in self._suited:
-            plain = uncompiled(self.model)  # a compiled one would be built for this one image
-            with self._inference():
-                self._suited[key] = suggest_batch_size(
-                    plain, self._input(torch.zeros(x[None].shape, device=self.device))
-                )
-        return self._suited[key]
+    def _certify(
+        self,
+        x: Tensor,
+        indices: Sequence[int],
+        sigma: float,
+        plan: Plan,
+        batch_size: int | None,
+        seed: int | None,
+    ) -> list[Certificate]:
+        """Certify images that were checked, (B, C, H, W)."""
+        plan.check(sigma)
+        size = min(self._batch_size(batch_size, x.shape[1:]), len(x) * plan.most)
+        jobs = self.sampler.jobs(zip(indices, x, strict=True), partial(plan.course, sigma), seed)
+        certificates = {job.index: job.result for job in self.sampler.complete(jobs, sigma, size)}
+        return [certificates[i] for i in indices]
 
-    def _flights(
-        self, images: Iterable[tuple[int, Tensor]], course: Callable[[], Course[Any]], seed: int | None
-    ) -> Iterator[Flight]:
-        """Start a course for each image, with noise of its own."""
-        seed = secrets.randbits(63) if seed is None else int(seed)
-        device = self.device
-        for index, x in images:
-            self._check_images(x[None])
-            draw = partial(_draw, seed, index, x.shape, device)
-            yield Flight(index, x.detach().to(device, torch.float32), course(), draw)
+    def _check(self, x: Tensor, ndim: int, hint: str = "") -> Tensor:
+        """Refuse what are no pixels in [0, 1] of so many dimensions and of the channels of mean and std."""
+        if isinstance(x, Tensor) and x.ndim != ndim:
+            raise ValueError(f"expected {_EXPECTED[ndim]}, got shape {tuple(x.shape)}{hint}")
+        check_pixels(x)
+        if x.shape[-3] != len(self.mean):
+            raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[-3]}")
+        return x
 
-    def _land(self, arrivals: Iterator[Flight], sigma: float, batch_size: int) -> Iterator[Flight]:
-        """Lead flights through their courses and yield each when it has its result.
-
-        On an accelerator one batch is computed while the votes of the one before are read; nothing within a batch
-        waits for the device.
-        """
-        together = 2 + 2 * batch_size // BLOCK  # images on their way at a time: batches stay full of wanted samples
-        depth = self._depth
-        flights: list[Flight] = []
-        pieces: list[Piece] = []
-        running: deque[tuple[list[Piece], Tensor]] = deque()
-        batch: Tensor | None = None
-        clock = time.perf_counter()
-        while True:
-            flights += itertools.islice(arrivals, max(0, together - len(flights)))
-            room = batch_size - sum(piece.size for piece in pieces)
-            new = fill(flights, room, ahead=not running)
-            pieces, room = pieces + new, room - sum(piece.size for piece in new)
-            if pieces and (room == 0 or not running):
-                if batch is None:
-                    batch = torch.empty((batch_size, *pieces[0].flight.image.shape), device=self.device)
-                running.append((pieces, self._count(pieces, sigma, batch)))
-                pieces = []
-                if len(running) <= depth:
-                    continue
-            if not running:
-                return
-            counted, votes = running.popleft()
-            table = votes.cpu().numpy()
-            _refuse_nan(bool(table[-1, 0]))
-            seconds = (time.perf_counter() - clock) / sum(piece.size for piece in counted)
-            for piece, row in zip(counted, table, strict=False):
-                piece.flight.seconds += seconds * piece.size
-                piece.flight.count(piece, row)
-            yield from (flight for flight in flights if flight.landed)
-            flights = [flight for flight in flights if not flight.landed]
-            clock = time.perf_counter()
-
-    def _count(self, pieces: Sequence[Piece], sigma: float, batch: Tensor) -> Tensor:
-        """Count the votes of each piece: int64 (pieces + 2, K), then a row for padding and a mark of NaN."""
-        with self._inference():
-            filled = 0
-            noises = [piece.noise for piece in pieces]  # all drawn before threads are wanted for something else
-            for piece, noise in zip(pieces, noises, strict=True):
-                end = filled + piece.size
-                torch.add(piece.flight.image, noise, alpha=sigma, out=batch[filled:end])
-                filled = end
-            batch[filled:] = 0  # every batch has one shape, so that the network computes the same function
-            logits = self._logits(batch)
-            rows, classes = len(pieces) + 2, logits.shape[1]
-            sizes = torch.tensor([*(piece.size for piece in pieces), len(batch) - filled, 0])
-            owner = torch.repeat_interleave(torch.arange(rows), sizes).to(batch.device, non_blocking=True)
-            place = owner * classes + logits.argmax(1)
-            votes = torch.zeros(rows * classes, dtype=torch.int64, device=batch.device)
-            votes.scatter_add_(0, place, torch.ones_like(place))
-            votes[-classes] = logits[:filled].isnan().any()
-        return votes.view(rows, classes)
-
-    def _logits(self, images: Tensor) -> Tensor:
-        """Normalise and classify."""
-        logits = self.model(self._input(images))
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(
-                f"expected logits (B, K) of at least 2 classes from the model, got {shape}: is it a classifier?"
-            )
-        return logits
-
-    def _input(self, images: Tensor) -> Tensor:
-        """Normalise; noise and mean are float32, the network has a type of its own."""
-        inputs = normalize(images, self.mean, self.std).to(self.dtype)  # two steps: a third of the time of one
-        return inputs.contiguous(memory_format=torch.channels_last)
-
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        """Put every module in eval mode without gradients, and restore each one's mode afterwards."""
-        with eval_mode(self.model), torch.inference_mode():
-            yield
-
-
-def _draw(seed: int, index: int, shape: Sequence[int], device: torch.device, purpose: str, k: int) -> Future[Tensor]:
-    """Draw a block of noise; on the CPU several are drawn at a time, as each has a stream of its own."""
-    stream = NoiseStream(seed, index, purpose, shape, device)
-    if device.type == "cpu":
-        return _drawing(os.getpid()).submit(stream.block, k)
-    drawn: Future[Tensor] = Future()
-    drawn.set_result(stream.block(k))
-    return drawn
-
-
-def _refuse_nan(found: bool) -> None:
-    if found:
-        raise ValueError("the model returned NaN logits, which are no vote: check its weights and input type")
+    def _batch_size(self, batch_size: int | None, shape: Sequence[int]) -> int:
+        """Give the batch size asked for, else one that suits the network and images of a shape, (C, H, W)."""
+        if batch_size is None:
+            return self.sampler.suited_batch_size(shape)
+        check_samples("batch_size", batch_size)
+        return batch_size

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 STATISTICS = "tests/test_certificate.py tests/test_boundaries.py tests/test_plans.py"
 STATISTICS += " tests/test_fixed.py tests/test_sequential.py tests/test_pilot.py"
-SAMPLING = "tests/test_noise.py tests/test_smoothing.py tests/test_guarantee.py"
+SAMPLING = "tests/test_noise.py tests/test_queue.py tests/test_smoothing.py tests/test_guarantee.py"
 
 # what it is, file, before, after, the tests that are asked first
 MUTATIONS = [
@@ -67,16 +67,16 @@ MUTATIONS = [
     ("levels of the null at one half", "boundaries", "looks, p, levels)", "looks, 0.5 + 0 * p, levels)", STATISTICS),
     ("half of alpha at each look", "boundaries", "0.5 / max(1, len(looks) - 1)", "0.5", STATISTICS),
     ("no slack, and alpha overspent", "boundaries", "<= alpha * (1 - SLACK)", "<= alpha * (1 + SLACK)", STATISTICS),
-    ("a look before its samples are there", "batches", ".seen == look.upto", ".seen > 0", SAMPLING),
-    ("only the last piece's votes", "batches", "lane.votes + votes", "0 * lane.votes + votes", SAMPLING),
-    ("the first samples of a block again", "batches", "first = self.start % BLOCK", "first = 0", SAMPLING),
-    ("sigma squared in the noise", "smoothing", "alpha=sigma, out", "alpha=sigma**2, out", SAMPLING),
-    ("noise after normalisation", "smoothing", "alpha=sigma, out", "alpha=sigma * self.std[0], out", SAMPLING),
-    ("noisy pixels clipped", "smoothing", "batch[filled:] = 0", "batch.clamp_(0, 1)", SAMPLING),
-    ("padding votes", "smoothing", "torch.arange(rows)", "torch.arange(rows).clamp(max=rows - 3)", SAMPLING),
+    ("a look before its samples are there", "queue", ".counted == look.upto", ".counted > 0", SAMPLING),
+    ("only the last chunk's votes", "queue", "stream.votes + votes", "0 * stream.votes + votes", SAMPLING),
+    ("the first samples of a block again", "queue", "first = self.start % BLOCK", "first = 0", SAMPLING),
+    ("sigma squared in the noise", "sampler", "alpha=sigma, out", "alpha=sigma**2, out", SAMPLING),
+    ("noise after normalisation", "sampler", "alpha=sigma, out", "alpha=sigma * self.std[0], out", SAMPLING),
+    ("noisy pixels clipped", "sampler", "batch[filled:] = 0", "batch.clamp_(0, 1)", SAMPLING),
+    ("padding votes", "sampler", "torch.arange(rows)", "torch.arange(rows).clamp(max=rows - 3)", SAMPLING),
     ("training mode", "modes", "model.eval()", "model.train()", SAMPLING),
     ("mode not restored", "modes", "module.training = True", "pass", SAMPLING),
-    ("NaN votes", "smoothing", "votes[-classes] = logits[:filled].isnan().any()", "pass", SAMPLING),
+    ("NaN votes", "sampler", "votes[-classes] = logits[:filled].isnan().any()", "pass", SAMPLING),
     ("every image the same noise", "noise", "|{int(index)}|", "|0|", SAMPLING),
     ("every block the same noise", "noise", "|{int(k)}", "|0", SAMPLING),
     ("selection and estimation share noise", "noise", "|{purpose}", "|", SAMPLING),

@@ -14,8 +14,8 @@ MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__ini
 LAYERS = (
     "sources files provenance certificate boundaries shelves tensors names modes look",
     "budget norms pixels noise data identity difference state speed schedule",
-    "fixed sequential pilot batches checkpoint records loop",
-    "plans",
+    "fixed sequential pilot queue checkpoint records loop",
+    "plans sampler",
     "smoothing training accuracy journal remote recipes",
     "pretrain finetune evaluate plots tables bench models paper",
     "shelf asked",
@@ -32,8 +32,7 @@ WALL = {"torch", "torchvision", "timm", "safetensors", "datasets", *NETWORK, *FI
 METRIC = {OURS + name for name in ("certificate", "smoothing", "evaluate")}
 NEVER = {
     **dict.fromkeys(GUARANTEE, WALL),
-    "batches": {OURS + "data", OURS + "records"},
-    "smoothing": {OURS + "data", OURS + "records"},
+    **{name: {OURS + "data", OURS + "records"} for name in ("queue", "sampler", "smoothing")},
     "accuracy": {"torch", "torchvision", "timm", "datasets", OURS + "data"},
     "schedule": METRIC,
     "state": METRIC,
@@ -43,7 +42,7 @@ NEVER = {
     "finetune": METRIC,
     "models": {OURS + "hub", OURS + "training", *NETWORK},
 }
-FORBIDDEN_NAMES = dict.fromkeys(("smoothing", "batches", *GUARANTEE), ("label", "target"))
+FORBIDDEN_NAMES = dict.fromkeys(("smoothing", "sampler", "queue", *GUARANTEE), ("label", "target"))
 FORBIDDEN_CALLS = {name: {"open", "__import__", "eval", "exec"} for name in GUARANTEE}
 
 

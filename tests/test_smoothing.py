@@ -18,11 +18,12 @@ from reference import predict as reference_predict
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from robust_hub import smoothing
+from robust_hub import sampler, smoothing
 from robust_hub.certificate import certify_counts
 from robust_hub.look import ESTIMATION, PREDICTION, SELECTION
 from robust_hub.noise import NoiseStream
 from robust_hub.plans import radius_plan, sequential_plan
+from robust_hub.sampler import Sampler
 from robust_hub.smoothing import SmoothedClassifier
 
 SHAPE = (3, 8, 8)
@@ -167,11 +168,11 @@ def test_noise_drawn_on_several_threads_is_that_of_the_stream() -> None:
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_a_forked_process_draws_with_threads_of_its_own() -> None:
     draw = (7, 0, SHAPE, torch.device("cpu"), ESTIMATION, 0)
-    want = smoothing._draw(*draw).result()
+    want = sampler._draw(*draw).result()
     child = os.fork()
     if child == 0:  # nothing but the drawing: torch's own threads do not survive a fork either
         try:
-            same = np.array_equal(smoothing._draw(*draw).result(timeout=20).numpy(), want.numpy())
+            same = np.array_equal(sampler._draw(*draw).result(timeout=20).numpy(), want.numpy())
         except BaseException:
             same = False
         os._exit(0 if same else 1)
@@ -548,6 +549,36 @@ def test_indices_that_do_not_fit(indices: list[int]) -> None:
         smoothed().certify_batch(images(2), 0.5, indices=indices)
 
 
+def test_pixels_are_checked_once_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each check waits for the device.
+    checked: list[tuple[int, ...]] = []
+    monkeypatch.setattr(smoothing, "check_pixels", lambda x: checked.append(tuple(x.shape)))
+    classifier, x = smoothed(), images(3)
+    classifier.certify(x[0], 0.5, n0=5, n=20)
+    classifier.predict(x[0], 0.5, n=20)
+    assert checked == [SHAPE] * 2
+    checked.clear()
+    classifier.certify_batch(x, 0.5, n0=5, n=20)
+    classifier.classify(x)
+    assert checked == [(3, *SHAPE)] * 2
+    checked.clear()
+    list(classifier.certify_each(enumerate(x), 0.5, sequential_plan((0.1,), 100)))
+    assert checked == [SHAPE] * 3
+
+
+def test_a_stream_of_images_is_checked_one_by_one() -> None:
+    plan, bad = sequential_plan((0.1,), 100), [torch.full(SHAPE, 2.0), torch.zeros(1, *SHAPE), torch.zeros(1, 8, 8)]
+    for x, words in zip(
+        bad, ("values from 2 to 2", "expected one image", "expected images of 3 channels"), strict=True
+    ):
+        for stream in ([(0, x)], [(0, images(1)[0]), (1, x)]):
+            with pytest.raises(ValueError, match=words):
+                list(smoothed().certify_each(stream, 0.5, plan))
+    with pytest.raises(ValueError, match="expected batch_size to be a whole number"):
+        list(smoothed().certify_each([], 0.5, plan, batch_size=0))
+    assert list(smoothed().certify_each([], 0.5, plan)) == []
+
+
 RADII_OPTIONS: dict[str, object] = {"radii": (0.0, 0.1, 0.2, 0.4), "n": 1000, "alpha": 0.01, "seed": 1}
 
 
@@ -618,7 +649,7 @@ def test_reading_votes_late_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     on_time = classifier.certify_batch(x, 0.4, batch_size=64, **RADII_OPTIONS)
     fixed = classifier.certify_batch(x, 0.4, n=90, seed=1, batch_size=64)
     for depth in (1, 3):
-        monkeypatch.setattr(SmoothedClassifier, "_depth", depth)
+        monkeypatch.setattr(Sampler, "_depth", depth)
         assert classifier.certify_batch(x, 0.4, batch_size=64, **RADII_OPTIONS) == on_time
         assert classifier.certify_batch(x[:1], 0.4, batch_size=64, **RADII_OPTIONS) == on_time[:1]
         assert classifier.certify_batch(x, 0.4, n=90, seed=1, batch_size=64) == fixed

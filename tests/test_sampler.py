@@ -1,4 +1,4 @@
-"""The automatic batch size; the queue itself is tested through the sampler."""
+"""The automatic batch size; votes are tested through the smoothed classifier."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from robust_hub import batches
-from robust_hub.batches import CACHED, suggest_batch_size
+from robust_hub import sampler
+from robust_hub.sampler import CACHED, suggest_batch_size
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_half_the_bytes_are_twice_the_batch() -> None:
 
 def test_never_below_eight_nor_above_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
     assert suggest_batch_size(network(4), torch.zeros(1, 3, 2, 2)) == 1024
-    monkeypatch.setattr(batches, "CACHED", 1)
+    monkeypatch.setattr(sampler, "CACHED", 1)
     assert suggest_batch_size(network(4), torch.zeros(1, 3, 32, 32)) == 8
 
 
