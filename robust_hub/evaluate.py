@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from tqdm import tqdm
 from robust_hub.certificate import Certificate
 from robust_hub.data import ImageData, load_data
 from robust_hub.identity import weights_hash
-from robust_hub.journal import open_run
-from robust_hub.layout import RUN
+from robust_hub.journal import RecordWriter, open_run
 from robust_hub.norms import warn_batch_norm
 from robust_hub.plans import Plan, check_samples, make_plan
 from robust_hub.records import RUN_NAME, Record, Run, read_run
@@ -93,56 +93,72 @@ def certify(
     warn_batch_norm(model, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
-    plain = uncompiled(model)
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     indices = list(range(0, len(data), every))[:limit]
-    identity = {
+    task = _Task(smoothed, data, sigma, plan, batch_size)
+    with _opened(out, _identity(task, every, len(indices)), seed, uncompiled(model), state) as (writer, drawn, done):
+        todo = [i for i in indices if i not in done]
+        hidden = not progress or writer is None
+        with tqdm(total=len(indices), initial=len(indices) - len(todo), unit="image", disable=hidden) as bar:
+            for record in _shared(task, todo, drawn, state):
+                if writer is not None:
+                    writer.append(record)
+                bar.update()
+        if writer is not None:
+            writer.close({"records": len(indices)})
+        state.wait_for_everyone()
+    return read_run(out)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is certified, and how."""
+
+    smoothed: SmoothedClassifier
+    data: ImageData
+    sigma: float
+    plan: Plan
+    batch_size: int | None
+
+
+def _identity(task: _Task, every: int, images: int) -> dict[str, Any]:
+    """Say what must be equal for two runs to be one, the seed aside."""
+    smoothed, plain = task.smoothed, uncompiled(task.smoothed.model)
+    return {
         "model": _name(plain),
         "weights": weights_hash(plain),
-        "compiled": plain is not model,
+        "compiled": plain is not smoothed.model,
         "dtype": str(smoothed.dtype).removeprefix("torch."),
         "mean": list(smoothed.mean),
         "std": list(smoothed.std),
-        "data": data.name,
-        "split": data.split,
-        "data_fingerprint": data.data_hash,
+        "data": task.data.name,
+        "split": task.data.split,
+        "data_fingerprint": task.data.data_hash,
         "every": every,
-        "images": len(indices),
-        "sigma": float(sigma),
-        **plan.describe(),
+        "images": images,
+        "sigma": float(task.sigma),
+        **task.plan.describe(),
         "device": smoothed.device.type,
     }
+
+
+@contextlib.contextmanager
+def _opened(
+    out: str | Path, identity: dict[str, Any], seed: int | None, model: nn.Module, state: PartialState
+) -> Iterator[tuple[RecordWriter | None, int, set[int]]]:
+    """Open the run: its writer in the main process alone; its seed, and the images that it has, in each."""
     with contextlib.ExitStack() as stack:
         writer = None
         shared: list[Any] = [None, None]
         if state.is_main_process:
             drawn = _seed(out, seed)
-            writer = open_run(out, {**identity, "seed": drawn}, provenance=provenance_of(plain))
-            stack.enter_context(writer)
+            recipe = getattr(model, "recipe", None)
+            recipe = recipe if isinstance(recipe, dict) else None
+            writer = stack.enter_context(open_run(out, {**identity, "seed": drawn}, recipe=recipe))
             shared = [drawn, sorted(writer.done)]
         if state.num_processes > 1:
             broadcast_object_list(shared)
-        drawn, done = shared[0], set(shared[1])
-        todo = [i for i in indices if i not in done]
-        bar = tqdm(
-            total=len(indices), initial=len(indices) - len(todo), unit="image", disable=not progress or not writer
-        )
-        world = state.num_processes
-        # Several processes meet after each round of images; one alone never waits.
-        size = len(todo) if world == 1 else ROUND * world
-        for start in range(0, len(todo), max(1, size)):
-            turn = todo[start : start + size]
-            own = turn[state.process_index :: world]
-            made = _certify(smoothed, data, own, sigma, plan, batch_size, drawn)
-            for record in made if world == 1 else sorted(gather_object(list(made)), key=lambda r: r.idx):
-                if writer is not None:
-                    writer.append(record)
-                bar.update()
-        bar.close()
-        if writer is not None:
-            writer.close({"records": len(indices)})
-        state.wait_for_everyone()
-    return read_run(out)
+        yield writer, shared[0], set(shared[1])
 
 
 def _name(model: nn.Module) -> str:
@@ -158,28 +174,37 @@ def _seed(out: str | Path, seed: int | None) -> int:
     return secrets.randbits(63) if seed is None else int(seed)
 
 
-def _certify(
-    smoothed: SmoothedClassifier,
-    data: ImageData,
-    indices: Sequence[int],
-    sigma: float,
-    plan: Plan,
-    batch_size: int | None,
-    seed: int,
-) -> Iterator[Record]:
+def _shared(task: _Task, indices: Sequence[int], seed: int, state: PartialState) -> Iterator[Record]:
+    """Certify images that all processes share; each is given every record, in the order of indices.
+
+    Several processes meet after each round of images; one alone never waits.
+    """
+    world = state.num_processes
+    if world == 1:
+        yield from _certify(task, indices, seed)
+        return
+    for start in range(0, len(indices), ROUND * world):
+        turn = indices[start : start + ROUND * world]
+        own = list(_certify(task, turn[state.process_index :: world], seed))
+        yield from sorted(gather_object(own), key=lambda record: record.idx)
+
+
+def _certify(task: _Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""
+    data, smoothed = task.data, task.smoothed
     images = ((index, data[index][0]) for index in indices)
+    results = smoothed.certify_each(images, task.sigma, task.plan, batch_size=task.batch_size, seed=seed)
     early: dict[int, Record] = {}
     waiting = iter(indices)
     next_one = next(waiting, None)
-    for index, certificate, seconds in smoothed.certify_each(images, sigma, plan, batch_size=batch_size, seed=seed):
+    for index, certificate, seconds in results:
         image, label = data[index]
         if label >= len(certificate.counts):
             raise ValueError(
                 f"expected labels of the model's {len(certificate.counts)} classes, got {label}: "
                 "fine-tune it on these data"
             )
-        base = int(smoothed.sampler.classify(image[None], 1)[0])
+        base = int(smoothed.sampler.classify(image[None], 1)[0])  # the pixels were checked on the way to the votes
         early[index] = _record(index, label, certificate, base, seed, seconds)
         while next_one in early:
             yield early.pop(next_one)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from robust_hub import smoothing
 from robust_hub.data import load_data
 from robust_hub.evaluate import certify
 from robust_hub.identity import weights_hash
@@ -82,6 +83,13 @@ def test_batch_size_and_grouping_do_not_change_records(model, digits, tmp_path):
         for size in (33, 1000)
     ]
     assert without_times(runs[0].records) == without_times(runs[1].records)
+
+
+def test_pixels_are_checked_once_an_image(model, digits, tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr(smoothing, "check_pixels", lambda x: checked.append(tuple(x.shape)))
+    run = certify(model, digits, 0.25, out=tmp_path, every=100, n=100, **FLAT)
+    assert checked == [(3, 32, 32)] * len(run.records)
 
 
 @pytest.mark.parametrize("radii", [None, (0.0, 0.1, 0.25)])
