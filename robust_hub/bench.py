@@ -11,7 +11,8 @@ import importlib.metadata
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,11 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robust_hub.certificate import Certificate
 from robust_hub.pixels import check_pixels, normalize
-from robust_hub.plans import RADII, check_samples, fixed_plan, sequential_plan
+from robust_hub.plans import RADII, FixedPlan, GridPlan, check_samples, fixed_plan, sequential_plan
+from robust_hub.roofline import add_shares, profile, roofline
 from robust_hub.sampler import uncompiled
 from robust_hub.smoothing import SmoothedClassifier
-from robust_hub.speed import matrix_rate, middle_time, timed
+from robust_hub.speed import timed
 
 
 def bench_certify(
@@ -78,49 +81,94 @@ def bench_certify(
     grid = sequential_plan(radii, n, alpha)
     grid.check(sigma)
     fixed = fixed_plan(min(100, samples), max(samples - 100, 10), alpha)
-    original = uncompiled(model)
-    plain = SmoothedClassifier(
-        copy.deepcopy(original).float().to(memory_format=torch.contiguous_format), mean=smoothed.mean, std=smoothed.std
-    )
-    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
-    rates: dict[str, list[float]] = {"plain": [], "fixed": [], "sequential": []}
-    needed = 0.0
-    for turn in range(-1, repeats):  # the first round warms up
-        image = images[turn % len(images)]
-        spent = {
-            "plain": timed(smoothed.device, partial(plain_votes, plain, image, sigma, samples, plain_batch_size)),
-            "fixed": timed(smoothed.device, partial(smoothed.certify, image, sigma, plan=fixed, **options)),
-        }
-        begun = time.perf_counter()
-        used = sum(c.samples for c in smoothed.certify_batch(images, sigma, plan=grid, **options))
-        spent["sequential"] = time.perf_counter() - begun
-        needed = used / len(images)
-        if turn >= 0:
-            counts = {"plain": samples, "fixed": fixed.most, "sequential": used}
-            for name, seconds in spent.items():
-                rates[name].append(counts[name] / seconds)
-    per_image = {"plain": 100 + n, "fixed": 100 + n, "sequential": needed}
-    rows = {
-        name: {
-            "samples_per_s": median(found),
-            "samples_per_image": per_image[name],
-            "images_per_minute": 60 * median(found) / per_image[name],
-            "rounds": found,
-        }
-        for name, found in rates.items()
+    ways = _Ways(smoothed, _plain(smoothed), images, sigma, fixed, grid, samples, batch_size, plain_batch_size, seed)
+    ways.time(-1)  # warms up
+    rounds = [ways.time(turn) for turn in range(repeats)]
+    samples_per_image = {
+        "plain": 100 + n,
+        "fixed": 100 + n,
+        "sequential": rounds[-1]["sequential"].samples / len(images),
     }
-    for row in rows.values():
-        row["times_plain"] = row["images_per_minute"] / rows["plain"]["images_per_minute"]  # type: ignore[operator]
-    roof = roofline(smoothed, images[0], batch_size)
-    roof["share_of_layers"] = rows["fixed"]["samples_per_s"] / roof["layers_samples_per_s"]  # type: ignore[operator]
-    roof["share_of_matrix_products"] = (
-        rows["fixed"]["samples_per_s"] * roof["flop_per_sample"] / roof["matrix_flop_per_s"]  # type: ignore[operator]
-    )
+    rows = _rows(rounds, samples_per_image)
     settings = {"sigma": sigma, "radii": list(radii), "n": n, "alpha": alpha, "images": len(images)}
-    settings |= {"samples": samples, "repeats": repeats, "seed": seed, "compiled": original is not model}
+    settings |= {"samples": samples, "repeats": repeats, "seed": seed, "compiled": uncompiled(model) is not model}
     settings |= {"batch_size": batch_size, "plain_batch_size": plain_batch_size}
-    spent_on = profile(partial(smoothed.certify, images[0], sigma, plan=fixed, **options))
-    return {**rows, "roofline": roof, "profile": spent_on, "settings": settings, "machine": _machine(smoothed)}
+    return {
+        **rows,
+        "roofline": add_shares(roofline(smoothed, images[0], batch_size), rows["fixed"]["samples_per_s"]),
+        "profile": profile(partial(ways.certify_fixed, images[0])),
+        "settings": settings,
+        "machine": _machine(smoothed),
+    }
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """Samples, and the seconds that they took."""
+
+    samples: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """Three ways to certify the same images: a plain loop, a fixed budget and a sequential plan."""
+
+    smoothed: SmoothedClassifier
+    plain: SmoothedClassifier
+    images: Tensor
+    sigma: float
+    fixed: FixedPlan
+    grid: GridPlan
+    samples: int
+    batch_size: int
+    plain_batch_size: int
+    seed: int
+
+    def time(self, turn: int) -> dict[str, _Timing]:
+        """Time each way once: the first two on the turn's image, the third on all."""
+        device, image = self.smoothed.device, self.images[turn % len(self.images)]
+        plain = partial(plain_votes, self.plain, image, self.sigma, self.samples, self.plain_batch_size)
+        return {
+            "plain": _Timing(self.samples, timed(device, plain)),
+            "fixed": _Timing(self.fixed.most, timed(device, partial(self.certify_fixed, image))),
+            "sequential": self._time_sequential(),
+        }
+
+    def certify_fixed(self, image: Tensor) -> Certificate:
+        """Certify one image, (C, H, W), by the fixed budget."""
+        return self.smoothed.certify(image, self.sigma, plan=self.fixed, batch_size=self.batch_size, seed=self.seed)
+
+    def _time_sequential(self) -> _Timing:
+        begun = time.perf_counter()
+        certificates = self.smoothed.certify_batch(
+            self.images, self.sigma, plan=self.grid, batch_size=self.batch_size, seed=self.seed
+        )
+        samples = sum(certificate.samples for certificate in certificates)
+        return _Timing(samples, time.perf_counter() - begun)
+
+
+def _plain(smoothed: SmoothedClassifier) -> SmoothedClassifier:
+    """Give the network as the pseudo-code runs it: a copy in float32, NCHW, not compiled."""
+    model = copy.deepcopy(uncompiled(smoothed.model)).float().to(memory_format=torch.contiguous_format)
+    return SmoothedClassifier(model, mean=smoothed.mean, std=smoothed.std)
+
+
+def _rows(rounds: Sequence[Mapping[str, _Timing]], samples_per_image: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Give each way's median rate and what it makes of an image, beside the plain loop."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, samples in samples_per_image.items():
+        rates = [timings[name].samples / timings[name].seconds for timings in rounds]
+        rate = median(rates)
+        rows[name] = {
+            "samples_per_s": rate,
+            "samples_per_image": samples,
+            "images_per_minute": 60 * rate / samples,
+            "rounds": rates,
+        }
+    for row in rows.values():
+        row["times_plain"] = row["images_per_minute"] / rows["plain"]["images_per_minute"]
+    return rows
 
 
 def plain_votes(smoothed: SmoothedClassifier, image: Tensor, sigma: float, samples: int, batch_size: int) -> Tensor:
@@ -148,71 +196,6 @@ def plain_votes(smoothed: SmoothedClassifier, image: Tensor, sigma: float, sampl
     return torch.stack(votes).sum(0)
 
 
-def roofline(smoothed: SmoothedClassifier, image: Tensor, batch_size: int) -> dict[str, float]:
-    """Time the network's convolutions and linear layers alone, and a product of large matrices.
-
-    Args:
-        smoothed: Brings the network.
-        image: Pixels in [0, 1], float (C, H, W).
-        batch_size: Images a batch.
-
-    Returns:
-        layers_samples_per_s: Images a second if nothing but these layers took time.
-        flop_per_sample: Their multiplications and additions.
-        matrix_flop_per_s: Those of the machine in a product of two large matrices of the network's type.
-    """
-    layers: list[tuple[nn.Module, tuple[int, ...]]] = []
-    kinds = (nn.Conv2d, nn.Linear)
-    original = uncompiled(smoothed.model)
-    hooks = [
-        module.register_forward_pre_hook(lambda module, inputs: layers.append((module, tuple(inputs[0].shape))))
-        for module in original.modules()
-        if isinstance(module, kinds)
-    ]
-    try:
-        SmoothedClassifier(original, mean=smoothed.mean, std=smoothed.std).classify(
-            image[None].expand(batch_size, *image.shape), batch_size=batch_size
-        )
-    finally:
-        for hook in hooks:
-            hook.remove()
-    seconds, work = 0.0, 0.0
-    with torch.inference_mode():
-        for module, shape in layers:
-            x = torch.randn(shape, device=smoothed.device).to(smoothed.dtype)
-            x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
-            seconds += middle_time(smoothed.device, partial(module, x))
-            y = module(x)
-            weight = module.weight
-            assert isinstance(weight, Tensor)
-            work += 2 * weight.numel() * y.numel() / weight.shape[0]
-    return {
-        "layers_samples_per_s": batch_size / seconds,
-        "flop_per_sample": work / batch_size,
-        "matrix_flop_per_s": matrix_rate(smoothed.device, smoothed.dtype),
-    }
-
-
-def profile(job: Callable[[], object]) -> dict[str, float]:
-    """Tell what share of a job's time its operators take, the largest first.
-
-    Args:
-        job: What to run, once.
-
-    Returns:
-        Share of the wall-clock time on the host for each operator above 1 %, and for "outside torch": noise that the
-        CPU draws, waiting for it, and Python.
-    """
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        begun = time.perf_counter()
-        job()
-        wall = time.perf_counter() - begun
-    spent = {event.key.removeprefix("aten::"): event.self_cpu_time_total / 1e6 for event in profiler.key_averages()}
-    spent["outside torch"] = max(0.0, wall - sum(spent.values()))
-    shares = {name: seconds / wall for name, seconds in spent.items() if seconds / wall > 0.01}
-    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
-
-
 def markdown(result: dict[str, Any]) -> str:
     """Set what `bench_certify` measured as a Markdown table."""
     names = {"plain": "plain loop, float32", "fixed": "fixed plan", "sequential": "sequential plan"}
@@ -223,16 +206,16 @@ def markdown(result: dict[str, Any]) -> str:
             f"| {label} | {row['samples_per_s']:,.0f} | {row['samples_per_image']:,.0f} | "
             f"{row['images_per_minute']:.3g} | {row['times_plain']:.2f} |"
         )
-    roof, told, machine = result["roofline"], result["settings"], result["machine"]
-    radii = ", ".join(f"{radius:g}" for radius in told["radii"])
-    how = f"{machine['dtype']}{', compiled,' if told['compiled'] else ''} on {machine['device']}"
-    grid = f"sigma {told['sigma']:g}, radii {radii}, n = {told['n']:,}"
+    roof, settings, machine = result["roofline"], result["settings"], result["machine"]
+    radii = ", ".join(f"{radius:g}" for radius in settings["radii"])
+    how = f"{machine['dtype']}{', compiled,' if settings['compiled'] else ''} on {machine['device']}"
+    grid = f"sigma {settings['sigma']:g}, radii {radii}, n = {settings['n']:,}"
     where = ", ".join(f"{name} {100 * share:.1f} %" for name, share in result["profile"].items())
     where = re.sub(r"## Call CompiledFxGraph \S+ ##", "compiled kernels", where)
     note = (
-        f"{how} with {machine['threads']} threads; medians of {told['repeats']} rounds; batches of "
-        f"{told['batch_size']}, of {told['plain_batch_size']} in the plain loop; {grid}. The fixed plan runs at "
-        f"{100 * roof['share_of_layers']:.0f} % of the rate of the network's convolutions and linear layers alone "
+        f"{how} with {machine['threads']} threads; medians of {settings['repeats']} rounds; batches of "
+        f"{settings['batch_size']}, of {settings['plain_batch_size']} in the plain loop; {grid}. The fixed plan runs "
+        f"at {100 * roof['share_of_layers']:.0f} % of the rate of the network's convolutions and linear layers alone "
         f"({roof['layers_samples_per_s']:,.0f} samples/s), and at {100 * roof['share_of_matrix_products']:.0f} % of "
         f"the machine's {roof['matrix_flop_per_s'] / 1e9:,.0f} GFLOP/s in matrix products. Where its time goes: "
         f"{where}."
