@@ -19,8 +19,8 @@ _MAY_DIFFER = ("sigma", "seed", "n", "n0", "batch_size")
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Hold a share of images with its 95 % interval.
+class Share:
+    """A share of images with its 95 % interval.
 
     Attributes:
         value: The share, in [0, 1].
@@ -53,8 +53,8 @@ class Best:
 
     radius: float
     label: str
-    accuracy: Accuracy
-    at_zero: Accuracy | None
+    accuracy: Share
+    at_zero: Share | None
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -80,7 +80,7 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def certified_accuracy(records: Sequence[Record], radius: float) -> Accuracy:
+def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
     """Give the share of all images with a correct prediction and at least the radius.
 
     An abstention counts as wrong, at radius 0 too.
@@ -119,7 +119,7 @@ def grid_of(records: Sequence[Record]) -> tuple[float, ...] | None:
     return tuple(radius for radius in grids[0] if decides(records, radius)) if grids else None
 
 
-def clean_accuracy(records: Sequence[Record]) -> Accuracy | None:
+def clean_accuracy(records: Sequence[Record]) -> Share | None:
     """Give the share of clean images the base classifier gets right; None if a record does not say.
 
     Args:
@@ -133,7 +133,7 @@ def clean_accuracy(records: Sequence[Record]) -> Accuracy | None:
     return _share(records, [r.base == r.label for r in records])
 
 
-def abstention_rate(records: Sequence[Record]) -> Accuracy:
+def abstention_rate(records: Sequence[Record]) -> Share:
     """Give the share of images without a certified class.
 
     Args:
@@ -261,17 +261,17 @@ def incomparable(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
     return f"the runs differ in {', '.join(different)}" if different else ""
 
 
-def share(k: int, n: int) -> Accuracy:
+def share(k: int, n: int) -> Share:
     """Give k of n images as a share with its 95 % interval.
 
     Raises:
         ValueError: If there are no images, or k is not among 0 to n.
     """
     low, high = wilson(k, n)
-    return Accuracy(k / n, n, low, high)
+    return Share(k / n, n, low, high)
 
 
-def _share(records: Sequence[Record], hits: Sequence[bool]) -> Accuracy:
+def _share(records: Sequence[Record], hits: Sequence[bool]) -> Share:
     _check_any(records)
     return share(sum(hits), len(hits))
 

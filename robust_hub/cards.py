@@ -12,8 +12,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, grid_of
-from robust_hub.config import CheckpointConfig, read_config
+from robust_hub.accuracy import Share, certified_accuracy, clean_accuracy, decides, grid_of
+from robust_hub.checkpoint import loads_in_plain_timm, read_config
 from robust_hub.files import replace_text
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.models import SUFFIX
@@ -341,7 +341,7 @@ def _metadata(
 def _results(run: Run) -> list[EvalResult]:
     """Give a run's accuracies as the Hub's `model-index` has them, percent with their number of images."""
     known = _known(run.identity.get("data"))
-    found: list[tuple[str, str, Accuracy, dict[str, Any]]] = []
+    found: list[tuple[str, str, Share, dict[str, Any]]] = []
     if (clean := clean_accuracy(run.records)) is not None:
         found.append(("accuracy", "clean accuracy of the base classifier", clean, {}))
     for radius in _radii([run]):

@@ -71,9 +71,9 @@ def mean_std(
         ValueError: If neither the caller nor the network says them, or they are not as many positive finite numbers.
     """
     config = getattr(model, "pretrained_cfg", None)
-    values = config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
-    mean = values.get("mean") if mean is None else mean
-    std = values.get("std") if std is None else std
+    own = config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
+    mean = own.get("mean") if mean is None else mean
+    std = own.get("std") if std is None else std
     if mean is None or std is None:
         raise ValueError(
             "expected mean and std: this model has no pretrained_cfg that says them; pass mean=(...) and std=(...), "

@@ -16,11 +16,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, share
-from robust_hub.checkpoint import read_weights, save_checkpoint
-from robust_hub.config import CheckpointConfig, read_config
-from robust_hub.identity import CheckpointError, weights_hash
-from robust_hub.layout import CERTIFICATION, DIFFERENCE, LOG, RECORDS, RUN, SPEED, TRAINING, UNDER_NOISE
+from robust_hub.accuracy import Share, certified_accuracy, clean_accuracy, decides, share
+from robust_hub.checkpoint import (
+    DIFFERENCE,
+    CheckpointError,
+    base_of,
+    find_base,
+    read_config,
+    read_weights,
+    save_checkpoint,
+    weight_files,
+)
+from robust_hub.identity import weights_hash
 from robust_hub.models import SUFFIX, load_model
 from robust_hub.provenance import summary
 from robust_hub.records import Run, read_run
@@ -54,8 +61,8 @@ class Shelved:
     base: str | None = None
     data: str | None = None
     sigma: float | None = None
-    clean: Accuracy | None = None
-    certified: Accuracy | None = None
+    clean: Share | None = None
+    certified: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class UnderNoise:
     split: str
     dtype: str
     weights: str
-    accuracies: dict[float, Accuracy]
+    accuracies: dict[float, Share]
 
 
 def shelve(

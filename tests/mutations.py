@@ -94,19 +94,19 @@ MUTATIONS = [
 
 def survives(file: str, before: str, after: str, tests: str) -> bool:
     """Tell whether all tests pass with the mistake made."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as copy:
         for folder in ("robust_hub", "tests"):
-            shutil.copytree(ROOT / folder, Path(place) / folder, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", place)
-        source = Path(place) / "robust_hub" / f"{file}.py"
+            shutil.copytree(ROOT / folder, Path(copy) / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        source = Path(copy) / "robust_hub" / f"{file}.py"
         text = source.read_text()
         if before not in text:
             raise SystemExit(f"{file}.py has no {before!r} any more: correct the mutation")
         source.write_text(text.replace(before, after, 1))
         words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
-        environment = {**os.environ, "PYTHONPATH": place}
+        environment = {**os.environ, "PYTHONPATH": copy}
         try:
-            done = subprocess.run(words, cwd=place, env=environment, capture_output=True, timeout=900)
+            done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, timeout=900)
         except subprocess.TimeoutExpired:
             return False
         if done.returncode not in (0, 1):

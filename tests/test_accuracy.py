@@ -10,7 +10,7 @@ import pytest
 from logs import LARGE, SMALL, make_grid, make_rows, runs
 
 from robust_hub.accuracy import (
-    Accuracy,
+    Share,
     abstention_rate,
     average_certified_radius,
     best_per_radius,
@@ -55,7 +55,7 @@ def test_certified_accuracy_by_hand() -> None:
         0,
     ]
     accuracy = certified_accuracy(records, 0.25)
-    assert accuracy == Accuracy(0.5, 4, *wilson(2, 4))
+    assert accuracy == Share(0.5, 4, *wilson(2, 4))
     assert average_certified_radius(records) == 0.75 / 4
     assert abstention_rate(records).value == 0.25
     clean = clean_accuracy(records)

@@ -28,31 +28,31 @@ def images(count: int = 3) -> torch.Tensor:
 def test_rows_are_consistent_and_json() -> None:
     model = network().bfloat16()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    found = bench_certify(
+    result = bench_certify(
         model, images(), 0.5, radii=(0.1, 0.2), samples=120, n=200, repeats=3, batch_size=32, alpha=0.01, **PIXELS
     )
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(result)) == result
     for name in ("plain", "fixed", "sequential"):
-        row = found[name]
+        row = result[name]
         assert len(row["rounds"]) == 3 and row["samples_per_s"] in row["rounds"]
         assert row["images_per_minute"] == pytest.approx(60 * row["samples_per_s"] / row["samples_per_image"])
-    assert found["plain"]["times_plain"] == 1
-    assert found["plain"]["samples_per_image"] == found["fixed"]["samples_per_image"] == 300
+    assert result["plain"]["times_plain"] == 1
+    assert result["plain"]["samples_per_image"] == result["fixed"]["samples_per_image"] == 300
     certified = SmoothedClassifier(model, **PIXELS).certify_batch(
         images(), 0.5, radii=(0.1, 0.2), n=200, alpha=0.01, seed=0, batch_size=32
     )
-    assert found["sequential"]["samples_per_image"] == sum(c.samples for c in certified) / 3
-    assert found["machine"]["dtype"] == "bfloat16"
+    assert result["sequential"]["samples_per_image"] == sum(c.samples for c in certified) / 3
+    assert result["machine"]["dtype"] == "bfloat16"
     assert all(torch.equal(v, before[k]) and v.dtype == before[k].dtype for k, v in model.state_dict().items())
-    assert sum(found["profile"].values()) <= 1.01 and next(iter(found["profile"].values())) > 0.1
-    text = markdown(found)
+    assert sum(result["profile"].values()) <= 1.01 and next(iter(result["profile"].values())) > 0.1
+    text = markdown(result)
     assert "| plain loop, float32 |" in text and "bfloat16 on" in text and "medians of 3 rounds" in text
 
 
 def test_ours_takes_the_batch_size_that_suits_it() -> None:
-    found = bench_certify(network(), images(), 0.5, radii=(0.1,), samples=120, n=200, repeats=1, alpha=0.01, **PIXELS)
-    assert found["settings"]["batch_size"] == SmoothedClassifier(network(), **PIXELS).suited_batch_size((3, 8, 8))
-    assert found["settings"]["plain_batch_size"] == 1000
+    result = bench_certify(network(), images(), 0.5, radii=(0.1,), samples=120, n=200, repeats=1, alpha=0.01, **PIXELS)
+    assert result["settings"]["batch_size"] == SmoothedClassifier(network(), **PIXELS).suited_batch_size((3, 8, 8))
+    assert result["settings"]["plain_batch_size"] == 1000
 
 
 def test_the_plain_loop_votes_as_ours_does() -> None:

@@ -45,27 +45,27 @@ def run(
     classifier: SmoothedClassifier, sigma: float, runs: int, n: int, n0: int, bound: str = "complement"
 ) -> list[Certificate]:
     """Certify the same image again and again, each time with noise of its own."""
-    found: list[Certificate] = []
+    certificates: list[Certificate] = []
     for start in range(0, runs, 500):
         indices = range(start, min(start + 500, runs))
         x = X.expand(len(indices), *SHAPE)
-        found += classifier.certify_batch(
+        certificates += classifier.certify_batch(
             x, sigma, n0=n0, n=n, alpha=ALPHA, batch_size=8192, seed=20, indices=indices, bound=bound
         )
-    return found
+    return certificates
 
 
 @pytest.mark.parametrize(("sigma", "margin", "n", "runs"), [(0.5, 0.6, 128, 3000), (0.25, 0.02, 128, 2000)])
 def test_linear_classifier(sigma: float, margin: float, n: int, runs: int) -> None:
     # f(x) = 1[margin + t > 0]: the smoothed class is 1 and changes at distance `margin` exactly.
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
-    found = run(classifier, sigma, runs, n, n0=32)
+    certificates = run(classifier, sigma, runs, n, n0=32)
     p = float(norm.cdf(margin / sigma))
-    false = sum(c.prediction == 0 or c.radius > margin for c in found)
+    false = sum(c.prediction == 0 or c.radius > margin for c in certificates)
     assert false <= binom.isf(LEVEL, runs, ALPHA)
     # Votes have the law they must have: a swapped sigma, channel or normalisation shows here.
-    selected = [c for c in found if c.count == c.counts[1] and c.counts[0] != c.counts[1]]
-    total = sum(c.counts[1] for c in found)
+    selected = [c for c in certificates if c.count == c.counts[1] and c.counts[0] != c.counts[1]]
+    total = sum(c.counts[1] for c in certificates)
     assert binom.sf(total - 1, runs * n, p) > LEVEL / 2
     assert binom.cdf(total, runs * n, p) > LEVEL / 2
     assert len(selected) > runs / 3
@@ -77,18 +77,18 @@ def test_linear_classifier_is_tight() -> None:
     sigma, margin, n, runs = 0.5, 0.6, 128, 2000
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
     p = float(norm.cdf(margin / sigma))
-    found = run(classifier, sigma, runs, n, n0=64)  # P(wrong selection) is about 1e-10
+    certificates = run(classifier, sigma, runs, n, n0=64)  # P(wrong selection) is about 1e-10
     radii = np.array(
         [0.0 if (low := lower_confidence_bound(k, n, ALPHA)) <= 0.5 else sigma * norm.ppf(low) for k in range(n + 1)]
     )
     law = binom.pmf(np.arange(n + 1), n, p)
     miss = float(law[radii > margin].sum())
     assert 0.02 < miss <= ALPHA
-    missed = sum(c.radius > margin for c in found)
+    missed = sum(c.radius > margin for c in certificates)
     assert min(binom.cdf(missed, runs, miss), binom.sf(missed - 1, runs, miss)) > LEVEL / 2
     mean = float((law * radii).sum())
     spread = math.sqrt(float((law * radii**2).sum()) - mean**2)
-    assert abs(np.mean([c.radius for c in found]) - mean) < norm.isf(LEVEL / 2) * spread / math.sqrt(runs)
+    assert abs(np.mean([c.radius for c in certificates]) - mean) < norm.isf(LEVEL / 2) * spread / math.sqrt(runs)
     assert 0.75 < mean / margin < 1
 
 
@@ -118,17 +118,19 @@ def test_three_classes(bound: str, low: float, high: float) -> None:
     classifier, _ = parallel_classifier([-1.0, 0.0, 1.0], [-low, 0.0, -high])
     best, radius = true_radius(sigma, low, high)
     p = interval_probabilities(0, sigma, low, high)
-    found = run(classifier, sigma, runs, 160, n0=32, bound=bound)
-    false = sum(c.prediction not in (ABSTAIN, best) or (c.prediction == best and c.radius > radius) for c in found)
+    certificates = run(classifier, sigma, runs, 160, n0=32, bound=bound)
+    false = sum(
+        c.prediction not in (ABSTAIN, best) or (c.prediction == best and c.radius > radius) for c in certificates
+    )
     assert false <= binom.isf(LEVEL, runs, ALPHA)
     outside = sum(
         c.p_lower > p[k] or c.p_upper < np.delete(p, k).max()
-        for c in found
+        for c in certificates
         for k in [c.counts.index(c.count)]
         if sum(v == c.count for v in c.counts) == 1
     )
     assert outside <= binom.isf(LEVEL, runs, ALPHA)
-    totals = np.sum([c.counts for c in found], axis=0)
+    totals = np.sum([c.counts for c in certificates], axis=0)
     for k in range(3):
         z = (totals[k] - runs * 160 * p[k]) / math.sqrt(runs * 160 * p[k] * (1 - p[k]))
         assert abs(z) < norm.isf(LEVEL / 6)

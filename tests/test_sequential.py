@@ -149,8 +149,8 @@ def test_sequential_needs_fewer_samples_than_closed_form_and_both_fewer_than_fix
     means = []
     for plan in (sequential_plan, closed_form_plan):
         made = plan((0.25, 0.5), n=100_000)
-        found = [drive(made, 0.25, random_votes([p, 1 - p], 7))[0].n for p in np.linspace(0.4, 0.999, 60)]
-        means.append(np.mean(found))
+        samples = [drive(made, 0.25, random_votes([p, 1 - p], 7))[0].n for p in np.linspace(0.4, 0.999, 60)]
+        means.append(np.mean(samples))
     assert means[0] < means[1] < 20_000
 
 

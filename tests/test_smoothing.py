@@ -584,9 +584,9 @@ RADII_OPTIONS: dict[str, object] = {"radii": (0.0, 0.1, 0.2, 0.4), "n": 1000, "a
 
 def test_sequential_certificates_are_those_of_the_course_on_the_streams_votes() -> None:
     model, x, plan = tiny(), images(4), sequential_plan((0.0, 0.1, 0.2, 0.4), 1000, 0.01)
-    found = smoothed(model).certify_batch(x, 0.4, **RADII_OPTIONS)
-    assert len({certificate.n for certificate in found}) > 1
-    for i, (image, got) in enumerate(zip(x, found, strict=True)):
+    certificates = smoothed(model).certify_batch(x, 0.4, **RADII_OPTIONS)
+    assert len({certificate.n for certificate in certificates}) > 1
+    for i, (image, got) in enumerate(zip(x, certificates, strict=True)):
         course, counts, seen = plan.course(0.4), [0] * CLASSES, 0
         noise = stream_noise(1, i, ESTIMATION, SHAPE)
         (look,) = next(course)
@@ -624,10 +624,10 @@ def test_images_are_asked_for_as_batches_need_them() -> None:
             yield i, image
 
     plan = sequential_plan((0.1,), 1000, 0.01)
-    found = smoothed().certify_each(source(), 0.4, plan, batch_size=64, seed=1)
-    first = next(found)
+    certificates = smoothed().certify_each(source(), 0.4, plan, batch_size=64, seed=1)
+    first = next(certificates)
     assert len(asked) < 20
-    rest = list(found)
+    rest = list(certificates)
     assert sorted([first[0], *(i for i, _, _ in rest)]) == list(range(200))
     assert all(seconds > 0 for _, _, seconds in rest)
 
@@ -637,8 +637,8 @@ def test_batches_are_full_of_samples_that_are_wanted() -> None:
     sizes: list[int] = []
     model = tiny()
     model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    found = smoothed(model).certify_batch(images(40), 0.4, batch_size=64, **RADII_OPTIONS)
-    used = sum(certificate.samples for certificate in found)
+    certificates = smoothed(model).certify_batch(images(40), 0.4, batch_size=64, **RADII_OPTIONS)
+    used = sum(certificate.samples for certificate in certificates)
     assert set(sizes) == {64}
     assert used <= sum(sizes) < 1.15 * used
 
