@@ -29,7 +29,7 @@ FILES = {"os", "pathlib", "io", "shutil", "tempfile", "pickle", "json", "sqlite3
 OURS = "robust_hub."
 GUARANTEE = ("certificate", "boundaries", "look", "budget", "fixed", "sequential", "pilot", "plans")
 WALL = {"torch", "torchvision", "timm", "safetensors", "datasets", *NETWORK, *FILES}
-METRIC = {OURS + name for name in ("certificate", "smoothing", "evaluate")}
+METRIC = {OURS + name for name in (*GUARANTEE, "queue", "sampler", "smoothing", "evaluate", "roofline", "bench")}
 NEVER = {
     **dict.fromkeys(GUARANTEE, WALL),
     **{name: {OURS + "data", OURS + "records"} for name in ("queue", "sampler", "smoothing")},
@@ -141,6 +141,7 @@ def test_the_package_itself_opens_no_door() -> None:
         ("accuracy", "try:\n    import torch\nexcept ImportError: ...", "never import torch"),
         ("accuracy", "from robust_hub.data import ImageData", "never import robust_hub.data"),
         ("training", "from robust_hub.certificate import Certificate", "never import robust_hub.certificate"),
+        ("training", "from robust_hub.sampler import Sampler", "never import robust_hub.sampler"),
         ("loop", "from robust_hub.training import train", "not below"),
         ("state", "from robust_hub.evaluate import certify", "never import robust_hub.evaluate"),
         ("finetune", "from robust_hub.smoothing import SmoothedClassifier", "never import robust_hub.smoothing"),

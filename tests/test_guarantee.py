@@ -41,7 +41,7 @@ def parallel_classifier(slopes: list[float], offsets: list[float]) -> tuple[Smoo
     return SmoothedClassifier(nn.Sequential(nn.Flatten(), linear), mean=MEAN, std=STD), direction
 
 
-def run(
+def certify_often(
     classifier: SmoothedClassifier, sigma: float, runs: int, n: int, n0: int, bound: str = "complement"
 ) -> list[Certificate]:
     """Certify the same image again and again, each time with noise of its own."""
@@ -59,7 +59,7 @@ def run(
 def test_linear_classifier(sigma: float, margin: float, n: int, runs: int) -> None:
     # f(x) = 1[margin + t > 0]: the smoothed class is 1 and changes at distance `margin` exactly.
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
-    certificates = run(classifier, sigma, runs, n, n0=32)
+    certificates = certify_often(classifier, sigma, runs, n, n0=32)
     p = float(norm.cdf(margin / sigma))
     false = sum(c.prediction == 0 or c.radius > margin for c in certificates)
     assert false <= binom.isf(LEVEL, runs, ALPHA)
@@ -77,7 +77,7 @@ def test_linear_classifier_is_tight() -> None:
     sigma, margin, n, runs = 0.5, 0.6, 128, 2000
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
     p = float(norm.cdf(margin / sigma))
-    certificates = run(classifier, sigma, runs, n, n0=64)  # P(wrong selection) is about 1e-10
+    certificates = certify_often(classifier, sigma, runs, n, n0=64)  # P(wrong selection) is about 1e-10
     radii = np.array(
         [0.0 if (low := lower_confidence_bound(k, n, ALPHA)) <= 0.5 else sigma * norm.ppf(low) for k in range(n + 1)]
     )
@@ -118,7 +118,7 @@ def test_three_classes(bound: str, low: float, high: float) -> None:
     classifier, _ = parallel_classifier([-1.0, 0.0, 1.0], [-low, 0.0, -high])
     best, radius = true_radius(sigma, low, high)
     p = interval_probabilities(0, sigma, low, high)
-    certificates = run(classifier, sigma, runs, 160, n0=32, bound=bound)
+    certificates = certify_often(classifier, sigma, runs, 160, n0=32, bound=bound)
     false = sum(
         c.prediction not in (ABSTAIN, best) or (c.prediction == best and c.radius > radius) for c in certificates
     )

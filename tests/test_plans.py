@@ -16,6 +16,8 @@ def test_radii_ask_for_a_sequential_plan() -> None:
     with pytest.raises(ValueError, match="expected no n0 and no bound beside radii"):
         make_plan(None, radii=[0.25], bound="runner_up")
     assert make_plan(None, radii=[0.25], bound="complement") == sequential_plan((0.25,))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'samples'"):
+        make_plan(None, samples=500)  # type: ignore[call-arg]
 
 
 def test_a_plan_for_another_alpha_is_refused() -> None:
