@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from robust_hub.accuracy import Share, certified_accuracy, clean_accuracy, decides, grid_of
-from robust_hub.checkpoint import loads_in_plain_timm, read_config
+from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.files import replace_text
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.models import SUFFIX

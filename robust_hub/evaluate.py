@@ -20,9 +20,11 @@ from robust_hub.certificate import Certificate
 from robust_hub.data import ImageData, load_data
 from robust_hub.identity import weights_hash
 from robust_hub.journal import RecordWriter, open_run
+from robust_hub.layout import RUN
 from robust_hub.norms import warn_batch_norm
 from robust_hub.plans import Plan, check_samples, make_plan
-from robust_hub.records import RUN_NAME, Record, Run, read_run
+from robust_hub.provenance import provenance_of
+from robust_hub.records import Record, Run, read_run
 from robust_hub.sampler import uncompiled
 from robust_hub.smoothing import SmoothedClassifier
 
@@ -152,9 +154,8 @@ def _opened(
         shared: list[Any] = [None, None]
         if state.is_main_process:
             drawn = _seed(out, seed)
-            recipe = getattr(model, "recipe", None)
-            recipe = recipe if isinstance(recipe, dict) else None
-            writer = stack.enter_context(open_run(out, {**identity, "seed": drawn}, recipe=recipe))
+            writer = open_run(out, {**identity, "seed": drawn}, provenance=provenance_of(model))
+            stack.enter_context(writer)
             shared = [drawn, sorted(writer.done)]
         if state.num_processes > 1:
             broadcast_object_list(shared)

@@ -17,17 +17,10 @@ import torch
 from torch import nn
 
 from robust_hub.accuracy import Share, certified_accuracy, clean_accuracy, decides, share
-from robust_hub.checkpoint import (
-    DIFFERENCE,
-    CheckpointError,
-    base_of,
-    find_base,
-    read_config,
-    read_weights,
-    save_checkpoint,
-    weight_files,
-)
-from robust_hub.identity import weights_hash
+from robust_hub.checkpoint import read_weights, save_checkpoint
+from robust_hub.config import CheckpointConfig, read_config
+from robust_hub.identity import CheckpointError, weights_hash
+from robust_hub.layout import CERTIFICATION, DIFFERENCE, LOG, RECORDS, RUN, SPEED, TRAINING, UNDER_NOISE
 from robust_hub.models import SUFFIX, load_model
 from robust_hub.provenance import summary
 from robust_hub.records import Run, read_run

@@ -12,15 +12,16 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files provenance certificate boundaries shelves tensors names modes look",
-    "budget norms pixels noise data identity difference state speed schedule",
-    "fixed sequential pilot queue checkpoint records loop",
-    "plans sampler",
-    "smoothing training accuracy journal remote recipes",
-    "pretrain finetune evaluate plots tables roofline models paper",
-    "shelf asked bench",
-    "cards recorded",
-    "hub reproduce demo",
+    "sources files claim provenance certificate boundaries layout tensors names modes look",
+    "budget norms pixels noise data identity difference shelves state speed schedule",
+    "fixed sequential pilot queue config options records",
+    "plans sampler stored journal monitor",
+    "smoothing checkpoint remote accuracy loop recipes",
+    "training models evaluate paper roofline plots tables",
+    "pretrain finetune shelf bench",
+    "asked cards",
+    "recorded hub demo",
+    "reproduce",
     "cli app",
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names.split()}
