@@ -28,12 +28,12 @@ SOURCE_TREE = Path(__file__).parent.parent
 def shelves() -> list[Path]:
     """Give the folders in which checkpoints are looked for, the first one first, whether they are there or not."""
     named = os.environ.get(VARIABLE)
-    places = [Path(named).expanduser()] if named else []
-    places.append(Path.cwd() / SHELF)
+    folders = [Path(named).expanduser()] if named else []
+    folders.append(Path.cwd() / SHELF)
     if (SOURCE_TREE / "pyproject.toml").is_file():  # site-packages has none
-        places.append(SOURCE_TREE / SHELF)
-    places += [user_data_path("robust_hub", appauthor=False) / SHELF, PACKAGED]
-    return list(dict.fromkeys(places))
+        folders.append(SOURCE_TREE / SHELF)
+    folders += [user_data_path("robust_hub", appauthor=False) / SHELF, PACKAGED]
+    return list(dict.fromkeys(folders))
 
 
 def checkpoint_folder(name: str) -> Path | None:
