@@ -18,7 +18,7 @@ class _Group(click.Group):
     """A group whose expected errors are one sentence and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from robust_hub.identity import CheckpointError
+        from robust_hub.errors import CheckpointError
 
         warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
         try:
@@ -109,7 +109,7 @@ def models(every: bool, remote: bool, namespace: str | None) -> None:
             click.echo(f"{repo_id} {revision}{' (pinned)' if pinned else ''}")
         return
 
-    from robust_hub.models import NAMES, SUFFIX
+    from robust_hub.family import NAMES, SUFFIX
     from robust_hub.shelf import RADIUS, describe_all
 
     have = {shelved.name: shelved for shelved in describe_all()}

@@ -18,14 +18,19 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import check_plain_timm
-from robust_hub.config import read_config
-from robust_hub.identity import CheckpointError
-from robust_hub.layout import CONFIG, SENT
+from robust_hub.checkpoint import check_plain_timm, copy_whole, read_config, sha256
+from robust_hub.errors import CheckpointError
 from robust_hub.models import load_model
-from robust_hub.remote import WORLD, fetch, reach, read_pins, short, write_pin
-from robust_hub.shelf import certification, check_run
-from robust_hub.stored import copy_whole, sha256
+from robust_hub.pins import read_pins, write_pin
+from robust_hub.remote import WORLD, fetch, reach, short
+from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
+from robust_hub.shelves import CONFIG
+
+# What of a folder is sent beside config.json and the weights; the rest stays at home.
+_PARTS = (
+    *(f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
+    *(f"{TRAINING}/*.jsonl", f"{TRAINING}/*.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def list_published(namespace: str) -> list[tuple[str, str, bool]]:
         namespace: User or organisation.
 
     Returns:
-        Repository, commit of its main branch, and whether that is the one that this version pins.
+        Repository, commit of its main branch, and whether a name stands for that commit here.
 
     Raises:
         CheckpointError: If the Hub cannot be reached.
@@ -140,20 +145,23 @@ def list_published(namespace: str) -> list[tuple[str, str, bool]]:
     return [(one.id, str(one.sha), (one.id, str(one.sha)) in pins) for one in sorted(models, key=lambda one: one.id)]
 
 
-def pin(name: str, published: Published) -> None:
-    """Keep a published revision as the one that a name stands for in this installation.
+def pin(name: str, published: Published) -> Path:
+    """Keep a published revision as the one that a name stands for, for this user.
 
     Args:
         name: A name for timm.
         published: What `publish` gave.
 
+    Returns:
+        The file of the user's pins.
+
     Raises:
-        ValueError: If it is of a dry run.
-        OSError: If the package's folder cannot be written.
+        ValueError: If it is of a dry run, or the user's pins are damaged.
+        OSError: If they cannot be written.
     """
     if published.revision is None:
         raise ValueError("a dry run has no revision to pin")
-    write_pin(name, published.repo_id, published.revision)
+    return write_pin(name, published.repo_id, published.revision)
 
 
 def _verified(folder: Path) -> Path:

@@ -13,14 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from robust_hub.errors import CheckpointError
 from robust_hub.modes import eval_mode
 
 _FIXED, _KEPT = 2312_09020, 16  # key of the probe's images, values kept of each
 _ROUGH = 1e-3  # of the largest value: what machines may differ by
-
-
-class CheckpointError(RuntimeError):
-    """Weights that are missing, damaged or not the ones they are said to be."""
 
 
 def weights_hash(model: nn.Module) -> str:

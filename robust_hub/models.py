@@ -1,12 +1,11 @@
-"""ResNets whose norm and stem are named choices, registered with timm.
+"""ResNets whose norm and stem are named choices.
 
 `resnet{26,50,152}_{bn,gn,in,ln}` and the small `resnet18s_{bn,gn,in,ln}` are architectures; each has a
-`..._mixednoise` twin, the name of its pretrained weights. Registering asks which weights are here and loads none.
+`..._mixednoise` twin, the name of its pretrained weights. robust_hub.entrypoints registers them with timm.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,19 +13,19 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
-from robust_hub.checkpoint import check_keys, read_weights
-from robust_hub.config import CheckpointConfig, read_config
-from robust_hub.identity import CheckpointError, check_probe
-from robust_hub.layout import WEIGHTS
+from robust_hub.checkpoint import check_keys, read_config, read_weights
+from robust_hub.errors import CheckpointError
+from robust_hub.family import SUFFIX
+from robust_hub.identity import check_probe
 from robust_hub.names import did_you_mean
 from robust_hub.norms import NORMS
-from robust_hub.provenance import Provenance, note_provenance
-from robust_hub.remote import fetch, forget, read_pins
-from robust_hub.shelves import checkpoint_folder, list_checkpoints, not_here
+from robust_hub.pins import read_pins
+from robust_hub.remote import fetch, forget
+from robust_hub.shelves import checkpoint_folder, not_here
 
 STEMS = {
     "imagenet": "7x7 convolution of stride 2 and max-pool, timm's own, for 224x224",
@@ -49,7 +48,6 @@ PLAIN_NORMS: dict[str, dict[str, Any]] = {
     "gn": {"norm_layer": "groupnorm"},
     "ln": {"norm_layer": "groupnorm1"},
 }
-SUFFIX = "_mixednoise"
 # Arguments of timm.create_model that leave features, and logits of the saved classifier, as they are.
 _SAME_FUNCTION = {
     *("num_classes", "in_chans", "norm", "stem", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
@@ -108,30 +106,20 @@ def _check_name(what: str, name: str, names: Mapping[str, Any]) -> None:
         raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, names, names)}")
 
 
-def _cfg(**kwargs: Any) -> dict[str, Any]:
-    return {
-        "num_classes": 1000,
-        "input_size": (3, 32, 32),
-        "pool_size": (4, 4),
-        "interpolation": "bicubic",
-        "crop_pct": 1.0,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": "conv1",
-        "classifier": "fc",
-        "license": "apache-2.0",
-        **kwargs,
-    }
+def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """Build one member of the family; with `pretrained`, from weights whose identity has been checked.
 
+    Args:
+        variant: Its name for timm, without a tag.
+        depth: A key of DEPTHS.
+        norm: A key of NORMS.
+        pretrained: Whether to load weights.
+        kwargs: The arguments of `timm.create_model`.
 
-def _source(name: str) -> dict[str, str]:
-    """Tell timm's listings where a name has weights; they are loaded by `_create` alone, which checks them."""
-    folder = checkpoint_folder(name)
-    return {} if folder is None else {"file": str(folder / WEIGHTS)}
-
-
-def _create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build one member of the family; with `pretrained`, from weights whose identity has been checked."""
+    Raises:
+        CheckpointError: If the weights are missing, damaged or another network's.
+        ValueError: If norm or stem are unknown, or the norm is another one than the name's.
+    """
     args = {**DEPTHS[depth], "norm": norm, **kwargs}
     _check_name("norm", args["norm"], NORMS)
     _check_name("stem", args["stem"], STEMS)
@@ -226,57 +214,6 @@ def _weights(folder: Path, variant: str, norm: str, stem: str) -> tuple[Checkpoi
         empty = RobustResNet(**args, num_classes=config.num_classes)
     check_keys(state, empty)
     return config, state
-
-
-def _entry(variant: str, depth: str, norm: str) -> None:
-    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _create(variant, depth, norm, pretrained, kwargs)
-
-    entry.__name__ = entry.__qualname__ = variant
-    entry.__doc__ = f"{depth} with norm {norm!r}" + (
-        ", pretrained on mixed noise." if variant.endswith(SUFFIX) else "."
-    )
-    globals()[variant] = register_model(entry)
-
-
-def _share_entry(variant: str, depth: str, norm: str) -> None:
-    """Register a name that timm has already: timm's own network and weights, unless a stem is asked for."""
-    original = timm.model_entrypoint(variant)
-
-    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        if "stem" in kwargs:
-            return _create(variant, depth, norm, pretrained, kwargs)
-        model: nn.Module = original(pretrained, **kwargs)
-        return model
-
-    entry.__name__ = entry.__qualname__ = variant
-    entry.__doc__ = f"timm's {variant}; with `stem` given, our {depth} with norm {norm!r}."
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Overwriting")
-        globals()[variant] = register_model(entry)
-
-
-def _tagged() -> dict[str, dict[str, Any]]:
-    """Describe checkpoints with a tag, such as resnet152_ln_mixednoise.cifar10, to timm; their files stay closed."""
-    names = [name for name in {*list_checkpoints(), *read_pins()} if "." in name]
-    return {name: _cfg(**_source(name)) for name in names if name.split(".")[0] in set(NAMES) - set(SHARED)}
-
-
-NAMES = [f"{depth}_{norm}{suffix}" for depth in DEPTHS for norm in NORMS for suffix in ("", SUFFIX)]
-SHARED = [name for name in NAMES if timm.is_model(name)]  # resnet50_gn, which keeps timm's weights and default stem
-default_cfgs = generate_default_cfgs(
-    {**{name: _cfg(**_source(name)) for name in NAMES if name not in SHARED}, **_tagged()}
-)
-for _cfgs in default_cfgs.values():  # a bare name stands for no tag: baselines are loaded by their full name alone
-    if "" in _cfgs.tags:
-        _cfgs.tags.remove("")
-        _cfgs.tags.appendleft("")
-default_cfgs |= {name: timm.models.resnet.default_cfgs[name] for name in SHARED}
-for _depth in DEPTHS:
-    for _norm in NORMS:
-        for _suffix in ("", SUFFIX):
-            _name = f"{_depth}_{_norm}{_suffix}"
-            (_share_entry if _name in SHARED else _entry)(_name, _depth, _norm)
 
 
 def load_model(source: str | Path, **kwargs: Any) -> nn.Module:

@@ -1,11 +1,10 @@
-"""Checkpoints on the Hugging Face Hub: which revision a name stands for, and how it comes into the cache.
+"""Checkpoints on the Hugging Face Hub, and how they come into the cache.
 
 What comes is checked, and leaves the cache if it fails. The token is the Hub's own login's; nothing here reads it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,33 +22,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from robust_hub.files import replace_text
-from robust_hub.identity import CheckpointError
-from robust_hub.layout import FETCHED
+from robust_hub.checkpoint import INDEX
+from robust_hub.errors import CheckpointError
+from robust_hub.shelves import CONFIG
 
-PINS = Path(__file__).parent / "pins.json"
 WORLD = (OSError, HFValidationError, httpx2.HTTPError)  # what the Hub, the network and the disk do to us
 _PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach
-
-
-def read_pins() -> dict[str, dict[str, str]]:
-    """Read which revision of which repository on the Hub belongs to a name."""
-    return dict(json.loads(PINS.read_text())) if PINS.is_file() else {}
-
-
-def write_pin(name: str, repo_id: str, revision: str) -> None:
-    """Keep a revision as the one that a name stands for in this installation.
-
-    Args:
-        name: A name for timm.
-        repo_id: Repository, "owner/name".
-        revision: A commit.
-
-    Raises:
-        OSError: If the package's folder cannot be written.
-    """
-    pins = {**read_pins(), name: {"repo_id": repo_id, "revision": revision}}
-    replace_text(PINS, json.dumps(dict(sorted(pins.items())), indent=1) + "\n")
 
 
 def fetch(repo_id: str, revision: str, *, check: Callable[[Path], object], cache_dir: str | Path | None = None) -> Path:

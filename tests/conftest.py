@@ -1,7 +1,8 @@
 """What every test shares.
 
 One thread a test: small tensors gain nothing from more, and threads of several processes wait for one another.
-Processes that tests start import this very package. The shelf is the clone's, whatever the user has.
+Processes that tests start import this very package. The shelf is the clone's and nothing is pinned, whatever the user
+has.
 """
 
 import os
@@ -16,3 +17,4 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("ROBUST_HUB_SHELF", None)
 os.environ["XDG_DATA_HOME"] = str(Path(__file__).parent / "no checkpoints of the user")
+os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parent / "no pins of the user")

@@ -12,17 +12,17 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files claim provenance certificate boundaries layout tensors names modes look",
-    "budget norms pixels noise data identity difference shelves state speed schedule",
-    "fixed sequential pilot queue config options records",
-    "plans sampler stored journal monitor",
-    "smoothing checkpoint remote accuracy loop recipes",
-    "training models evaluate paper roofline plots tables",
-    "pretrain finetune shelf bench",
-    "asked cards",
-    "recorded hub demo",
-    "reproduce",
+    "sources files provenance certificate boundaries shelves tensors names modes errors family",
+    "courses norms pixels noise data identity difference state speed schedule pins",
+    "plans batches checkpoint records loop",
+    "smoothing training accuracy journal remote recipes",
+    "pretrain finetune evaluate plots tables bench models paper",
+    "shelf asked entrypoints",
+    "cards recorded",
+    "hub reproduce demo cli_options",
+    "cli_train cli_certify cli_publish cli_paper",
     "cli app",
+    "__main__",
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names.split()}
 NETWORK = {"urllib", "http", "socket", "ssl", "requests", "httpx", "aiohttp", "huggingface_hub", "ftplib"}
@@ -42,6 +42,8 @@ NEVER = {
     "pretrain": METRIC,
     "finetune": METRIC,
     "models": {OURS + "hub", OURS + "training", *NETWORK},
+    "entrypoints": {OURS + "hub", OURS + "remote", *NETWORK},
+    **{name: {"torch", "timm", *NETWORK} for name in ("shelves", "pins", "family", "files", "errors")},
 }
 FORBIDDEN_NAMES = dict.fromkeys(("smoothing", "sampler", "queue", *GUARANTEE), ("label", "target"))
 FORBIDDEN_CALLS = {name: {"open", "__import__", "eval", "exec"} for name in GUARANTEE}
@@ -114,6 +116,14 @@ def test_the_house_is_flat_and_found() -> None:
 def test_the_package_itself_opens_no_door() -> None:
     named = imports(ast.parse((HOUSE / "__init__.py").read_text()))
     assert not named & {OURS + "cli", OURS + "app"}
+
+
+def test_the_entry_points_are_imported_within_timms_import_alone() -> None:
+    """Whoever imported them first would wait for timm while timm's import waits for them."""
+    importers = [
+        name for name in MODULES if OURS + "entrypoints" in imports(ast.parse((HOUSE / f"{name}.py").read_text()))
+    ]
+    assert importers == []
 
 
 @pytest.mark.parametrize(

@@ -24,20 +24,19 @@ from huggingface_hub import constants
 from loopback_hub import TOKEN, USER, Hub, serve, wsgi
 from safetensors.torch import load, save
 
+from robust_hub import entrypoints, models, remote
 from robust_hub import hub as publishing
-from robust_hub import models, remote
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import save_checkpoint
-from robust_hub.config import read_config
+from robust_hub.checkpoint import CONFIG, DIFFERENCE, WEIGHTS, read_config, save_checkpoint, sha256
 from robust_hub.data import load_data
+from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
 from robust_hub.hub import list_published, pin, publish, verify
 from robust_hub.identity import CheckpointError
 from robust_hub.layout import CONFIG, DIFFERENCE, WEIGHTS
 from robust_hub.models import load_model
-from robust_hub.provenance import Provenance
-from robust_hub.remote import read_pins
+from robust_hub.pins import read_pins
 from robust_hub.shelf import certification, shelve
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.smoothing import SmoothedClassifier
@@ -78,7 +77,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(remote, "PINS", tmp_path / "pins.json")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hook = huggingface_hub.utils._http.hf_request_event_hook
 
@@ -145,7 +144,7 @@ def test_a_pinned_name_is_fetched_once_and_then_needs_no_request(
     pin(NAME, told)
     assert read_pins() == {NAME: {"repo_id": REPO, "revision": told.revision}}
     shutil.rmtree(folder)
-    known = timm.models.generate_default_cfgs({NAME: models._cfg()})["resnet18s_ln_mixednoise"].cfgs["digits"]
+    known = timm.models.generate_default_cfgs({NAME: entrypoints._cfg()})["resnet18s_ln_mixednoise"].cfgs["digits"]
     monkeypatch.setitem(timm.models._registry._model_pretrained_cfgs, NAME, known)
     model = timm.create_model(NAME, pretrained=True)
     assert torch.equal(model.eval()(X), want)
@@ -479,7 +478,7 @@ def port(tmp_path: Path) -> Iterator[tuple[Hub, dict[str, str]]]:
 
 
 def command(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "robust_hub.cli", *map(str, words)]
+    line = [sys.executable, "-m", "robust_hub", *map(str, words)]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -493,7 +492,7 @@ import resource, runpy, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 sys.argv[0] = "robust-hub"
-runpy.run_module("robust_hub.cli", run_name="__main__")
+runpy.run_module("robust_hub", run_name="__main__")
 """
 
 
@@ -551,7 +550,7 @@ def test_killed_while_publishing_the_branch_is_old_or_new(
     port: tuple[Hub, dict[str, str]], folder: Path, moment: str
 ) -> None:
     hub, environment = port
-    line = [sys.executable, "-m", "robust_hub.cli", "publish", str(folder), "--namespace", USER]
+    line = [sys.executable, "-m", "robust_hub", "publish", str(folder), "--namespace", USER]
     running: list[subprocess.Popen[bytes]] = []
 
     def kill(request: str) -> None:
@@ -645,6 +644,7 @@ def test_what_is_on_the_shelf_comes_back_from_the_hub(port: tuple[Hub, dict[str,
         shutil.copytree(checkpoint_folder(name) or "", home / "model_cards" / name)
     names = sorted({path.name for path in (home / "model_cards").glob("*")} | {PACKAGED_NAME})
     environment = {**environment, "PYTHONPATH": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
 
     def run(script: str) -> str:
         line = [sys.executable, "-c", script, str(tmp_path / "known.pt")]

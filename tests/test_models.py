@@ -18,10 +18,11 @@ from timm.models.resnet import ResNet
 from torch import nn
 
 from robust_hub import models, shelves
-from robust_hub.checkpoint import save_checkpoint
-from robust_hub.identity import CheckpointError, weights_hash
-from robust_hub.layout import CONFIG, WEIGHTS
-from robust_hub.models import DEPTHS, NAMES, STEMS, RobustResNet, load_model
+from robust_hub.checkpoint import CONFIG, WEIGHTS, save_checkpoint, sha256
+from robust_hub.errors import CheckpointError
+from robust_hub.family import NAMES
+from robust_hub.identity import weights_hash
+from robust_hub.models import DEPTHS, STEMS, RobustResNet, load_model
 from robust_hub.norms import NORMS
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.stored import sha256
@@ -74,9 +75,10 @@ def from_folder(folder: Path, name: str = NAME, **kwargs: Any) -> nn.Module:
 
 
 def test_every_member_is_registered() -> None:
+    assert set(NAMES.values()) == {(depth, norm) for depth in DEPTHS for norm in NORMS}
     assert len(NAMES) == len(DEPTHS) * len(NORMS) * 2 == 32
     assert set(NAMES) <= set(timm.list_models())
-    assert [timm.model_entrypoint(name).__name__ for name in NAMES] == NAMES
+    assert [timm.model_entrypoint(name).__name__ for name in NAMES] == list(NAMES)
 
 
 def test_every_member_can_be_built() -> None:
@@ -84,7 +86,8 @@ def test_every_member_can_be_built() -> None:
         for name in NAMES:
             model = timm.create_model(name, num_classes=10)
             if name != "resnet50_gn":
-                depth, norm = name.removesuffix("_mixednoise").rsplit("_", 1)
+                depth, norm = NAMES[name]
+                assert name.startswith(f"{depth}_{norm}")
                 assert (model.norm_kind, model.stem) == (norm, DEPTHS[depth]["stem"])
                 assert type(model.bn1) is type(NORMS[norm](64))
 
@@ -106,7 +109,8 @@ def test_importing_reads_no_weights_and_opens_no_connection() -> None:
         "socket.socket.connect = no\n"
         "opened = []\n"
         "sys.addaudithook(lambda e, a: opened.append(str(a[0])) if e == 'open' else None)\n"
-        "import robust_hub\n"
+        "import robust_hub, timm, robust_hub.models\n"
+        "assert 'resnet18s_ln' in timm.list_models()\n"
         "assert not [f for f in opened if f.endswith(('.safetensors', 'config.json'))], opened\n"
         "print('quiet')"
     )

@@ -16,6 +16,7 @@ import torch
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.cli import main
 from robust_hub.data import load_data
+from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
 from robust_hub.identity import CheckpointError
 from robust_hub.models import load_model
