@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -7,6 +10,7 @@ from click.testing import CliRunner
 import robust_hub
 from robust_hub.checkpoint import read_weights
 from robust_hub.cli import main
+from robust_hub.cli_options import NAMED_FOLDER, NUMBERS
 from robust_hub.shelves import checkpoint_folder
 
 
@@ -67,7 +71,12 @@ def test_the_whole_way_on_the_command_line(tmp_path):
     [
         (("certify", "--model", "resnet18s_l", "--data", "digits", "--out", "x"), "did you mean"),
         (("pretrain", "--data", "no/such/folder/here", "--out", "x"), "no/such/folder/here"),
-        (("pretrain", "--data", "digits", "--out", "x", "--sigmas", "0,a"), "expected numbers"),
+        (("pretrain", "--data", "digits", "--out", "x", "--sigmas", "0,a"), "such as 0.25,0.5, got '0,a'"),
+        (("finetune", "--data", "digits", "--out", "x", "--learning-rate", ""), "such as 0.25,0.5, got ''"),
+        (("certify", "--model", "m", "--data", "digits", "--out", "x", "--radii", "1;2"), "got '1;2'"),
+        (("bench", "certify", "--model", "m", "--data", "digits", "--radii", "r"), "robust-hub: expected numbers"),
+        (("reproduce", "table6", "--data", "cifar10"), "expected --data NAME=FOLDER, such as cifar10=data/cifar10"),
+        (("reproduce", "table6", "--data", "=x"), "got '=x'"),
         (
             ("finetune", "--model", "resnet18s_ln_mixednoise.nosuch", "--data", "digits", "--out", "x"),
             "no trained weights",
@@ -110,6 +119,33 @@ def test_a_checkpoint_goes_on_a_shelf(tmp_path):
     result = run("shelve", source, "resnet18s_ln_mixednoise.copy", "--shelf", tmp_path, "--dtype", "bfloat16")
     assert result.exit_code == 0 and result.output.strip() == str(tmp_path / "resnet18s_ln_mixednoise.copy")
     assert run("shelve", source, "resnet18s_gn.copy", "--shelf", tmp_path).exit_code == 2
+
+
+def test_numbers_and_pairs_are_what_they_say():
+    assert NUMBERS.convert("0.25,1e-3", None, None) == (0.25, 0.001)
+    assert NUMBERS.convert((0.5,), None, None) == (0.5,)  # what is converted already stays
+    assert NAMED_FOLDER.convert("a=b=c", None, None) == ("a", "b=c")
+    assert NAMED_FOLDER.convert(("a", "b"), None, None) == ("a", "b")
+
+
+def module(*words, **environment):
+    line = [sys.executable, "-m", "robust_hub", *words]
+    done = subprocess.run(line, env={**os.environ, **environment}, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_package_runs_as_a_module_under_the_commands_name():
+    assert module("--version") == (0, f"robust-hub, version {robust_hub.__version__}\n", "")
+    code, _, said = module("certfy")
+    assert code == 2 and said.startswith("Usage: robust-hub [OPTIONS] COMMAND")
+
+
+def test_the_shell_completes():
+    code, script, _ = module(_ROBUST_HUB_COMPLETE="bash_source")
+    assert code == 0 and "_ROBUST_HUB_COMPLETE=bash_complete" in script and "complete -o nosort" in script
+    words = {"COMP_WORDS": "robust-hub pretrain --sigmas 0,a --mixed", "COMP_CWORD": "4"}  # after a mistake, too
+    code, said, _ = module(_ROBUST_HUB_COMPLETE="bash_complete", **words)
+    assert code == 0 and said.splitlines() == ["plain,--mixed-precision"]
 
 
 def test_the_public_names_are_these():
