@@ -12,10 +12,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, grid_of
-from robust_hub.checkpoint import loads_in_plain_timm, read_config
+from robust_hub.accuracy import Share, certified_accuracy, clean_accuracy, decides, grid_of
+from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.family import SUFFIX
 from robust_hub.files import replace_text
+from robust_hub.layout import CARD, PICTURE
 from robust_hub.plans import RADII
 from robust_hub.plots import plot_curves
 from robust_hub.provenance import Provenance, summary

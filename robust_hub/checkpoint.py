@@ -25,12 +25,15 @@ from timm.layers.norm_act import unfreeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from robust_hub.difference import decode, encode
+from robust_hub.config import CheckpointConfig, Difference, read_config
+from robust_hub.difference import encode
 from robust_hub.errors import CheckpointError
 from robust_hub.files import replace_text
 from robust_hub.identity import probe
-from robust_hub.shelves import CONFIG, checkpoint_folder, not_here
-from robust_hub.tensors import pack, unpack
+from robust_hub.layout import CONFIG, DIFFERENCE, INDEX
+from robust_hub.provenance import Provenance
+from robust_hub.stored import find_base, metadata_of, read_stored
+from robust_hub.tensors import pack
 
 SHARD = 95_000_000  # bytes of tensors in one file; many git hosts refuse files of 100 MB
 _CFG_KEPT = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "first_conv", "classifier")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robust_hub.identity import CheckpointError
+from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, WEIGHTS
 from robust_hub.provenance import Provenance
 

@@ -15,6 +15,7 @@ from timm.models import generate_default_cfgs, is_model, model_entrypoint, regis
 from torch import nn
 
 from robust_hub.family import NAMES, SUFFIX
+from robust_hub.layout import WEIGHTS
 from robust_hub.pins import read_pins
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
@@ -38,7 +39,7 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
 def _source(name: str) -> dict[str, str]:
     """Tell timm's listings where a name has weights; they are loaded by `create` alone, which checks them."""
     folder = checkpoint_folder(name)
-    return {} if folder is None else {"file": str(folder / "model.safetensors")}
+    return {} if folder is None else {"file": str(folder / WEIGHTS)}
 
 
 def _tagged() -> dict[str, dict[str, Any]]:

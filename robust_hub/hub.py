@@ -18,19 +18,15 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import check_plain_timm, copy_whole, read_config, sha256
+from robust_hub.checkpoint import check_plain_timm
+from robust_hub.config import read_config
 from robust_hub.errors import CheckpointError
+from robust_hub.layout import CONFIG, SENT
 from robust_hub.models import load_model
 from robust_hub.pins import read_pins, write_pin
 from robust_hub.remote import WORLD, fetch, reach, short
-from robust_hub.shelf import CERTIFICATION, TRAINING, certification, check_run
-from robust_hub.shelves import CONFIG
-
-# What of a folder is sent beside config.json and the weights; the rest stays at home.
-_PARTS = (
-    *(f"{CERTIFICATION}/*/records.tsv", f"{CERTIFICATION}/*/run.json"),
-    *(f"{TRAINING}/*.jsonl", f"{TRAINING}/*.json"),
-)
+from robust_hub.shelf import certification, check_run
+from robust_hub.stored import copy_whole, sha256
 
 
 @dataclass(frozen=True)

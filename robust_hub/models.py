@@ -17,13 +17,15 @@ from timm.models import build_model_with_cfg
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
-from robust_hub.checkpoint import check_keys, read_config, read_weights
+from robust_hub.checkpoint import check_keys, read_weights
+from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.errors import CheckpointError
 from robust_hub.family import SUFFIX
 from robust_hub.identity import check_probe
 from robust_hub.names import did_you_mean
 from robust_hub.norms import NORMS
 from robust_hub.pins import read_pins
+from robust_hub.provenance import Provenance, note_provenance
 from robust_hub.remote import fetch, forget
 from robust_hub.shelves import checkpoint_folder, not_here
 

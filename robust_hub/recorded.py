@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robust_hub.asked import other_certification, other_training
-from robust_hub.checkpoint import read_config
+from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.family import SUFFIX
+from robust_hub.layout import RUN
 from robust_hub.recipes import SIGMAS, Recipe, Scale, Sigmas
 from robust_hub.records import Run, read_json, read_run
 from robust_hub.shelf import certification

@@ -22,9 +22,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from robust_hub.checkpoint import INDEX
 from robust_hub.errors import CheckpointError
-from robust_hub.shelves import CONFIG
+from robust_hub.layout import FETCHED
 
 WORLD = (OSError, HFValidationError, httpx2.HTTPError)  # what the Hub, the network and the disk do to us
 _PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach

@@ -25,6 +25,7 @@ from robust_hub.finetune import finetune
 from robust_hub.layout import CONFIG
 from robust_hub.models import load_model
 from robust_hub.noise import NoiseMixture
+from robust_hub.options import Options
 from robust_hub.pins import read_pins
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
@@ -32,7 +33,8 @@ from robust_hub.provenance import Provenance, provenance_of
 from robust_hub.recipes import SIGMAS, Recipe, Scale, Table
 from robust_hub.recorded import finished_runs, otherwise, recorded, row_name, run_folder, words
 from robust_hub.records import Run
-from robust_hub.shelves import CONFIG, checkpoint_folder
+from robust_hub.shelves import checkpoint_folder
+from robust_hub.state import check_out
 from robust_hub.tables import set_rows
 
 SIZE = 32  # pixels; what is larger is resized

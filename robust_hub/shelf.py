@@ -16,21 +16,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, share
-from robust_hub.checkpoint import (
-    DIFFERENCE,
-    base_of,
-    find_base,
-    read_config,
-    read_weights,
-    save_checkpoint,
-    weight_files,
-)
+from robust_hub.accuracy import Share, certified_accuracy, clean_accuracy, decides, share
+from robust_hub.checkpoint import read_weights, save_checkpoint
+from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.errors import CheckpointError
 from robust_hub.family import SUFFIX
 from robust_hub.identity import weights_hash
+from robust_hub.layout import CERTIFICATION, DIFFERENCE, LOG, RECORDS, RUN, SPEED, TRAINING, UNDER_NOISE
 from robust_hub.models import load_model
-from robust_hub.records import RECORDS_NAME, RUN_NAME, Run, read_run
+from robust_hub.provenance import summary
+from robust_hub.records import Run, read_run
 from robust_hub.shelves import SHELF, checkpoint_folder, list_checkpoints, not_here
 from robust_hub.state import write_in_main
 from robust_hub.stored import find_base

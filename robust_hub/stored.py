@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robust_hub.config import CheckpointConfig, Difference, read_config
 from robust_hub.difference import decode
-from robust_hub.identity import CheckpointError
+from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX, WEIGHTS
 from robust_hub.shelves import checkpoint_folder, not_here
 from robust_hub.tensors import pack, unpack

@@ -17,12 +17,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from robust_hub.accuracy import certified_accuracy, clean_accuracy, share
-from robust_hub.cards import CARD, DATASETS, PICTURE, card, write_card
+from robust_hub.cards import DATASETS, card, write_card
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
-from robust_hub.identity import CheckpointError
 from robust_hub.layout import CARD, PICTURE, TRAINING, UNDER_NOISE
 from robust_hub.provenance import Provenance
 from robust_hub.shelf import certification, shelve

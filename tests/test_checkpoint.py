@@ -18,8 +18,8 @@ from torch import nn
 from robust_hub import checkpoint, identity
 from robust_hub.checkpoint import check_keys, check_plain_timm, read_weights, save_checkpoint
 from robust_hub.config import read_config
+from robust_hub.errors import CheckpointError
 from robust_hub.hub import verify
-from robust_hub.identity import CheckpointError
 from robust_hub.layout import CONFIG, INDEX, WEIGHTS
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance

@@ -23,7 +23,7 @@ from robust_hub import checkpoint
 from robust_hub.checkpoint import read_weights, save_checkpoint
 from robust_hub.config import Difference, read_config
 from robust_hub.difference import decode, encode
-from robust_hub.identity import CheckpointError
+from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX, WEIGHTS
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance

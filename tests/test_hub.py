@@ -27,16 +27,17 @@ from safetensors.torch import load, save
 from robust_hub import entrypoints, models, remote
 from robust_hub import hub as publishing
 from robust_hub.cards import write_card
-from robust_hub.checkpoint import CONFIG, DIFFERENCE, WEIGHTS, read_config, save_checkpoint, sha256
+from robust_hub.checkpoint import save_checkpoint
+from robust_hub.config import read_config
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
 from robust_hub.hub import list_published, pin, publish, verify
-from robust_hub.identity import CheckpointError
 from robust_hub.layout import CONFIG, DIFFERENCE, WEIGHTS
 from robust_hub.models import load_model
 from robust_hub.pins import read_pins
+from robust_hub.provenance import Provenance
 from robust_hub.shelf import certification, shelve
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.smoothing import SmoothedClassifier

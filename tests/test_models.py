@@ -18,10 +18,11 @@ from timm.models.resnet import ResNet
 from torch import nn
 
 from robust_hub import models, shelves
-from robust_hub.checkpoint import CONFIG, WEIGHTS, save_checkpoint, sha256
+from robust_hub.checkpoint import save_checkpoint
 from robust_hub.errors import CheckpointError
 from robust_hub.family import NAMES
 from robust_hub.identity import weights_hash
+from robust_hub.layout import CONFIG, WEIGHTS
 from robust_hub.models import DEPTHS, STEMS, RobustResNet, load_model
 from robust_hub.norms import NORMS
 from robust_hub.shelves import checkpoint_folder, list_checkpoints

@@ -18,7 +18,6 @@ from robust_hub.cli import main
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
-from robust_hub.identity import CheckpointError
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance
 from robust_hub.recipes import CLEAN, MIXED, SCALES, SIGMAS, Recipe, Scale, Table

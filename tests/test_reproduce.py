@@ -13,7 +13,7 @@ import torch
 
 from robust_hub import reproduce as module
 from robust_hub.asked import other_training
-from robust_hub.checkpoint import read_config
+from robust_hub.config import read_config
 from robust_hub.data import ImageData
 from robust_hub.errors import CheckpointError
 from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, Scale, Table

@@ -13,12 +13,11 @@ from safetensors.torch import load_file
 
 from robust_hub import checkpoint, shelf
 from robust_hub.accuracy import certified_accuracy, clean_accuracy
-from robust_hub.checkpoint import DIFFERENCE, read_config
+from robust_hub.config import read_config
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
 from robust_hub.finetune import finetune_clean
-from robust_hub.identity import CheckpointError
 from robust_hub.layout import DIFFERENCE
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance
