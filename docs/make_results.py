@@ -24,10 +24,10 @@ from robust_hub.config import read_config
 from robust_hub.paper import TABLES
 from robust_hub.plans import RADII
 from robust_hub.provenance import CLEAN, Provenance
-from robust_hub.recipes import SCALES, SIGMAS, Recipe, Scale
-from robust_hub.recorded import recorded, row_name
+from robust_hub.recorded import recorded
 from robust_hub.records import Run
 from robust_hub.reproduce import results
+from robust_hub.rows import SCALES, SIGMAS, Row, Scale
 from robust_hub.shelf import under_noise as measured_under_noise
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.tables import set_rows
@@ -39,7 +39,7 @@ LARGER_RATES = HERE / "evidence" / "fine_tuning_rates_h200.jsonl"
 BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
 _READ: dict[tuple[str, str], tuple[Run, ...]] = {}
 SMALL, LONGER, LARGE = SCALES["small"], SCALES["small42"], SCALES["h200"]
-ROWS = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}  # each training once
+ROWS = {row.name: row for table in TABLES.values() for row in table.rows}  # each training once
 
 
 def tables() -> str:
@@ -48,7 +48,7 @@ def tables() -> str:
         results(table, scale, None)
         for scale in SCALES.values()
         for table in TABLES.values()
-        if scale is not LONGER and any(_runs(recipe, scale) for recipe in table.recipes)
+        if scale is not LONGER and any(_runs(row, scale) for row in table.rows)
     )
     return found or "No row is finished yet."
 
@@ -59,12 +59,12 @@ def each_sigma() -> str:
     header = ["scale", "network", "sigma", "abstained", "one class", *(f"r = {radius:g}" for radius in radii)]
     lines, seen = [], set()
     for scale in SCALES.values():
-        for recipe in ROWS.values():
-            for run in _runs(recipe, scale):
+        for row in ROWS.values():
+            for run in _runs(row, scale):
                 if run.path in seen:  # a row of many epochs at a scale where these are one
                     continue
                 seen.add(run.path)
-                cells = [scale.name, _words(recipe), f"{run.sigma:g}", abstention_rate(run.records).percent]
+                cells = [scale.name, _words(row), f"{run.sigma:g}", abstention_rate(run.records).percent]
                 said = Counter(record.predict for record in run.records if record.predict != ABSTAIN)
                 cells.append(f"{100 * max(said.values()) / said.total():.0f}" if said else "-")
                 cells += [certified_accuracy(run.records, radius).percent for radius in radii]
@@ -72,20 +72,20 @@ def each_sigma() -> str:
     return set_rows(header, lines)
 
 
-def _runs(recipe: Recipe, scale: Scale) -> tuple[Run, ...]:
+def _runs(row: Row, scale: Scale) -> tuple[Run, ...]:
     """Read a row's runs, once; none where it is not finished."""
-    key = row_name(recipe), scale.name
+    key = row.name, scale.name
     if key not in _READ:
-        _READ[key] = recorded(recipe, scale, None).runs
+        _READ[key] = recorded(row, scale, None).runs
     return _READ[key]
 
 
-def _words(recipe: Recipe) -> str:
+def _words(row: Row) -> str:
     """Say what a network is, such as "cifar100, ln: mixed noise, then clean images, one epoch"."""
-    before = "from scratch, " if recipe.pretrained is None else f"{_trained_on(recipe.pretrained)}, then "
-    kind = ", fixed features" if recipe.head_only else ""
-    length = "" if recipe.long or recipe.pretrained is None else ", one epoch"
-    return f"{recipe.dataset}, {recipe.norm}: {before}{_trained_on(recipe.tuned)}{kind}{length}"
+    before = "from scratch, " if row.pretrained is None else f"{_trained_on(row.pretrained)}, then "
+    kind = ", fixed features" if row.head_only else ""
+    length = "" if row.long or row.pretrained is None else ", one epoch"
+    return f"{row.dataset}, {row.norm}: {before}{_trained_on(row.tuned)}{kind}{length}"
 
 
 def norms(scale: Scale = SMALL) -> str:
@@ -120,14 +120,14 @@ def _below_one_another(scales: tuple[Scale, Scale], title: str, cell: Callable[[
     """Set the rows that a second scale has, each below the first one's, the best sigma at each radius."""
     header = ["network", title, "clean", *(f"r = {radius:g}" for radius in (0.0, *RADII))]
     lines, seen = [], set()
-    for recipe in ROWS.values():
-        both = [_runs(recipe, scale) for scale in scales]
-        if recipe.pretrained is None or not all(both) or both[1][0].path in seen:
+    for row in ROWS.values():
+        both = [_runs(row, scale) for scale in scales]
+        if row.pretrained is None or not all(both) or both[1][0].path in seen:
             continue
         seen.add(both[1][0].path)
         for scale, runs in zip(scales, both, strict=True):
             hits = _best(runs, RADII)
-            lines.append([_words(recipe), cell(scale), *(share(sum(hit), len(hit)).percent for hit in hits)])
+            lines.append([_words(row), cell(scale), *(share(sum(hit), len(hit)).percent for hit in hits)])
     return set_rows(header, lines)
 
 
@@ -170,23 +170,23 @@ def _against(
     for radius in table.radii:
         header += [f"r = {radius:g}", "paper"]
     lines = []
-    base = next(recipe for recipe in table.recipes if recipe.label == reference)
+    base = next(row for row in table.rows if row.label == reference)
     reference_runs = _runs(base, scales[1])
-    for recipe in table.recipes:
-        both = (_runs(recipe, scales[0]), reference_runs)
+    for row in table.rows:
+        both = (_runs(row, scales[0]), reference_runs)
         runs = [[run for run in one if run.sigma in sigmas] for one in both]
-        if recipe is base or not all(runs):
+        if row is base or not all(runs):
             continue
         ours = [cell(one, two) for one, two in zip(*(_best(one, table.radii) for one in runs), strict=True)]
-        papers = [paper_cell(one, two) for one, two in zip(_papers(recipe), _papers(base), strict=True)]
+        papers = [paper_cell(one, two) for one, two in zip(_papers(row), _papers(base), strict=True)]
         pairs = [text for pair in zip(ours[2:], papers[1:], strict=True) for text in pair]
-        lines.append([recipe.label, ours[0], papers[0], ours[1], *pairs])
+        lines.append([row.label, ours[0], papers[0], ours[1], *pairs])
     return set_rows(header, lines)
 
 
-def _papers(recipe: Recipe) -> list[float]:
+def _papers(row: Row) -> list[float]:
     """Give the paper's clean accuracy and certified accuracies."""
-    return [recipe.paper_clean or 0.0, *(value for _, value in recipe.paper_certified)]
+    return [row.paper_clean or 0.0, *(value for _, value in row.paper_certified)]
 
 
 def _best(runs: Sequence[Run], radii: Sequence[float]) -> list[list[bool]]:

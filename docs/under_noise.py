@@ -22,7 +22,7 @@ from robust_hub.files import replace_text
 from robust_hub.identity import weights_hash
 from robust_hub.layout import TRAINING, UNDER_NOISE
 from robust_hub.pixels import mean_std, normalize
-from robust_hub.recipes import MIXED
+from robust_hub.rows import MIXED
 
 BATCH = 250
 

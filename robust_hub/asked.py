@@ -8,8 +8,8 @@ from robust_hub import finetune, pretrain
 from robust_hub.options import Training, difference
 from robust_hub.plans import make_plan
 from robust_hub.provenance import CLEAN, Provenance
-from robust_hub.recipes import Recipe, Scale
 from robust_hub.records import Run
+from robust_hub.rows import Row, Scale
 
 _PLAN = ("n0", "n", "alpha", "bound", "radii")
 PRETRAIN = {
@@ -24,41 +24,41 @@ FINETUNE = {
 }
 
 
-def tuning(recipe: Recipe, scale: Scale) -> dict[str, Any]:
+def tuning(row: Row, scale: Scale) -> dict[str, Any]:
     """Give the options of a row's training on its own data."""
-    if recipe.pretrained is None:
+    if row.pretrained is None:
         return dict(scale.scratch)
-    options = {**(scale.head if recipe.head_only else scale.tune), **(scale.long if recipe.long else {})}
-    return {**options, **(scale.noisy if recipe.tuned != CLEAN and not recipe.head_only else {})}
+    options = {**(scale.head if row.head_only else scale.tune), **(scale.long if row.long else {})}
+    return {**options, **(scale.noisy if row.tuned != CLEAN and not row.head_only else {})}
 
 
-def other_training(provenance: Provenance | None, recipe: Recipe, scale: Scale) -> str:
+def other_training(provenance: Provenance | None, row: Row, scale: Scale) -> str:
     """Say in what a network's training differs from what a row at a scale asks for, its pretraining included.
 
     Args:
         provenance: How the network's weights came about.
-        recipe: The row.
+        row: The row.
         scale: The scale.
 
     Returns:
         The first difference in words; empty if there is none.
     """
-    if recipe.pretrained is None:
-        return _differs(provenance, Training.asked("pretrain", recipe.tuned, **{**PRETRAIN, **scale.scratch}))
-    options = {**FINETUNE, **tuning(recipe, scale)}
-    asked = Training.asked("finetune", recipe.tuned, head_only=recipe.head_only, **options)
+    if row.pretrained is None:
+        return _differs(provenance, Training.asked("pretrain", row.tuned, **{**PRETRAIN, **scale.scratch}))
+    options = {**FINETUNE, **tuning(row, scale)}
+    asked = Training.asked("finetune", row.tuned, head_only=row.head_only, **options)
     base = None if provenance is None else provenance.base
-    return _differs(provenance, asked) or other_pretraining(base, recipe, scale)
+    return _differs(provenance, asked) or other_pretraining(base, row, scale)
 
 
-def other_pretraining(provenance: Provenance | None, recipe: Recipe, scale: Scale) -> str:
+def other_pretraining(provenance: Provenance | None, row: Row, scale: Scale) -> str:
     """Say in what a pretraining differs from what a row at a scale asks for; see `other_training`."""
-    asked = Training.asked("pretrain", recipe.pretrained or (), **{**PRETRAIN, **scale.pretrain})
+    asked = Training.asked("pretrain", row.pretrained or (), **{**PRETRAIN, **scale.pretrain})
     other = _differs(provenance, asked)
     return f"a pretraining with {other}" if other else ""
 
 
-def other_certification(run: Run, recipe: Recipe, scale: Scale) -> str:
+def other_certification(run: Run, row: Row, scale: Scale) -> str:
     """Say in what a run differs from what a row at a scale asks for, in words; empty if in nothing.
 
     The training is compared where the run tells it, as all do that were begun by this version or a later one.
@@ -69,7 +69,7 @@ def other_certification(run: Run, recipe: Recipe, scale: Scale) -> str:
     for name, value in {**plan.describe(), "every": 20, **certify, "dtype": scale.dtype}.items():
         if run.identity.get(name) != value:
             return f"{name} {run.identity.get(name)}, not {value}"
-    return other_training(run.provenance, recipe, scale) if run.provenance is not None else ""
+    return other_training(run.provenance, row, scale) if run.provenance is not None else ""
 
 
 def _differs(provenance: Provenance | None, asked: Training) -> str:

@@ -1,4 +1,4 @@
-"""The tables and figures of the paper as recipes: what each row trains, on what, and the paper's own numbers.
+"""The rows of the tables and figures of the paper: what each row trains, on what, and the paper's own numbers.
 
 Numbers are written as the paper prints them: clean accuracy, then "(certified accuracy at 0) certified accuracy" at
 each radius, in percent. They appear in our tables only in columns headed "paper".
@@ -8,14 +8,14 @@ Source: Qiu, Zhang, Wu, Lin 2023, tables 1 and 3 to 11, figures 2 and 3.
 
 from __future__ import annotations
 
-from robust_hub.recipes import CLEAN, MIXED, SCALES, SIGMAS, Recipe, Sigmas, Table, find_by_name
+from robust_hub.rows import CLEAN, MIXED, SCALES, SIGMAS, Row, Sigmas, Table, find_by_name
 
 
-def _transfer(head_only: bool, papers: dict[tuple[Sigmas, Sigmas, bool], str]) -> tuple[Recipe, ...]:
+def _transfer(head_only: bool, papers: dict[tuple[Sigmas, Sigmas, bool], str]) -> tuple[Row, ...]:
     kind = "fixed features" if head_only else "full network"
     words = {CLEAN: "clean", (0.25,): "sigma 0.25", MIXED: "mixed noise"}
     return tuple(
-        Recipe(
+        Row(
             f"{kind}: {words[before]}, then {words[after]}{'' if long else ', one epoch'}",
             "cifar10",
             after,
@@ -28,12 +28,12 @@ def _transfer(head_only: bool, papers: dict[tuple[Sigmas, Sigmas, bool], str]) -
     )
 
 
-def _single_sigmas(dataset: str, papers: tuple[str, ...], pretrained: str) -> tuple[Recipe, ...]:
+def _single_sigmas(dataset: str, papers: tuple[str, ...], pretrained: str) -> tuple[Row, ...]:
     """Give the rows "clean, 0.25, 0.5, 1.0", pretrained "never", on the "same" sigma, or on "clean" images."""
     sets: tuple[Sigmas, ...] = (CLEAN, *((sigma,) for sigma in SIGMAS))
     how = "from scratch, " if pretrained == "never" else ""
     return tuple(
-        Recipe(
+        Row(
             f"{how}{'clean' if sigmas == CLEAN else f'sigma {sigmas[0]:g}'}",
             dataset,
             sigmas,
@@ -45,8 +45,8 @@ def _single_sigmas(dataset: str, papers: tuple[str, ...], pretrained: str) -> tu
     )
 
 
-def _mixed(dataset: str, paper: str, long: bool = True) -> Recipe:
-    return Recipe(f"mixed noise{'' if long else ', one clean epoch'}", dataset, CLEAN, MIXED, long=long, paper=paper)
+def _mixed(dataset: str, paper: str, long: bool = True) -> Row:
+    return Row(f"mixed noise{'' if long else ', one clean epoch'}", dataset, CLEAN, MIXED, long=long, paper=paper)
 
 
 def _downstream(name: str, dataset: str, papers: tuple[str, ...]) -> Table:
@@ -129,7 +129,7 @@ TABLES: dict[str, Table] = {
             "table6",
             "CIFAR-10, the normalisation layer",
             tuple(
-                Recipe(label, "cifar10", CLEAN, MIXED, norm, long=True, paper=paper)
+                Row(label, "cifar10", CLEAN, MIXED, norm, long=True, paper=paper)
                 for label, norm, paper in (
                     ("batch norm", "bn", "98.3 | (18.1)12.3 (12.7)8.7 (8.3)8.3 (8.3)8.3"),
                     ("instance norm", "in", "97.6 | (83.9)66.3 (83.9)41.5 (83.9)21.8 (40.9)4.8"),
@@ -227,6 +227,6 @@ def check_data_name(name: str) -> None:
     Raises:
         ValueError: If there is none of this name; the near names are offered.
     """
-    known = [recipe.dataset for table in TABLES.values() for recipe in table.recipes]
-    known += [scale.pretraining for scale in SCALES.values()]
-    find_by_name("data set", name, dict.fromkeys(known))
+    names = [row.dataset for table in TABLES.values() for row in table.rows]
+    names += [scale.pretraining for scale in SCALES.values()]
+    find_by_name("data set", name, dict.fromkeys(names))

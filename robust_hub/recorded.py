@@ -14,8 +14,9 @@ from robust_hub.asked import other_certification, other_training
 from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.family import SUFFIX
 from robust_hub.layout import RUN
-from robust_hub.recipes import SIGMAS, Recipe, Scale, Sigmas
+from robust_hub.models import SUFFIX
 from robust_hub.records import Run, read_json, read_run
+from robust_hub.rows import SIGMAS, Row, Scale
 from robust_hub.shelf import certification
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
@@ -33,28 +34,16 @@ class Recorded:
     checkpoint: str | None = None
 
 
-def row_name(recipe: Recipe) -> str:
-    """Name the folder of a row; rows that train the same have the same name, in whatever table they are."""
-    before = "scratch" if recipe.pretrained is None else words(recipe.pretrained)
-    kind = ("head" if recipe.head_only else "full") + ("_long" if recipe.long else "")
-    return f"{recipe.dataset}_{recipe.norm}_{before}_then_{words(recipe.tuned)}_{kind}"
-
-
-def words(sigmas: Sigmas) -> str:
-    """Give sigmas as a part of a folder's name."""
-    return "-".join(f"{sigma:g}" for sigma in sigmas)
-
-
-def run_folder(recipe: Recipe, sigma: float, home: Path) -> Path:
+def run_folder(row: Row, sigma: float, home: Path) -> Path:
     """Give the folder of a row's run in the scale's part of an experiment's folder."""
-    return home / "certified" / row_name(recipe) / f"sigma_{sigma:g}"
+    return home / "certified" / row.name / f"sigma_{sigma:g}"
 
 
-def recorded(recipe: Recipe, scale: Scale, home: Path | None) -> Recorded:
+def recorded(row: Row, scale: Scale, home: Path | None) -> Recorded:
     """Read a row's runs: the experiment's own if it has them, else the shelf's.
 
     Args:
-        recipe: The row.
+        row: The row.
         scale: The scale.
         home: The scale's part of the experiment's folder; None reads the shelf alone.
 
@@ -63,15 +52,15 @@ def recorded(recipe: Recipe, scale: Scale, home: Path | None) -> Recorded:
         ValueError: If records are damaged, or the experiment's are of a network that was trained or certified
             otherwise than the scale says.
     """
-    own = [] if home is None else finished_runs(recipe, scale, home)
-    return Recorded(tuple(own)) if own else next(on_the_shelf(recipe, scale), Recorded())
+    own = [] if home is None else finished_runs(row, scale, home)
+    return Recorded(tuple(own)) if own else next(on_the_shelf(row, scale), Recorded())
 
 
-def finished_runs(recipe: Recipe, scale: Scale, home: Path) -> list[Run]:
+def finished_runs(row: Row, scale: Scale, home: Path) -> list[Run]:
     """Read a row's runs in an experiment's folder, one a sigma; none where a record is still to be made.
 
     Args:
-        recipe: The row.
+        row: The row.
         scale: The scale.
         home: The scale's part of the experiment's folder.
 
@@ -79,7 +68,7 @@ def finished_runs(recipe: Recipe, scale: Scale, home: Path) -> list[Run]:
         ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
             says.
     """
-    folders = [run_folder(recipe, sigma, home) for sigma in SIGMAS]
+    folders = [run_folder(row, sigma, home) for sigma in SIGMAS]
     if not all((f / RUN).exists() and read_json(f / RUN).get("finished") is not None for f in folders):
         return []
     runs = [read_run(folder) for folder in folders]
@@ -88,16 +77,16 @@ def finished_runs(recipe: Recipe, scale: Scale, home: Path) -> list[Run]:
             raise ValueError(
                 f"expected {run.identity.get('images')} records in {run.path}, got {len(run.records)}: remove it"
             )
-        if other := other_certification(run, recipe, scale):
+        if other := other_certification(run, row, scale):
             raise ValueError(otherwise(run.path, scale, other))
     return runs
 
 
-def on_the_shelf(recipe: Recipe, scale: Scale) -> Iterator[Recorded]:
+def on_the_shelf(row: Row, scale: Scale) -> Iterator[Recorded]:
     """Give the runs of every checkpoint of the shelf that is a row's.
 
     Args:
-        recipe: The row.
+        row: The row.
         scale: The scale.
 
     Raises:
@@ -106,9 +95,9 @@ def on_the_shelf(recipe: Recipe, scale: Scale) -> Iterator[Recorded]:
     """
     for name in list_checkpoints():
         folder = checkpoint_folder(name)
-        if folder is None or not _is_of(read_config(folder), recipe, scale):
+        if folder is None or not _is_of(read_config(folder), row, scale):
             continue
-        runs = {run.sigma: run for run in certification(folder) if _answers(run, recipe, scale)}
+        runs = {run.sigma: run for run in certification(folder) if _answers(run, row, scale)}
         if runs.keys() >= set(SIGMAS):
             yield Recorded(tuple(runs[sigma] for sigma in SIGMAS), name)
 
@@ -121,20 +110,20 @@ def otherwise(place: str | Path, scale: Scale, found: str) -> str:
     )
 
 
-def _is_of(config: CheckpointConfig, recipe: Recipe, scale: Scale) -> bool:
+def _is_of(config: CheckpointConfig, row: Row, scale: Scale) -> bool:
     """Tell whether a checkpoint is a row's network."""
-    data = [recipe.dataset, *([] if recipe.pretrained is None else [scale.pretraining])]
+    data = [row.dataset, *([] if row.pretrained is None else [scale.pretraining])]
     return (
-        config.architecture.removesuffix(SUFFIX) == f"{scale.depth}_{recipe.norm}"
+        config.architecture.removesuffix(SUFFIX) == f"{scale.depth}_{row.norm}"
         and config.provenance is not None
         and [_name(stage.data) for stage in config.provenance.lineage()] == data
-        and not other_training(config.provenance, recipe, scale)
+        and not other_training(config.provenance, row, scale)
     )
 
 
-def _answers(run: Run, recipe: Recipe, scale: Scale) -> bool:
+def _answers(run: Run, row: Row, scale: Scale) -> bool:
     whole = run.finished and len(run.records) == run.identity.get("images")
-    return whole and _name(run.identity.get("data")) == recipe.dataset and not other_certification(run, recipe, scale)
+    return whole and _name(run.identity.get("data")) == row.dataset and not other_certification(run, row, scale)
 
 
 def _name(data: object) -> str:

@@ -30,9 +30,10 @@ from robust_hub.pins import read_pins
 from robust_hub.plots import plot_curves
 from robust_hub.pretrain import pretrain_mixed_noise
 from robust_hub.provenance import Provenance, provenance_of
-from robust_hub.recipes import SIGMAS, Recipe, Scale, Table
-from robust_hub.recorded import finished_runs, otherwise, recorded, row_name, run_folder, words
+from robust_hub.recorded import finished_runs, otherwise, recorded, run_folder
 from robust_hub.records import Run
+from robust_hub.remote import read_pins
+from robust_hub.rows import SIGMAS, Row, Scale, Table
 from robust_hub.shelves import checkpoint_folder
 from robust_hub.state import check_out
 from robust_hub.tables import set_rows
@@ -57,7 +58,7 @@ def reproduce(
 
     Args:
         table: A table of `robust_hub.paper`.
-        scale: A scale of `robust_hub.recipes`.
+        scale: A scale of `robust_hub.rows`.
         data: Where the data are: the scale's pretraining set and the rows' data sets, by name.
         out: Folder of the experiment; tables and scales have parts of their own in it.
         rows: Labels, or parts of them, of the only rows that are run; the table shows all. None runs every row.
@@ -73,29 +74,29 @@ def reproduce(
             than the scale says.
     """
     home = Path(out) / scale.name
-    asked = [r for r in table.recipes if rows is None or any(part in r.label for part in rows)]
+    asked = [r for r in table.rows if rows is None or any(part in r.label for part in rows)]
     if not asked:
-        labels = "; ".join(recipe.label for recipe in table.recipes)
+        labels = "; ".join(row.label for row in table.rows)
         raise ValueError(f"expected rows of {table.name} among {labels}; got {', '.join(rows or ()) or 'none'}")
     for part in rows or ():
-        if not any(part in recipe.label for recipe in asked):
+        if not any(part in row.label for row in asked):
             raise ValueError(f"expected rows of {table.name}, got {part!r}, which is in no label; leave it out")
-    for recipe in asked:
-        _check_trainings(recipe, scale, home)
-    waiting = [recipe for recipe in asked if not finished_runs(recipe, scale, home)]
+    for row in asked:
+        _check_trainings(row, scale, home)
+    waiting = [row for row in asked if not finished_runs(row, scale, home)]
     needed = _check_data(table, scale, waiting, data, home)
     loaded = {(name, split): load_data(data[name], split, size=SIZE) for name, split in needed}
 
     def get(name: str, split: str) -> ImageData:
         return loaded[name, split]
 
-    for recipe in waiting:
-        told(f"{table.name}, {scale.name}: {recipe.label}")
-        model = _tuned(recipe, scale, home, get, progress)
+    for row in waiting:
+        told(f"{table.name}, {scale.name}: {row.label}")
+        model = _tuned(row, scale, home, get, progress)
         model = model.to(getattr(torch, scale.dtype)).to(memory_format=torch.channels_last)
         for sigma in SIGMAS:
-            folder = run_folder(recipe, sigma, home)
-            certify(model, get(recipe.dataset, "test"), sigma, out=folder, progress=progress, **scale.certify)
+            folder = run_folder(row, sigma, home)
+            certify(model, get(row.dataset, "test"), sigma, out=folder, progress=progress, **scale.certify)
     return results(table, scale, out)
 
 
@@ -106,7 +107,7 @@ def results(table: Table, scale: Scale, out: str | Path | None) -> str:
 
     Args:
         table: A table of `robust_hub.paper`.
-        scale: A scale of `robust_hub.recipes`.
+        scale: A scale of `robust_hub.rows`.
         out: Folder of the experiment; None reads the shelf alone.
 
     Raises:
@@ -121,19 +122,19 @@ def results(table: Table, scale: Scale, out: str | Path | None) -> str:
     rows = []
     kinds: set[str] = set()
     shelved: dict[str, None] = {}
-    for recipe in table.recipes:
-        paper = ["-" if recipe.paper_clean is None else f"{recipe.paper_clean:.1f}"]
-        paper += [f"{'' if zero is None else f'({zero:.1f}) '}{value:.1f}" for zero, value in recipe.paper_certified]
+    for row in table.rows:
+        paper = ["-" if row.paper_clean is None else f"{row.paper_clean:.1f}"]
+        paper += [f"{'' if zero is None else f'({zero:.1f}) '}{value:.1f}" for zero, value in row.paper_certified]
         paper += ["-"] * (1 + len(table.radii) - len(paper))
         ours = ["not run yet"] + ["-"] * len(table.radii)
-        found = recorded(recipe, scale, home)
+        found = recorded(row, scale, home)
         if found.runs:
             ours = _cells(found.runs, table.radii)
             kinds |= {_kind(run) for run in found.runs}
         if found.checkpoint is not None:
             shelved[f"`{found.checkpoint}`"] = None
         pairs = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
-        rows.append([recipe.label, *pairs])
+        rows.append([row.label, *pairs])
     note = (
         "Percent of the certified images, Wilson 95 % intervals; clean: the base classifier on clean images; "
         "(accuracy at 0) certified accuracy of the sigma among 0.25, 0.5 and 1.0 that is best at the radius over all "
@@ -149,7 +150,7 @@ def draw(table: Table, scale: Scale, out: str | Path | None, picture: str | Path
 
     Args:
         table: A table or figure of `robust_hub.paper`.
-        scale: A scale of `robust_hub.recipes`.
+        scale: A scale of `robust_hub.rows`.
         out: Folder of the experiment; rows that it has no records of are the shelf's, as are all with None.
         picture: Image file to write.
 
@@ -162,16 +163,16 @@ def draw(table: Table, scale: Scale, out: str | Path | None, picture: str | Path
     """
     home = None if out is None else Path(out) / scale.name
     curves = {
-        f"{recipe.dataset}, {recipe.label}, sigma = {run.sigma:g}": run.records
-        for recipe in table.recipes
-        for run in recorded(recipe, scale, home).runs
+        f"{row.dataset}, {row.label}, sigma = {run.sigma:g}": run.records
+        for row in table.rows
+        for run in recorded(row, scale, home).runs
     }
     return plot_curves(curves, picture, title=f"{table.name}, scale {scale.name}")
 
 
-def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], ImageData], progress: bool) -> nn.Module:
+def _tuned(row: Row, scale: Scale, home: Path, get: Callable[[str, str], ImageData], progress: bool) -> nn.Module:
     """Give a row's trained network, from its folder or by training it."""
-    folder, images = home / "tuned" / row_name(recipe), get(recipe.dataset, "train")
+    folder, images = home / "tuned" / row.name, get(row.dataset, "train")
     if (folder / CONFIG).exists():
         trained = _provenance(folder)
         if trained is None or trained.data_hash != images.data_hash:
@@ -179,51 +180,51 @@ def _tuned(recipe: Recipe, scale: Scale, home: Path, get: Callable[[str, str], I
                 otherwise(folder, scale, f"images of {trained and trained.data} that are not those named now")
             )
         return load_model(folder)
-    mixture, options = NoiseMixture(recipe.tuned), tuning(recipe, scale)
-    if recipe.pretrained is None:
-        fresh = _fresh(f"{scale.depth}_{recipe.norm}")
+    mixture, options = NoiseMixture(row.tuned), tuning(row, scale)
+    if row.pretrained is None:
+        fresh = _fresh(f"{scale.depth}_{row.norm}")
         pretrain_mixed_noise(fresh, images, mixture=mixture, out=folder, progress=progress, **options)
         return load_model(folder)
-    source = _pretrained(recipe, scale, home)
+    source = _pretrained(row, scale, home)
     if source is None:
-        source = str(_pretraining(recipe, home))
-        before, fresh = NoiseMixture(recipe.pretrained), _fresh(f"{scale.depth}_{recipe.norm}")
+        source = str(_pretraining(row, home))
+        before, fresh = NoiseMixture(row.pretrained), _fresh(f"{scale.depth}_{row.norm}")
         others = get(scale.pretraining, "train")
         pretrain_mixed_noise(fresh, others, mixture=before, out=source, progress=progress, **scale.pretrain)
     model = load_model(source)
-    if other := other_pretraining(provenance_of(model), recipe, scale):
+    if other := other_pretraining(provenance_of(model), row, scale):
         raise ValueError(otherwise(source, scale, other))
     check_out(model, folder)
     head_scale = options.pop("head_scale", 1.0)
     built = Options.of(model, **{**FINETUNE, **options, "progress": progress})
-    finetune(model, images, mixture, built, head_only=recipe.head_only, head_scale=head_scale, out=folder)
+    finetune(model, images, mixture, built, head_only=row.head_only, head_scale=head_scale, out=folder)
     return load_model(folder)
 
 
-def _pretraining(recipe: Recipe, home: Path) -> Path:
-    return home / "pretrained" / f"{recipe.norm}_{words(recipe.pretrained or ())}"
+def _pretraining(row: Row, home: Path) -> Path:
+    return home / "pretrained" / row.pretraining_name
 
 
-def _pretrained(recipe: Recipe, scale: Scale, home: Path) -> str | None:
+def _pretrained(row: Row, scale: Scale, home: Path) -> str | None:
     """Give a row's finished pretraining: the experiment's own, else the shelf's; None where it has to be run."""
-    if (_pretraining(recipe, home) / CONFIG).exists():
-        return str(_pretraining(recipe, home))
-    name = scale.shelf.get((recipe.norm, recipe.pretrained or ()))
+    if (_pretraining(row, home) / CONFIG).exists():
+        return str(_pretraining(row, home))
+    name = scale.shelf.get((row.norm, row.pretrained or ()))
     if name is None:
         return None
     folder = checkpoint_folder(name)
     if folder is None:
         return name if name in read_pins() else None
-    return None if other_pretraining(_provenance(folder), recipe, scale) else name
+    return None if other_pretraining(_provenance(folder), row, scale) else name
 
 
-def _check_trainings(recipe: Recipe, scale: Scale, home: Path) -> None:
+def _check_trainings(row: Row, scale: Scale, home: Path) -> None:
     """Raise if a network of the row's is there that was trained otherwise than the scale says."""
     for folder, other in (
-        (_pretraining(recipe, home), other_pretraining),
-        (home / "tuned" / row_name(recipe), other_training),
+        (_pretraining(row, home), other_pretraining),
+        (home / "tuned" / row.name, other_training),
     ):
-        if (folder / CONFIG).exists() and (found := other(_provenance(folder), recipe, scale)):
+        if (folder / CONFIG).exists() and (found := other(_provenance(folder), row, scale)):
             raise ValueError(otherwise(folder, scale, found))
 
 
@@ -240,13 +241,13 @@ def _fresh(name: str) -> nn.Module:
 
 
 def _check_data(
-    table: Table, scale: Scale, waiting: Sequence[Recipe], data: Mapping[str, Source], home: Path
+    table: Table, scale: Scale, waiting: Sequence[Row], data: Mapping[str, Source], home: Path
 ) -> list[tuple[str, str]]:
     """Give all data (name, split) that are needed, and raise before the first training if some are not named."""
-    needed = {(recipe.dataset, split) for recipe in waiting for split in ("train", "test")}
-    for recipe in waiting:
-        tuned = home / "tuned" / row_name(recipe) / CONFIG
-        if recipe.pretrained is not None and not tuned.exists() and _pretrained(recipe, scale, home) is None:
+    needed = {(row.dataset, split) for row in waiting for split in ("train", "test")}
+    for row in waiting:
+        tuned = home / "tuned" / row.name / CONFIG
+        if row.pretrained is not None and not tuned.exists() and _pretrained(row, scale, home) is None:
             needed.add((scale.pretraining, "train"))
     missing = sorted({name for name, _ in needed} - data.keys())
     if missing:

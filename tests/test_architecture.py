@@ -12,15 +12,16 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files provenance certificate boundaries shelves tensors names modes errors family",
-    "courses norms pixels noise data identity difference state speed schedule pins",
-    "plans batches checkpoint records loop",
-    "smoothing training accuracy journal remote recipes",
-    "pretrain finetune evaluate plots tables bench models paper",
-    "shelf asked entrypoints",
-    "cards recorded",
-    "hub reproduce demo cli_options",
-    "cli_train cli_certify cli_publish cli_paper",
+    "sources files provenance certificate boundaries layout tensors names modes",
+    "courses norms pixels noise data identity difference shelves state speed schedule",
+    "plans batches config options records",
+    "stored smoothing accuracy journal rows monitor",
+    "checkpoint remote plots tables loop paper",
+    "training models evaluate bench",
+    "pretrain finetune shelf",
+    "asked cards",
+    "recorded hub demo",
+    "reproduce",
     "cli app",
     "__main__",
 )

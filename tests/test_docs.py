@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from robust_hub.paper import TABLES
-from robust_hub.recipes import SCALES, SIGMAS
-from robust_hub.recorded import on_the_shelf, row_name
+from robust_hub.recorded import on_the_shelf
+from robust_hub.rows import SCALES, SIGMAS
 from robust_hub.shelf import certification
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
@@ -70,11 +70,11 @@ def test_a_number_changed_by_hand_is_found(tmp_path):
 
 
 def test_every_network_with_all_sigmas_is_one_row_and_every_row_one_network():
-    rows = {row_name(recipe): recipe for table in TABLES.values() for recipe in table.recipes}
+    rows = {row.name: row for table in TABLES.values() for row in table.rows}
     matches = {
-        (scale.name, name): [found.checkpoint for found in on_the_shelf(recipe, scale)]
+        (scale.name, name): [found.checkpoint for found in on_the_shelf(row, scale)]
         for scale in SCALES.values()
-        for name, recipe in rows.items()
+        for name, row in rows.items()
     }
     assert {key: found for key, found in matches.items() if len(found) > 1} == {}
     used = {name for found in matches.values() for name in found}

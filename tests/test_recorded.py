@@ -20,14 +20,14 @@ from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance
-from robust_hub.recipes import CLEAN, MIXED, SCALES, SIGMAS, Recipe, Scale, Table
-from robust_hub.recorded import recorded, row_name, run_folder
+from robust_hub.recorded import recorded, run_folder
 from robust_hub.reproduce import draw, results
+from robust_hub.rows import CLEAN, MIXED, SCALES, SIGMAS, Row, Scale, Table
 from robust_hub.shelf import shelve
 
 NAME = "resnet18s_ln.toy"
 OPTIONS: dict[str, Any] = {"epochs": 2, "learning_rate": 0.02}
-ROW = Recipe("mixed", "digits", CLEAN, MIXED, paper="90 | (80)70 60")
+ROW = Row("mixed", "digits", CLEAN, MIXED, paper="90 | (80)70 60")
 SCALE = Scale(
     "tiny",
     "a test",
@@ -113,7 +113,7 @@ def test_an_experiments_own_records_come_first(shelf: Path, tmp_path: Path) -> N
         (ROW, replace(SCALE, certify={**SCALE.certify, "seed": 1})),
     ],
 )
-def test_what_was_made_otherwise_is_not_the_rows(shelf: Path, row: Recipe, scale: Scale) -> None:
+def test_what_was_made_otherwise_is_not_the_rows(shelf: Path, row: Row, scale: Scale) -> None:
     assert recorded(row, scale, None).runs == ()
 
 
@@ -149,4 +149,4 @@ def test_the_command_shows_the_shelf(
     monkeypatch.chdir(tmp_path)
     main(["reproduce", "table0", "--scale", "tiny", "--show"], standalone_mode=False)
     assert capsys.readouterr().out.strip() == results(TABLE, SCALE, None).strip()
-    assert row_name(ROW) == "digits_ln_0-0.25-0.5-1_then_0_full" and not (tmp_path / "runs").exists()
+    assert ROW.name == "digits_ln_0-0.25-0.5-1_then_0_full" and not (tmp_path / "runs").exists()

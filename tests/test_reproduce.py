@@ -1,4 +1,4 @@
-"""The runner of recipes: shares what rows share, goes on where it stopped, and sets only what records say."""
+"""Running a table: it shares what rows share, goes on where it stopped and sets only what records say."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from robust_hub import reproduce as module
 from robust_hub.asked import other_training
 from robust_hub.config import read_config
 from robust_hub.data import ImageData
-from robust_hub.errors import CheckpointError
-from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, Scale, Table
-from robust_hub.recorded import row_name
+from robust_hub.identity import CheckpointError
 from robust_hub.records import read_run
 from robust_hub.reproduce import draw, reproduce, results
+from robust_hub.rows import CLEAN, MIXED, SCALES, Row, Scale, Table
 
 TINY: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 0.02}
 SCALE = Scale(
@@ -38,9 +37,9 @@ TABLE = Table(
     "table0",
     "a test",
     (
-        Recipe("mixed", "spots", CLEAN, MIXED, paper="90 | (80)70 60"),
-        Recipe("mixed, head", "spots", CLEAN, MIXED, head_only=True, long=True, paper="80 | 50 40"),
-        Recipe("scratch", "spots", (0.25,), None),
+        Row("mixed", "spots", CLEAN, MIXED, paper="90 | (80)70 60"),
+        Row("mixed, head", "spots", CLEAN, MIXED, head_only=True, long=True, paper="80 | 50 40"),
+        Row("scratch", "spots", (0.25,), None),
     ),
     (0.1, 0.25),
 )
@@ -82,7 +81,7 @@ def test_rows_share_a_pretraining_and_run_once(tmp_path: Path, data: dict[str, s
     assert results(TABLE, SCALE, tmp_path) == text
 
     assert draw(TABLE, SCALE, tmp_path, tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    run = read_run(tmp_path / "tiny" / "certified" / row_name(TABLE.recipes[0]) / "sigma_0.25")
+    run = read_run(tmp_path / "tiny" / "certified" / TABLE.rows[0].name / "sigma_0.25")
     lines = text.splitlines()
     assert lines[0] == "**table0: a test.** Ours at the scale 'tiny': a test."
     assert lines[2] == "| row | clean | paper | r = 0.1 | paper | r = 0.25 | paper |"
@@ -117,7 +116,7 @@ def test_half_of_a_table_is_shown_and_gone_on_with(tmp_path: Path, data: dict[st
 
 def test_a_checkpoint_of_the_shelf_spares_the_pretraining(tmp_path: Path, data: dict[str, str]) -> None:
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain=SCALES["small"].pretrain)
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     del data["shapes"]
     assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
     assert not (tmp_path / "tiny" / "pretrained").exists()
@@ -130,7 +129,7 @@ def test_a_checkpoint_of_the_shelf_that_was_trained_otherwise_is_not_taken(
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln_mixednoise"}, pretrain=other)
     del data["shapes"]
     with pytest.raises(ValueError, match="say --data shapes=FOLDER"):
-        reproduce(replace(TABLE, recipes=TABLE.recipes[:1]), scale, data, tmp_path, progress=False)
+        reproduce(replace(TABLE, rows=TABLE.rows[:1]), scale, data, tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("left", ["all", "tuned and certified", "certified"])
@@ -151,7 +150,7 @@ def test_a_checkpoint_of_the_shelf_that_was_trained_otherwise_is_not_taken(
 def test_what_was_made_in_another_way_is_not_shown_as_the_scales(
     finished_row: Path, data: dict[str, str], tmp_path: Path, left: str, changed: dict[str, Any], message: str
 ) -> None:
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
     for part in {"all": (), "tuned and certified": ("pretrained",), "certified": ("pretrained", "tuned")}[left]:
         shutil.rmtree(tmp_path / "tiny" / part)
@@ -170,13 +169,13 @@ def finished_row(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "load_data", lambda name, split, size: images(4 if name == "a" else 3, len(name), split))
-        reproduce(replace(TABLE, recipes=TABLE.recipes[:1]), SCALE, {"shapes": "a", "spots": "bb"}, out, progress=False)
+        reproduce(replace(TABLE, rows=TABLE.rows[:1]), SCALE, {"shapes": "a", "spots": "bb"}, out, progress=False)
     return out
 
 
 def test_the_sigmas_of_a_training_belong_to_its_row(finished_row: Path) -> None:
-    told = read_run(finished_row / "tiny" / "certified" / row_name(TABLE.recipes[0]) / "sigma_0.5").provenance
-    row = TABLE.recipes[0]
+    told = read_run(finished_row / "tiny" / "certified" / TABLE.rows[0].name / "sigma_0.5").provenance
+    row = TABLE.rows[0]
     assert other_training(told, row, SCALE) == ""
     assert other_training(told, replace(row, pretrained=(0.25,)), SCALE).startswith("a pretraining with sigmas [0.0,")
     assert other_training(told, replace(row, tuned=(0.25,)), SCALE) == "sigmas [0.0], not [0.25]"
@@ -191,16 +190,16 @@ def test_a_network_of_other_images_is_not_certified_on_these(
     shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "tiny" / "certified")
     with pytest.raises(ValueError, match="got images of toy2 that are not those named now"):
-        reproduce(replace(TABLE, recipes=TABLE.recipes[:1]), SCALE, {**data, "spots": "bbb"}, tmp_path, progress=False)
+        reproduce(replace(TABLE, rows=TABLE.rows[:1]), SCALE, {**data, "spots": "bbb"}, tmp_path, progress=False)
 
 
 @pytest.mark.parametrize(("killed", "message"), [(True, ""), (False, "expected 8 records in .*sigma_1, got 3: remove")])
 def test_records_that_are_not_there_are_not_finished(
     finished_row: Path, data: dict[str, str], tmp_path: Path, killed: bool, message: str
 ) -> None:
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
-    folder = tmp_path / "tiny" / "certified" / row_name(table.recipes[0]) / "sigma_1"
+    folder = tmp_path / "tiny" / "certified" / table.rows[0].name / "sigma_1"
     if killed:  # between the two files
         run = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps({**run, "finished": None}))
@@ -215,10 +214,10 @@ def test_records_that_are_not_there_are_not_finished(
 
 
 def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln.nowhere"})
     assert "not run yet" not in reproduce(table, scale, data, tmp_path, progress=False)
-    tuned = tmp_path / "tiny" / "tuned" / row_name(table.recipes[0])
+    tuned = tmp_path / "tiny" / "tuned" / table.rows[0].name
     before = read_config(tuned).provenance.pretrained
     shutil.rmtree(tuned)
     shutil.rmtree(tmp_path / "tiny" / "certified")
@@ -231,7 +230,7 @@ def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[s
 
 @pytest.mark.parametrize("part", ["pretrained", "tuned"])
 def test_a_half_written_checkpoint_is_refused_by_its_name(tmp_path: Path, data: dict[str, str], part: str) -> None:
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     reproduce(table, SCALE, data, tmp_path, progress=False)
     for later in ("tuned", "certified") if part == "pretrained" else ("certified",):
         shutil.rmtree(tmp_path / "tiny" / later)
@@ -242,9 +241,9 @@ def test_a_half_written_checkpoint_is_refused_by_its_name(tmp_path: Path, data: 
 
 
 def test_a_half_written_run_is_gone_on_with_or_refused(tmp_path: Path, data: dict[str, str]) -> None:
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     whole = reproduce(table, SCALE, data, tmp_path, progress=False)
-    folder = tmp_path / "tiny" / "certified" / row_name(table.recipes[0]) / "sigma_0.5"
+    folder = tmp_path / "tiny" / "certified" / table.rows[0].name / "sigma_0.5"
     lines = (folder / "records.tsv").read_text().splitlines(keepends=True)
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "finished": None}))
@@ -284,7 +283,7 @@ def test_two_runs_on_one_folder_are_an_error_for_the_second(tmp_path: Path, data
 
 def test_only_the_rows_that_are_asked_for_are_run(tmp_path: Path, data: dict[str, str]) -> None:
     text = reproduce(TABLE, SCALE, data, tmp_path, rows=["scratch"], progress=False)
-    assert [path.name for path in (tmp_path / "tiny" / "certified").iterdir()] == [row_name(TABLE.recipes[2])]
+    assert [path.name for path in (tmp_path / "tiny" / "certified").iterdir()] == [TABLE.rows[2].name]
     assert text.count("not run yet") == 2
     with pytest.raises(ValueError, match="expected rows of table0 among mixed; mixed, head; scratch; got nothing"):
         reproduce(TABLE, SCALE, data, tmp_path, rows=["nothing"], progress=False)

@@ -147,9 +147,9 @@ def cards() -> str:
 
 def tables() -> str:
     """Show every table of the paper at every scale."""
-    rows, show = part("paper.rows", "paper"), part("paper.reproduce", "reproduce").results
-    scales = part("paper.rows", "recipes").SCALES
-    return "\n".join(show(table, scale, None) for scale in scales.values() for table in rows.TABLES.values())
+    paper, show = part("paper.tables", "paper"), part("paper.reproduce", "reproduce").results
+    scales = part("paper.rows", "rows", "recipes").SCALES
+    return "\n".join(show(table, scale, None) for scale in scales.values() for table in paper.TABLES.values())
 
 
 def command_line() -> str:

@@ -1,6 +1,6 @@
-"""What an experiment is made of, as data: the row of a table, the table, and the scale it is run at.
+"""What an experiment is made of, as data: the row of a table, the table, and the scale that the row is run at.
 
-The rows themselves, with the paper's numbers, are in robust_hub.paper.
+The rows themselves, with the paper's numbers, are in `robust_hub.paper`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIGMAS = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Row:
     """One row of a table: a network's training and the paper's result.
 
     Attributes:
@@ -45,10 +45,22 @@ class Recipe:
     paper: str = ""
 
     @property
+    def name(self) -> str:
+        """Name of the row's folders; rows that train the same have the same name, in whatever table they are."""
+        before = "scratch" if self.pretrained is None else _join(self.pretrained)
+        kind = ("head" if self.head_only else "full") + ("_long" if self.long else "")
+        return f"{self.dataset}_{self.norm}_{before}_then_{_join(self.tuned)}_{kind}"
+
+    @property
+    def pretraining_name(self) -> str:
+        """Name of the folder of the row's pretraining, which all rows of its norm and sigmas share."""
+        return f"{self.norm}_{_join(self.pretrained or ())}"
+
+    @property
     def paper_clean(self) -> float | None:
         """The paper's clean accuracy in percent."""
-        found = re.match(r"[\d.]+", self.paper)
-        return float(found.group()) if found else None
+        number = re.match(r"[\d.]+", self.paper)
+        return float(number.group()) if number else None
 
     @property
     def paper_certified(self) -> tuple[tuple[float | None, float], ...]:
@@ -64,13 +76,13 @@ class Table:
     Attributes:
         name: "table6", "figure2"...
         title: What it compares.
-        recipes: Its rows, or curves.
+        rows: Its rows, or curves.
         radii: Radii of its columns, l2 in [0, 1]-pixel units.
     """
 
     name: str
     title: str
-    recipes: tuple[Recipe, ...]
+    rows: tuple[Row, ...]
     radii: tuple[float, ...] = RADII
 
 
@@ -184,13 +196,18 @@ def find_scale(name: str) -> Scale:
     return find_by_name("scale", name, SCALES)
 
 
-def find_by_name(what: str, name: str, known: Mapping[str, T]) -> T:
+def find_by_name(what: str, name: str, choices: Mapping[str, T]) -> T:
     """Look a name up.
 
     Raises:
         ValueError: If it is unknown; the near names are offered.
     """
-    if name not in known:
-        near = did_you_mean(name, known, known)
-        raise ValueError(f"expected a {what} among {', '.join(known)}, got {name!r}: {near}")
-    return known[name]
+    if name not in choices:
+        near = did_you_mean(name, choices, choices)
+        raise ValueError(f"expected a {what} among {', '.join(choices)}, got {name!r}: {near}")
+    return choices[name]
+
+
+def _join(sigmas: Sigmas) -> str:
+    """Give sigmas as a part of a folder's name."""
+    return "-".join(f"{sigma:g}" for sigma in sigmas)

@@ -11,23 +11,22 @@ import pytest
 
 from robust_hub.paper import TABLES, find_table
 from robust_hub.plans import RADII
-from robust_hub.recipes import CLEAN, MIXED, SCALES, Recipe, find_scale
-from robust_hub.reproduce import row_name
+from robust_hub.rows import CLEAN, MIXED, SCALES, Row, find_scale
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper.md"
 EXAMPLES = Path(__file__).parent.parent / "examples" / "reproduce"
-ROWS = [(table.name, recipe) for table in TABLES.values() for recipe in table.recipes]
+ROWS = [(table.name, row) for table in TABLES.values() for row in table.rows]
 
 
 def test_every_table_and_figure_is_here() -> None:
     assert list(TABLES) == ["table1", *(f"table{k}" for k in range(3, 12)), "figure2", "figure3"]
-    assert [len(table.recipes) for table in TABLES.values()] == [11, 1, 5, 5, 4, 5, 5, 5, 5, 5, 2, 4]
+    assert [len(table.rows) for table in TABLES.values()] == [11, 1, 5, 5, 4, 5, 5, 5, 5, 5, 2, 4]
 
 
-@pytest.mark.parametrize(("name", "recipe"), ROWS)
-def test_every_row_has_the_papers_numbers(name: str, recipe: Recipe) -> None:
-    assert recipe.paper_clean is not None and 0 < recipe.paper_clean < 100
-    certified = recipe.paper_certified
+@pytest.mark.parametrize(("name", "row"), ROWS)
+def test_every_row_has_the_papers_numbers(name: str, row: Row) -> None:
+    assert row.paper_clean is not None and 0 < row.paper_clean < 100
+    certified = row.paper_certified
     assert len(certified) == (0 if name.startswith("figure") else len(TABLES[name].radii))
     values = [value for _, value in certified]
     assert values == sorted(values, reverse=True)  # accuracy falls with the radius
@@ -35,18 +34,18 @@ def test_every_row_has_the_papers_numbers(name: str, recipe: Recipe) -> None:
 
 
 def test_numbers_are_read_as_the_paper_prints_them() -> None:
-    row = Recipe("x", "cifar10", CLEAN, MIXED, paper="14.29 | (90.2)80.1 62.5 (90)4")
+    row = Row("x", "cifar10", CLEAN, MIXED, paper="14.29 | (90.2)80.1 62.5 (90)4")
     assert row.paper_clean == 14.29
     assert row.paper_certified == ((90.2, 80.1), (None, 62.5), (90.0, 4.0))
-    assert (Recipe("x", "y", CLEAN).paper_clean, Recipe("x", "y", CLEAN).paper_certified) == (None, ())
+    assert (Row("x", "y", CLEAN).paper_clean, Row("x", "y", CLEAN).paper_certified) == (None, ())
 
 
 def test_the_paper_contradicts_itself_only_where_it_does() -> None:
     # Rows of several tables that train the same share one run of ours; the paper prints other numbers for some.
     same: dict[str, set[float]] = {}
-    for name, recipe in ROWS:
-        if name.startswith("table") and recipe.paper_certified:
-            same.setdefault(row_name(recipe), set()).add(recipe.paper_certified[0][1])
+    for name, row in ROWS:
+        if name.startswith("table") and row.paper_certified:
+            same.setdefault(row.name, set()).add(row.paper_certified[0][1])
     several = {name: found for name, found in same.items() if len(found) > 1}
     mixed = "cifar10_ln_0-0.25-0.5-1_then_0_full"
     assert several == {
@@ -58,7 +57,7 @@ def test_the_paper_contradicts_itself_only_where_it_does() -> None:
 
 def test_names_of_rows_tell_them_apart() -> None:
     for table in TABLES.values():
-        names = [row_name(recipe) for recipe in table.recipes]
+        names = [row.name for row in table.rows]
         assert len(set(names)) == len(names)
 
 
@@ -68,7 +67,7 @@ def test_every_table_has_an_example_that_runs() -> None:
     for name in TABLES:
         text = (EXAMPLES / f"{name}.py").read_text()
         assert f'main(["reproduce", "{name}", *sys.argv[1:]])' in text
-        assert all(f"--data {recipe.dataset}=" in text for recipe in TABLES[name].recipes)
+        assert all(f"--data {row.dataset}=" in text for row in TABLES[name].rows)
     words = [sys.executable, str(EXAMPLES / "table6.py"), "--show"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -103,7 +102,7 @@ def test_the_numbers_are_together_in_the_papers_text() -> None:
     def there(wanted: list[str]) -> bool:
         return any(wanted == line[at : at + len(wanted)] for line in lines for at in range(len(line)))
 
-    lost = [recipe for _, recipe in ROWS if not there(re.findall(number, recipe.paper))]
-    assert all(recipe.head_only for recipe in lost)  # of these the text has the columns, each in a line
-    columns = zip(*(re.findall(number, recipe.paper) for recipe in lost), strict=True)
+    lost = [row for _, row in ROWS if not there(re.findall(number, row.paper))]
+    assert all(row.head_only for row in lost)  # of these the text has the columns, each in a line
+    columns = zip(*(re.findall(number, row.paper) for row in lost), strict=True)
     assert len(lost) == 5 and all(there(list(column)) for column in columns)
