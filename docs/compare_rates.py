@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from robust_hub import ImageData, NoiseMixture, load_data, load_model
-from robust_hub.asked import FINETUNE
 from robust_hub.config import read_config
 from robust_hub.data import holdout_split
+from robust_hub.experiment import FINETUNE
 from robust_hub.finetune import finetune
 from robust_hub.options import Options
 from robust_hub.pixels import mean_std

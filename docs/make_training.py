@@ -13,10 +13,11 @@ from statistics import median
 from pages import write_or_check
 
 from robust_hub.config import read_config
+from robust_hub.experiment import Experiment
 from robust_hub.layout import SPEED, TRAINING
 from robust_hub.paper import TABLES
 from robust_hub.provenance import Provenance
-from robust_hub.recorded import recorded
+from robust_hub.recorded import read_recorded
 from robust_hub.rows import SCALES
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.tables import set_rows
@@ -34,7 +35,7 @@ def missing() -> str:
     for name, tables in WANTED.items():
         for table in (TABLES[table] for table in tables if table.startswith("table")):
             rest = [row for row in table.rows if row.dataset in DATA]
-            waiting = [row.label for row in rest if not recorded(row, SCALES[name], None).runs]
+            waiting = [row.label for row in rest if not read_recorded(Experiment(row, SCALES[name])).runs]
             if waiting:
                 rows.append([f"`{name}`", table.name, "; ".join(waiting)])
     return set_rows(["scale", "table", "rows"], rows)

@@ -161,7 +161,8 @@ class Training:
     ) -> Training:
         """Give the training that keywords of a job ask for, its defaults included; see `Options.of`."""
         rates = _rates(options.pop("learning_rate"))
-        built = Options(mean=(), std=(), learning_rate=rates, **{k: v for k, v in options.items() if k in _COMPARED})
+        options = {name: value for name, value in options.items() if name not in ("mean", "std")}  # of the data
+        built = Options(mean=(), std=(), learning_rate=rates, **options)
         return cls(
             job=job,
             sigmas=tuple(sigmas),

@@ -1,7 +1,7 @@
-"""Where the records of a row are: in the folder of an experiment, else with a checkpoint of the shelf.
+"""What is recorded of an experiment: the runs in its own folder, else those of a checkpoint of the shelf.
 
-A checkpoint is a row's if it is of the row's architecture, was trained as the scale says, on the data that row and
-scale name, and has a finished run, certified as the scale says, for every sigma.
+A checkpoint is the experiment's if it is of its architecture, was trained as it asks, on the data that it names, and
+has a finished run, certified as it asks, for every sigma.
 """
 
 from __future__ import annotations
@@ -10,84 +10,64 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from robust_hub.asked import other_certification, other_training
 from robust_hub.config import CheckpointConfig, read_config
-from robust_hub.family import SUFFIX
+from robust_hub.experiment import Experiment
 from robust_hub.layout import RUN
 from robust_hub.models import SUFFIX
 from robust_hub.records import Run, read_json, read_run
-from robust_hub.rows import SIGMAS, Row, Scale
+from robust_hub.rows import SIGMAS
 from robust_hub.shelf import certification
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The runs of a row, one a sigma.
+    """The runs of an experiment, one a sigma.
 
     Attributes:
         runs: The runs, by sigma; none where a record is still to be made.
-        checkpoint: The shelf's checkpoint that they lie with; None if they are an experiment's own.
+        checkpoint: The shelf's checkpoint that they lie with; None if they are the experiment's own.
     """
 
     runs: tuple[Run, ...] = ()
     checkpoint: str | None = None
 
 
-def run_folder(row: Row, sigma: float, home: Path) -> Path:
-    """Give the folder of a row's run in the scale's part of an experiment's folder."""
-    return home / "certified" / row.name / f"sigma_{sigma:g}"
-
-
-def recorded(row: Row, scale: Scale, home: Path | None) -> Recorded:
-    """Read a row's runs: the experiment's own if it has them, else the shelf's.
-
-    Args:
-        row: The row.
-        scale: The scale.
-        home: The scale's part of the experiment's folder; None reads the shelf alone.
+def read_recorded(experiment: Experiment) -> Recorded:
+    """Read an experiment's runs: its own if it has them, else the shelf's.
 
     Raises:
         CheckpointError: If a checkpoint of the shelf is damaged.
-        ValueError: If records are damaged, or the experiment's are of a network that was trained or certified
-            otherwise than the scale says.
+        ValueError: If records are damaged, or the experiment's own are of a network that was trained or certified
+            otherwise than it asks.
     """
-    own = [] if home is None else finished_runs(row, scale, home)
-    return Recorded(tuple(own)) if own else next(on_the_shelf(row, scale), Recorded())
+    own = () if experiment.out is None else read_own(experiment)
+    return Recorded(own) if own else next(read_shelved(experiment), Recorded())
 
 
-def finished_runs(row: Row, scale: Scale, home: Path) -> list[Run]:
-    """Read a row's runs in an experiment's folder, one a sigma; none where a record is still to be made.
-
-    Args:
-        row: The row.
-        scale: The scale.
-        home: The scale's part of the experiment's folder.
+def read_own(experiment: Experiment) -> tuple[Run, ...]:
+    """Read the runs in an experiment's folder, one a sigma; none where a record is still to be made.
 
     Raises:
-        ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
-            says.
+        ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the
+            experiment asks.
     """
-    folders = [run_folder(row, sigma, home) for sigma in SIGMAS]
+    folders = [experiment.certified_folder(sigma) for sigma in SIGMAS]
     if not all((f / RUN).exists() and read_json(f / RUN).get("finished") is not None for f in folders):
-        return []
-    runs = [read_run(folder) for folder in folders]
+        return ()
+    runs = tuple(read_run(folder) for folder in folders)
     for run in runs:
-        if len(run.records) != run.identity.get("images"):
+        if not _is_whole(run):
             raise ValueError(
                 f"expected {run.identity.get('images')} records in {run.path}, got {len(run.records)}: remove it"
             )
-        if other := other_certification(run, row, scale):
-            raise ValueError(otherwise(run.path, scale, other))
+        if words := experiment.certification_difference(run):
+            raise experiment.not_as_asked(run.path, words)
     return runs
 
 
-def on_the_shelf(row: Row, scale: Scale) -> Iterator[Recorded]:
-    """Give the runs of every checkpoint of the shelf that is a row's.
-
-    Args:
-        row: The row.
-        scale: The scale.
+def read_shelved(experiment: Experiment) -> Iterator[Recorded]:
+    """Read the runs of every checkpoint of the shelf that is the experiment's.
 
     Raises:
         CheckpointError: If a checkpoint of the shelf is damaged.
@@ -95,37 +75,38 @@ def on_the_shelf(row: Row, scale: Scale) -> Iterator[Recorded]:
     """
     for name in list_checkpoints():
         folder = checkpoint_folder(name)
-        if folder is None or not _is_of(read_config(folder), row, scale):
+        if folder is None or not _is_network_of(experiment, read_config(folder)):
             continue
-        runs = {run.sigma: run for run in certification(folder) if _answers(run, row, scale)}
+        runs = {run.sigma: run for run in certification(folder) if _is_run_of(experiment, run)}
         if runs.keys() >= set(SIGMAS):
             yield Recorded(tuple(runs[sigma] for sigma in SIGMAS), name)
 
 
-def otherwise(place: str | Path, scale: Scale, found: str) -> str:
-    """Say that a part of an experiment was not made as its scale says."""
+def _is_network_of(experiment: Experiment, config: CheckpointConfig) -> bool:
+    """Tell whether a checkpoint is the network that an experiment certifies."""
     return (
-        f"expected {place} to be made as scale {scale.name} says, got {found}: remove it and what was made from it "
-        "(pretrained, tuned, certified), or name another folder"
-    )
-
-
-def _is_of(config: CheckpointConfig, row: Row, scale: Scale) -> bool:
-    """Tell whether a checkpoint is a row's network."""
-    data = [row.dataset, *([] if row.pretrained is None else [scale.pretraining])]
-    return (
-        config.architecture.removesuffix(SUFFIX) == f"{scale.depth}_{row.norm}"
+        config.architecture.removesuffix(SUFFIX) == experiment.architecture
         and config.provenance is not None
-        and [_name(stage.data) for stage in config.provenance.lineage()] == data
-        and not other_training(config.provenance, row, scale)
+        and tuple(_data_name(training.data) for training in config.provenance.lineage()) == experiment.data
+        and not experiment.training_difference(config.provenance)
     )
 
 
-def _answers(run: Run, row: Row, scale: Scale) -> bool:
-    whole = run.finished and len(run.records) == run.identity.get("images")
-    return whole and _name(run.identity.get("data")) == row.dataset and not other_certification(run, row, scale)
+def _is_run_of(experiment: Experiment, run: Run) -> bool:
+    """Tell whether a finished run certified its network as an experiment asks."""
+    return (
+        run.finished
+        and _is_whole(run)
+        and _data_name(run.identity.get("data")) == experiment.row.dataset
+        and not experiment.certification_difference(run)
+    )
 
 
-def _name(data: object) -> str:
+def _is_whole(run: Run) -> bool:
+    """Tell whether a run has a record of every image."""
+    return len(run.records) == run.identity.get("images")
+
+
+def _data_name(data: object) -> str:
     """Give the name of the data that a training or a run was on."""
     return Path(str(data)).name

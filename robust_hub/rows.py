@@ -90,6 +90,8 @@ class Table:
 class Scale:
     """How large an experiment is: network, budget and options of every job.
 
+    Options of trainings are keywords of `Options`; mean and std are always the network's.
+
     Attributes:
         name: "small", "small42", "h200" or "paper".
         title: The scale in words, for the title of a table.

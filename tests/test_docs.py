@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from robust_hub.experiment import Experiment
 from robust_hub.paper import TABLES
-from robust_hub.recorded import on_the_shelf
+from robust_hub.recorded import read_shelved
 from robust_hub.rows import SCALES, SIGMAS
 from robust_hub.shelf import certification
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
@@ -72,12 +73,12 @@ def test_a_number_changed_by_hand_is_found(tmp_path):
 def test_every_network_with_all_sigmas_is_one_row_and_every_row_one_network():
     rows = {row.name: row for table in TABLES.values() for row in table.rows}
     matches = {
-        (scale.name, name): [found.checkpoint for found in on_the_shelf(row, scale)]
+        (scale.name, name): [recorded.checkpoint for recorded in read_shelved(Experiment(row, scale))]
         for scale in SCALES.values()
         for name, row in rows.items()
     }
-    assert {key: found for key, found in matches.items() if len(found) > 1} == {}
-    used = {name for found in matches.values() for name in found}
+    assert {key: names for key, names in matches.items() if len(names) > 1} == {}
+    used = {name for names in matches.values() for name in names}
     complete = {
         name
         for name in list_checkpoints()

@@ -1,4 +1,4 @@
-"""A row's records are found where its network lies on the shelf, and no other network's are taken for them."""
+"""An experiment's records are its own, else those of its network on the shelf, and no other network's."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from robust_hub.cli import main
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
+from robust_hub.experiment import Experiment
+from robust_hub.identity import CheckpointError
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance
-from robust_hub.recorded import recorded, run_folder
-from robust_hub.reproduce import draw, results
+from robust_hub.recorded import read_recorded
+from robust_hub.results import draw, results
 from robust_hub.rows import CLEAN, MIXED, SCALES, SIGMAS, Row, Scale, Table
 from robust_hub.shelf import shelve
 
@@ -41,7 +43,14 @@ SCALE = Scale(
     certify={"every": 90, "n": 50, "radii": (0.0, 0.1, 0.25), "alpha": 0.05, "seed": 0},
 )
 TABLE = Table("table0", "a test", (ROW, replace(ROW, label="other", norm="gn")), (0.1, 0.25))
-TOLD = {"job": "finetune", "sigmas": [0.0], "data": "runs/digits", **OPTIONS, "weight_decay": 0.0, "head_only": False}
+TRAINED = {
+    "job": "finetune",
+    "sigmas": [0.0],
+    "data": "runs/digits",
+    **OPTIONS,
+    "weight_decay": 0.0,
+    "head_only": False,
+}
 BASE = {"job": "pretrain", "sigmas": list(MIXED), "data": "shapes", "epochs": 3, "learning_rate": 0.1}
 
 
@@ -52,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     small = {"channels": (32, 32, 32, 32), "layers": (1, 1, 1, 1)}
     model = timm.create_model("resnet18s_ln", num_classes=10, **small).eval()
-    save_checkpoint(model, home / "run", provenance=Provenance.from_json({**TOLD, "base": BASE}))
+    save_checkpoint(model, home / "run", provenance=Provenance.from_json({**TRAINED, "base": BASE}))
     test = load_data("digits", split="test", size=32)
     runs = [
         certify(load_model(home / "run"), test, sigma, out=home / f"{sigma:g}", progress=False, **SCALE.certify).path
@@ -68,16 +77,16 @@ def shelf(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def change(path: Path, how: Callable[[dict[str, Any]], Any]) -> None:
-    told = json.loads(path.read_text())
-    how(told)
-    path.write_text(json.dumps(told))
+    values = json.loads(path.read_text())
+    how(values)
+    path.write_text(json.dumps(values))
 
 
 def test_a_row_has_the_records_of_its_network(shelf: Path, tmp_path: Path) -> None:
-    for home in (None, tmp_path / "nothing"):
-        found = recorded(ROW, SCALE, home)
-        assert found.checkpoint == NAME and [run.sigma for run in found.runs] == list(SIGMAS)
-        assert all(run.path.parent == shelf / NAME / "certification" and run.records for run in found.runs)
+    for out in (None, tmp_path / "nothing"):
+        recorded = read_recorded(Experiment(ROW, SCALE, out))
+        assert recorded.checkpoint == NAME and [run.sigma for run in recorded.runs] == list(SIGMAS)
+        assert all(run.path.parent == shelf / NAME / "certification" and run.records for run in recorded.runs)
     text = results(TABLE, SCALE, None)
     assert text == results(TABLE, SCALE, tmp_path / "nothing")
     assert text.count("not run yet") == 1 and f"Records of the shelf: `{NAME}`." in text
@@ -85,14 +94,15 @@ def test_a_row_has_the_records_of_its_network(shelf: Path, tmp_path: Path) -> No
 
 
 def test_an_experiments_own_records_come_first(shelf: Path, tmp_path: Path) -> None:
+    experiment = Experiment(ROW, SCALE, tmp_path)
     for sigma in SIGMAS:
-        place = run_folder(ROW, sigma, tmp_path / "tiny")
-        shutil.copytree(shelf / NAME / "certification" / f"digits_sigma_{sigma:g}", place)
-    found = recorded(ROW, SCALE, tmp_path / "tiny")
-    assert found.checkpoint is None and found.runs[0].path == run_folder(ROW, SIGMAS[0], tmp_path / "tiny")
+        folder = shelf / NAME / "certification" / f"digits_sigma_{sigma:g}"
+        shutil.copytree(folder, experiment.certified_folder(sigma))
+    recorded = read_recorded(experiment)
+    assert recorded.checkpoint is None and recorded.runs[0].path == experiment.certified_folder(SIGMAS[0])
     assert "Records of the shelf" not in results(TABLE, SCALE, tmp_path)
-    shutil.rmtree(found.runs[1].path)  # one sigma is left to be made
-    assert recorded(ROW, SCALE, tmp_path / "tiny").checkpoint == NAME
+    shutil.rmtree(recorded.runs[1].path)  # one sigma is left to be made
+    assert read_recorded(experiment).checkpoint == NAME
 
 
 @pytest.mark.parametrize(
@@ -114,7 +124,7 @@ def test_an_experiments_own_records_come_first(shelf: Path, tmp_path: Path) -> N
     ],
 )
 def test_what_was_made_otherwise_is_not_the_rows(shelf: Path, row: Row, scale: Scale) -> None:
-    assert recorded(row, scale, None).runs == ()
+    assert read_recorded(Experiment(row, scale)).runs == ()
 
 
 @pytest.mark.parametrize("harm", ["unfinished", "cut", "a sigma less", "other data"])
@@ -129,7 +139,7 @@ def test_records_that_are_not_whole_are_not_the_rows(shelf: Path, harm: str) -> 
         shutil.rmtree(folder)
     else:
         change(folder / "run.json", lambda run: run["identity"].update(data="letters"))
-    assert recorded(ROW, SCALE, None).runs == ()
+    assert read_recorded(Experiment(ROW, SCALE)).runs == ()
 
 
 def test_a_damaged_shelf_is_a_sentence(shelf: Path) -> None:

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from robust_hub import reproduce as module
-from robust_hub.asked import other_training
 from robust_hub.config import read_config
 from robust_hub.data import ImageData
 from robust_hub.identity import CheckpointError
 from robust_hub.records import read_run
-from robust_hub.reproduce import draw, reproduce, results
+from robust_hub.reproduce import reproduce
+from robust_hub.results import draw, results
 from robust_hub.rows import CLEAN, MIXED, SCALES, Row, Scale, Table
 
 TINY: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 0.02}
@@ -63,7 +63,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_rows_share_a_pretraining_and_run_once(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
     done: list[str] = []
-    for name in ("pretrain_mixed_noise", "finetune", "certify"):
+    for name in ("pretrain", "finetune", "certify"):
         original = getattr(module, name)
 
         def watch(*args: Any, name: str = name, original: Any = original, **options: Any) -> Any:
@@ -71,10 +71,10 @@ def test_rows_share_a_pretraining_and_run_once(tmp_path: Path, data: dict[str, s
             return original(*args, **options)
 
         monkeypatch.setattr(module, name, watch)
-    told: list[str] = []
-    text = reproduce(TABLE, SCALE, data, tmp_path, progress=False, told=told.append)
-    assert [done.count(name) for name in ("pretrain_mixed_noise", "finetune", "certify")] == [2, 2, 9]
-    assert told == ["table0, tiny: mixed", "table0, tiny: mixed, head", "table0, tiny: scratch"]
+    announced: list[str] = []
+    text = reproduce(TABLE, SCALE, data, tmp_path, progress=False, announce=announced.append)
+    assert [done.count(name) for name in ("pretrain", "finetune", "certify")] == [2, 2, 9]
+    assert announced == ["table0, tiny: mixed", "table0, tiny: mixed, head", "table0, tiny: scratch"]
     done.clear()
     assert reproduce(TABLE, SCALE, {}, tmp_path, progress=False) == text  # all is there: not even data are needed
     assert not done
@@ -171,17 +171,6 @@ def finished_row(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(module, "load_data", lambda name, split, size: images(4 if name == "a" else 3, len(name), split))
         reproduce(replace(TABLE, rows=TABLE.rows[:1]), SCALE, {"shapes": "a", "spots": "bb"}, out, progress=False)
     return out
-
-
-def test_the_sigmas_of_a_training_belong_to_its_row(finished_row: Path) -> None:
-    told = read_run(finished_row / "tiny" / "certified" / TABLE.rows[0].name / "sigma_0.5").provenance
-    row = TABLE.rows[0]
-    assert other_training(told, row, SCALE) == ""
-    assert other_training(told, replace(row, pretrained=(0.25,)), SCALE).startswith("a pretraining with sigmas [0.0,")
-    assert other_training(told, replace(row, tuned=(0.25,)), SCALE) == "sigmas [0.0], not [0.25]"
-    assert other_training(told, replace(row, head_only=True), SCALE) == "head_only False, not True"
-    assert other_training(told, replace(row, pretrained=None), SCALE) == "job finetune, not pretrain"
-    assert other_training(replace(told, base=None), row, SCALE).startswith("a pretraining with")
 
 
 def test_a_network_of_other_images_is_not_certified_on_these(

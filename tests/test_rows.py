@@ -46,7 +46,7 @@ def test_the_paper_contradicts_itself_only_where_it_does() -> None:
     for name, row in ROWS:
         if name.startswith("table") and row.paper_certified:
             same.setdefault(row.name, set()).add(row.paper_certified[0][1])
-    several = {name: found for name, found in same.items() if len(found) > 1}
+    several = {name: values for name, values in same.items() if len(values) > 1}
     mixed = "cifar10_ln_0-0.25-0.5-1_then_0_full"
     assert several == {
         f"{mixed}_long": {71.4, 77.6, 80.1},  # tables 1 and 6, 5, 3

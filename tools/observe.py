@@ -147,7 +147,7 @@ def cards() -> str:
 
 def tables() -> str:
     """Show every table of the paper at every scale."""
-    paper, show = part("paper.tables", "paper"), part("paper.reproduce", "reproduce").results
+    paper, show = part("paper.tables", "paper"), part("paper.results", "results", "reproduce").results
     scales = part("paper.rows", "rows", "recipes").SCALES
     return "\n".join(show(table, scale, None) for scale in scales.values() for table in paper.TABLES.values())
 
