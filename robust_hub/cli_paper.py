@@ -34,16 +34,16 @@ def reproduce(
     Example: robust-hub reproduce table6 --data tiny-imagenet-32=tiny-imagenet-32/ --data cifar10=cifar10/
     """
     from robust_hub.paper import check_data_name, find_table
-    from robust_hub.recipes import find_scale
-    from robust_hub.reproduce import draw, results
     from robust_hub.reproduce import reproduce as run
+    from robust_hub.results import draw, results
+    from robust_hub.rows import find_scale
 
     chosen, size = find_table(table), find_scale(scale)
     for name, _ in data:
         check_data_name(name)
     if not show:
-        say = partial(click.echo, err=True)
-        run(chosen, size, dict(data), out, rows=rows or None, progress=not quiet, told=say)
+        announce = partial(click.echo, err=True)
+        run(chosen, size, dict(data), out, rows=rows or None, progress=not quiet, announce=announce)
     click.echo(results(chosen, size, out))
     if plot is not None:
         click.echo(f"curves: {draw(chosen, size, out, plot)}", err=True)

@@ -19,11 +19,11 @@ from robust_hub.layout import CONFIG
 from robust_hub.models import load_model
 from robust_hub.noise import NoiseMixture
 from robust_hub.options import Options, Training
+from robust_hub.pins import read_pins
 from robust_hub.pixels import mean_std
 from robust_hub.pretrain import pretrain
 from robust_hub.provenance import provenance_of
 from robust_hub.recorded import read_own
-from robust_hub.remote import read_pins
 from robust_hub.results import results
 from robust_hub.rows import SIGMAS, Row, Scale, Table
 from robust_hub.shelves import checkpoint_folder

@@ -19,7 +19,6 @@ from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
 from robust_hub.experiment import Experiment
-from robust_hub.identity import CheckpointError
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance
 from robust_hub.recorded import read_recorded

@@ -14,7 +14,7 @@ import torch
 from robust_hub import reproduce as module
 from robust_hub.config import read_config
 from robust_hub.data import ImageData
-from robust_hub.identity import CheckpointError
+from robust_hub.errors import CheckpointError
 from robust_hub.records import read_run
 from robust_hub.reproduce import reproduce
 from robust_hub.results import draw, results
