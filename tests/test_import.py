@@ -125,7 +125,7 @@ def test_in_threads_that_import_at_once() -> None:
 
 def test_within_timms_import_no_module_of_ours_waits_for_timm() -> None:
     ours = "import sys, robust_hub, timm; print(*sorted(m for m in sys.modules if m.startswith('robust_hub.')))"
-    light = ["entrypoints", "family", "files", "pins", "shelves"]
+    light = ["entrypoints", "family", "files", "layout", "pins", "shelves"]
     assert says(ours).split() == [f"robust_hub.{name}" for name in light]
     alone = "; ".join(f"import robust_hub.{name}" for name in light if name != "entrypoints")
     assert says(f"import sys; {alone}; print('timm' in sys.modules)") == "False"
