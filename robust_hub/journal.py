@@ -11,11 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from robust_hub.claim import ClaimedFolder
+from filelock import FileLock, Timeout
+
+from robust_hub.columns import COLUMNS
 from robust_hub.files import replace_text, sync_folder
 from robust_hub.layout import RECORDS, RUN
 from robust_hub.provenance import Provenance, commit, versions
-from robust_hub.records import COLUMNS, Record, format_record, read_json, read_records
+from robust_hub.records import Record, format_record, read_json, read_records
 
 _HEADER = "\t".join(COLUMNS)
 

@@ -6,10 +6,11 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robust_hub.columns import OURS, REQUIRED, decoder, encode
 from robust_hub.layout import RECORDS, RUN
 from robust_hub.provenance import Provenance
 
@@ -87,11 +88,6 @@ class Record:
             raise ValueError(f"expected a radius of the grid {self.radii}, got {self.radius}; correct {self.idx}")
 
 
-COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Record))
-_COHEN = COLUMNS[:6]
-_GRIDS = ("radii", "undecided", "out_of_reach")
-
-
 @dataclass(frozen=True)
 class Run:
     """Hold the records of one certified data set.
@@ -113,11 +109,11 @@ class Run:
     @property
     def sigma(self) -> float | None:
         """Give the noise's standard deviation: from records, identity or a name like ``sigma_0.25``."""
-        found = {record.sigma for record in self.records if record.sigma is not None}
-        if len(found) > 1:
-            raise ValueError(f"expected one sigma in {self.path}, got {sorted(found)}; keep one run per file")
-        if found:
-            return found.pop()
+        sigmas = {record.sigma for record in self.records if record.sigma is not None}
+        if len(sigmas) > 1:
+            raise ValueError(f"expected one sigma in {self.path}, got {sorted(sigmas)}; keep one run per file")
+        if sigmas:
+            return sigmas.pop()
         if "sigma" in self.identity:
             return float(self.identity["sigma"])
         match = re.search(r"sigma_(\d+(?:\.\d+)?)", self.path.name)
@@ -186,47 +182,31 @@ def format_record(record: Record) -> str:
     Args:
         record: The record.
     """
-    return "\t".join(_format(name, getattr(record, name)) for name in COLUMNS)
-
-
-def _format(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if name == "counts":
-        return ",".join(f"{int(label)}:{int(votes)}" for label, votes in value)
-    if name in _GRIDS:
-        return ",".join(repr(float(radius)) for radius in value)
-    if name in _FLOATS:
-        return repr(float(value))
-    if name == "plan":
-        return str(value)
-    return str(int(value))
-
-
-_FLOATS = ("radius", "time", "p_lower", "alpha", "sigma")
+    return encode(record)
 
 
 def _parse(text: str, file: Path) -> Iterator[Record]:
     lines = text.split("\n")
     complete = lines[-1] == ""
     header = lines[0].rstrip("\r").split("\t")
-    if not set(_COHEN) <= set(header):
+    if not set(REQUIRED) <= set(header):
         raise ValueError(
-            f"expected the columns {' '.join(_COHEN)} in {file}, got {lines[0][:80]!r}; name a certification log"
+            f"expected the columns {' '.join(REQUIRED)} in {file}, got {lines[0][:80]!r}; name a certification log"
         )
-    ours = "p_lower" in header
+    ours, decode = OURS in header, decoder(header)
     for number, raw in enumerate(lines[1:], start=2):
         line = raw.rstrip("\r")
-        values = line.split("\t")
-        if not line.strip() or values == header:
+        texts = line.split("\t")
+        if not line.strip() or texts == header:
             continue
         unfinished = number == len(lines) and not complete
         if unfinished and ours:
             return  # cut by a kill: even a line that parses may have lost digits
         try:
-            if len(values) != len(header):
-                raise ValueError(f"{len(values)} values")
-            yield _record(dict(zip(header, values, strict=True)))
+            if len(texts) != len(header):
+                raise ValueError(f"{len(texts)} values")
+            values = decode(texts)
+            yield Record(correct=int(values["predict"] == values["label"]), **values)
         except ValueError as error:
             if unfinished:
                 return
@@ -234,38 +214,6 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
                 f"expected {len(header)} valid values in line {number} of {file}, got {line[:80]!r} "
                 f"({error}); restore or remove the line"
             ) from error
-
-
-def _record(row: dict[str, str]) -> Record:
-    values: dict[str, Any] = {}
-    for name in COLUMNS:
-        text = row.get(name, "").strip()
-        if name == "correct":
-            continue
-        if name == "time":
-            values[name] = _seconds(text)
-        elif not text and name not in _COHEN:
-            values[name] = None
-        elif name == "counts":
-            pairs = (pair.split(":") for pair in text.split(","))
-            values[name] = tuple((int(label), int(votes)) for label, votes in pairs)
-        elif name in _GRIDS:
-            values[name] = tuple(float(radius) for radius in text.split(","))
-        elif name == "plan":
-            values[name] = text
-        else:
-            values[name] = float(text) if name in _FLOATS else int(text)
-    return Record(correct=int(values["predict"] == values["label"]), **values)
-
-
-def _seconds(text: str) -> float:
-    """Read seconds, or H:MM:SS.ffffff with days before it as Python's timedelta prints them."""
-    if ":" not in text:
-        return float(text)
-    days, _, clock = text.rpartition(",")
-    hours, minutes, seconds = clock.split(":")
-    whole = int(days.split()[0]) if days else 0
-    return 86400.0 * whole + 3600 * int(hours) + 60 * int(minutes) + float(seconds)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files provenance certificate boundaries layout tensors names modes",
+    "sources files provenance certificate boundaries layout tensors names modes columns",
     "courses norms pixels noise data identity difference shelves state speed schedule",
     "plans batches config options records",
     "stored smoothing accuracy journal rows monitor",

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from logs import IDENTITY, make
 
+from robust_hub.columns import CODEC, COLUMNS, REQUIRED, Column
 from robust_hub.journal import open_run
-from robust_hub.records import COLUMNS, Record, format_record, read_records, read_run
+from robust_hub.records import Record, format_record, read_records, read_run
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
@@ -37,6 +38,8 @@ def test_columns_start_with_cohens() -> None:
         "idx label predict radius correct time base p_lower count n n0 alpha sigma seed counts "
         "plan radii undecided out_of_reach"
     )
+    assert tuple(field.name for field in dataclasses.fields(Record)) == COLUMNS
+    assert " ".join(REQUIRED) == "idx label predict radius correct time"
     line = format_record(make(7)).split("\t")
     assert line[:6] == ["7", "3", "3", "0.30000000000000004", "1", "0.1"]
     assert line[14:] == ["3:9950,5:50", "", "", "", ""]
@@ -102,6 +105,42 @@ def test_logs_of_before_the_grid_still_read(tmp_path: Path) -> None:
     names, values = COLUMNS[:15], format_record(record).split("\t")[:15]
     (tmp_path / "log.tsv").write_text("\t".join(names) + "\n" + "\t".join(values) + "\n" + "\t".join(values[:9]))
     assert read_records(tmp_path / "log.tsv") == [record]
+
+
+@pytest.mark.parametrize("column", CODEC, ids=COLUMNS)
+def test_each_column_reads_what_it_wrote_and_nothing_else(column: Column, tmp_path: Path) -> None:
+    whole = dataclasses.replace(
+        make(4, radius=0.25), plan="sequential", radii=(0.1 + 0.2, 0.25), undecided=(0.5,), out_of_reach=(1.0, 2.0)
+    )
+    value = getattr(whole, column.name)
+    assert column.read(column.write(value)) == value
+    texts = dict(zip(COLUMNS, format_record(whole).split("\t"), strict=True))
+    log = tmp_path / "log.tsv"
+
+    def read(text: str) -> Record:
+        line = "\t".join(({**texts, column.name: text})[name] for name in COLUMNS)
+        log.write_text("\t".join(COLUMNS) + "\n" + line + "\n")
+        return read_records(log)[0]
+
+    assert read(f" {texts[column.name]} ") == whole
+    if column.derived:
+        assert read("") == read("x") == whole
+    elif column.optional:
+        assert read("") == dataclasses.replace(whole, **{column.name: None})
+    if not column.derived and column.name != "plan":
+        with pytest.raises(ValueError, match="line 2 of .*restore or remove the line"):
+            read("x")
+    if not column.derived and not column.optional:
+        with pytest.raises(ValueError, match="line 2 of .*restore or remove the line"):
+            read("")
+
+
+def test_columns_stand_in_any_order_beside_others(tmp_path: Path) -> None:
+    names = ["note", *reversed(COLUMNS)]
+    texts = dict(zip(COLUMNS, format_record(make(4)).split("\t"), strict=True))
+    line = "\t".join(texts.get(name, "x") for name in names)
+    (tmp_path / "log.tsv").write_text("\t".join(names) + "\n" + line + "\n")
+    assert read_records(tmp_path / "log.tsv") == [make(4)]
 
 
 def test_absent_and_binary_logs(tmp_path: Path) -> None:
