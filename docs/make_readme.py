@@ -10,7 +10,7 @@ from pathlib import Path
 from pages import write_or_check
 
 from robust_hub.accuracy import best_per_radius, clean_accuracy, decides
-from robust_hub.shelf import certification, describe
+from robust_hub.evidence import certification, describe, read_evidence
 from robust_hub.shelves import checkpoint_folder
 from robust_hub.tables import set_rows
 
@@ -48,7 +48,7 @@ def checkpoints() -> str:
     header = ["name", "what it is", "MB", "clean", *(f"certified at {radius:g}" for radius in RADII)]
     rows = []
     for name in NAMES:
-        one = describe(name)
+        one = describe(read_evidence(name))
         clean, certified = _accuracies(name)
         size = f"{one.megabytes:.1f}{'' if one.base is None else ' and its base'}"
         rows.append([f"`{name}`", one.trained, size, clean, *certified])

@@ -21,15 +21,13 @@ from pages import write_or_check
 from robust_hub import ABSTAIN
 from robust_hub.accuracy import abstention_rate, certified_accuracy, share
 from robust_hub.config import read_config
-from robust_hub.experiment import Experiment
+from robust_hub.evidence import under_noise as measured_under_noise
 from robust_hub.paper import TABLES
 from robust_hub.plans import RADII
 from robust_hub.provenance import CLEAN, Provenance
 from robust_hub.recorded import read_recorded
 from robust_hub.records import Run
-from robust_hub.results import results
-from robust_hub.rows import SCALES, SIGMAS, Row, Scale
-from robust_hub.shelf import under_noise as measured_under_noise
+from robust_hub.reproduce import results
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.tables import set_rows
 

@@ -12,17 +12,15 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from robust_hub.accuracy import Share, certified_accuracy, clean_accuracy, decides, grid_of
-from robust_hub.config import CheckpointConfig, read_config
-from robust_hub.family import SUFFIX
+from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, grid_of
+from robust_hub.config import CheckpointConfig
+from robust_hub.evidence import Evidence, UnderNoise, read_evidence
 from robust_hub.files import replace_text
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.plans import RADII
 from robust_hub.plots import plot_curves
 from robust_hub.provenance import Provenance, summary
 from robust_hub.records import Run
-from robust_hub.shelf import UnderNoise, certification, describe, under_noise
-from robust_hub.shelves import checkpoint_folder
 from robust_hub.tables import markdown_table, set_rows
 
 
@@ -76,37 +74,30 @@ CITATION = """@article{qiu2023exploring,
 }"""
 
 
-def card(name: str, folder: str | Path, *, base_model: str | None = None, repo_id: str | None = None) -> str:
+def card(evidence: Evidence, *, base_model: str | None = None, repo_id: str | None = None) -> str:
     """Write a checkpoint's card.
 
     Args:
-        name: Its name for timm.
-        folder: Its folder: config.json, weights and `certification/`.
+        evidence: What its folder says, see `robust_hub.evidence.read_evidence`.
         base_model: Repository of the model that it was fine-tuned from.
         repo_id: Its own repository on the Hub.
 
     Returns:
-        The text of README.md, metadata included; the same for the same files.
-
-    Raises:
-        CheckpointError: If the folder holds no checkpoint or a damaged one.
-        ValueError: If a record is damaged.
+        The text of README.md, metadata included; the same for the same evidence.
     """
-    config = read_config(folder)
-    training = config.provenance or Provenance()
-    runs, plain = certification(folder), config.plain_timm is not None
-    shelved = describe(name, folder)
+    name, config, training, runs = evidence.name, evidence.config, evidence.provenance, evidence.runs
+    plain = config.plain_timm is not None
     parts = [
         f"# {name}",
-        _introduction(name, config, shelved.trained),
+        _introduction(name, config, summary(config.provenance)),
         _guarantee(runs),
         _evidence(runs),
-        *_under_noise(under_noise(folder), training, config.num_classes),
+        *_under_noise(evidence.under_noise, training, config.num_classes),
         _use(name, config, runs),
         _without_us(config, plain, repo_id or f"OWNER/{name}"),
-        _training(name, training, config),
+        _training(training, config, evidence.bases),
         _limits(training, config),
-        _terms(name, training, runs),
+        _terms(training, runs, evidence.bases),
         f"## Citation\n\n```bibtex\n{CITATION}\n```",
     ]
     metadata = _metadata(name, config, training, runs, base_model, "timm" if plain else "robust-hub").to_yaml()
@@ -131,12 +122,12 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None, 
         ImportError: If matplotlib is not installed and there are records to draw.
         ValueError: If a record is damaged.
     """
-    folder = Path(folder)
-    text = card(name, folder, base_model=base_model, repo_id=repo_id)
-    if runs := certification(folder):
-        plot_curves(_labels(runs), folder / PICTURE, title=name)
-    replace_text(folder / CARD, text)
-    return folder / CARD
+    evidence = read_evidence(name, folder)
+    text = card(evidence, base_model=base_model, repo_id=repo_id)
+    if evidence.runs:
+        plot_curves(_labels(evidence.runs), evidence.folder / PICTURE, title=name)
+    replace_text(evidence.folder / CARD, text)
+    return evidence.folder / CARD
 
 
 def _introduction(name: str, config: CheckpointConfig, how: str) -> str:
@@ -254,9 +245,8 @@ def _without_us(config: CheckpointConfig, plain: bool, repo_id: str) -> str:
     return f"Without robust_hub timm cannot make it: it has no {unknown}."
 
 
-def _training(name: str, training: Provenance, config: CheckpointConfig) -> str:
+def _training(training: Provenance, config: CheckpointConfig, bases: Sequence[Provenance]) -> str:
     lines = ["## Training", f"Stem `{config.stem}`, norm `{config.norm}`."]
-    bases = _bases(name, training)
     lines += [f"It started from weights {summary(base)}." for base in bases[:1]]
     used = dict.fromkeys(str(stage.data) for stage in (training, *bases) if stage.data)
     words = [f"{Path(data).name} is {_known(data).title}" for data in used if _known(data).title != Path(data).name]
@@ -293,9 +283,9 @@ def _limits(training: Provenance, config: CheckpointConfig) -> str:
     return "## Limits\n\n" + "\n".join(lines)
 
 
-def _terms(name: str, training: Provenance, runs: Sequence[Run]) -> str:
+def _terms(training: Provenance, runs: Sequence[Run], bases: Sequence[Provenance]) -> str:
     used = [training.data, *(run.identity.get("data") for run in runs)]
-    used += [base.data for base in _bases(name, training)]
+    used += [base.data for base in bases]
     names = dict.fromkeys(str(data) for data in used if data)
     terms = "; ".join(f"{_known(data).title}: {_known(data).terms}" for data in names)
     return (
@@ -303,14 +293,6 @@ def _terms(name: str, training: Provenance, runs: Sequence[Run]) -> str:
         f"they were made or measured with have terms of their own ({terms or 'not recorded'}); no picture is part of "
         "this repository."
     )
-
-
-def _bases(name: str, training: Provenance) -> list[Provenance]:
-    """Give how the weights that a checkpoint started from came about, the nearest first."""
-    if training.base is None and training.job == "finetune" and "." in name:  # older ones do not name it
-        folder = checkpoint_folder(name.split(".")[0])
-        return [read_config(folder).provenance or Provenance()] if folder is not None else []
-    return list(training.lineage())[1:]
 
 
 def _metadata(

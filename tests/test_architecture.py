@@ -17,7 +17,7 @@ LAYERS = (
     "plans batches config options records",
     "stored smoothing accuracy journal rows monitor",
     "checkpoint remote plots tables loop paper",
-    "training models evaluate bench",
+    "training models evaluate bench evidence",
     "pretrain finetune shelf",
     "experiment cards",
     "recorded hub demo",

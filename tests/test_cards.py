@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
-from robust_hub.layout import CARD, PICTURE, TRAINING, UNDER_NOISE
+from robust_hub.evidence import certification, read_evidence
+from robust_hub.identity import CheckpointError
+from robust_hub.layout import CARD, CERTIFICATION, CONFIG, PICTURE, RECORDS, RUN, TRAINING, UNDER_NOISE
 from robust_hub.provenance import Provenance
-from robust_hub.shelf import certification, shelve
+from robust_hub.shelf import shelve
 from robust_hub.shelves import PACKAGED, checkpoint_folder, list_checkpoints
 
 NAME = "resnet18s_ln_mixednoise"
@@ -60,18 +64,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_numbers_are_those_of_the_records(folder: Path) -> None:
-    text = card("resnet18s_ln.digits", folder)
+    text = card(read_evidence("resnet18s_ln.digits", folder))
     for run in certification(folder):
         share = certified_accuracy(run.records, 0.1)
         assert f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]" in text
         assert f"- sigma {run.sigma:g}: {len(run.records)} images of scikit-learn's digits, test split" in text
     assert "sequential plan, n = 300, alpha = 0.01, noise seed 4, network in float32" in text
     assert "alpha = 0.01 in the table below" in text
-    assert text == card("resnet18s_ln.digits", folder)
+    assert text == card(read_evidence("resnet18s_ln.digits", folder))
 
 
 def test_metadata_are_taken_by_the_hubs_own_reader(folder: Path) -> None:
-    data = front_matter(card("resnet18s_ln.digits", folder))
+    data = front_matter(card(read_evidence("resnet18s_ln.digits", folder)))
     assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "robust-hub", "image-classification")
     assert "norm-ln" in data.tags
     found = {(r.metric_args or {}).get("sigma"): {} for r in data.eval_results}
@@ -90,11 +94,11 @@ def test_metadata_are_taken_by_the_hubs_own_reader(folder: Path) -> None:
 
 def test_a_number_changed_in_a_record_changes_the_card(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
-    before = card("resnet18s_ln.digits", copy)
+    before = card(read_evidence("resnet18s_ln.digits", copy))
     file = next(copy.glob("certification/*0.25/records.tsv"))
     lines = file.read_text().splitlines()
     file.write_text("\n".join(lines[:-1]) + "\n")  # one image less
-    assert card("resnet18s_ln.digits", copy) != before
+    assert card(read_evidence("resnet18s_ln.digits", copy)) != before
 
 
 def test_writing_draws_the_curves_and_leaves_nothing_else(folder: Path, tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_writing_draws_the_curves_and_leaves_nothing_else(folder: Path, tmp_path
 
 def test_without_records_it_says_so_and_claims_no_results(tmp_path: Path) -> None:
     save_checkpoint(timm.create_model("resnet18s_bn"), tmp_path)
-    text = card("resnet18s_bn", tmp_path)
+    text = card(read_evidence("resnet18s_bn", tmp_path))
     assert "No certification records of its own" in text and "No recipe was kept." in text
     assert "Batch norm seldom keeps its robustness" in text
     assert front_matter(text).eval_results is None and PICTURE not in text
@@ -120,22 +124,22 @@ def test_accuracy_under_noise_is_what_was_measured(tmp_path: Path) -> None:
         tmp_path,
         provenance=Provenance.from_json({"job": "pretrain", "sigmas": [0.0, 0.25]}),
     )
-    assert "## Accuracy under noise" not in card("resnet18s_ln", tmp_path)
+    assert "## Accuracy under noise" not in card(read_evidence("resnet18s_ln", tmp_path))
     row = {"data": "tiny-imagenet-32", "split": "validation", "images": 400, "dtype": "float32", "weights": "ab"}
     row["right"] = {"0.25": 100, "0": 300}
     file = tmp_path / TRAINING / UNDER_NOISE
     file.parent.mkdir()
     file.write_text(json.dumps({**row, "done": 3}))  # the measurement is under way
-    assert "## Accuracy under noise" not in card("resnet18s_ln", tmp_path)
+    assert "## Accuracy under noise" not in card(read_evidence("resnet18s_ln", tmp_path))
     file.write_text(json.dumps(row))
-    text = card("resnet18s_ln", tmp_path)
+    text = card(read_evidence("resnet18s_ln", tmp_path))
     shares = [share(300, 400).percent, share(100, 400).percent]
     assert f"| clean | sigma 0.25 |\n|---|---|\n| {shares[0]} | {shares[1]} |" in text
     assert "all 1000 classes allowed, on 400 images of Tiny-ImageNet-200 at 32x32, validation split" in text
     for damaged in ("{", "[]", json.dumps({**row, "right": {"0": 500}}), json.dumps({**row, "right": None})):
         file.write_text(damaged)
         with pytest.raises(ValueError, match=r"expected accuracies under noise in .*under_noise.json, got .*again"):
-            card("resnet18s_ln", tmp_path)
+            card(read_evidence("resnet18s_ln", tmp_path))
 
 
 def test_what_the_network_saw_is_said_in_words(tmp_path: Path) -> None:
@@ -143,7 +147,7 @@ def test_what_the_network_saw_is_said_in_words(tmp_path: Path) -> None:
     row = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 90}
     told = {"job": "finetune", "data": "runs/cifar10", "images": 50_000, "history": [row, row], "base": base}
     save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, provenance=Provenance.from_json(told))
-    text = card("resnet18s_ln.x", tmp_path)
+    text = card(read_evidence("resnet18s_ln.x", tmp_path))
     assert "cifar10 is CIFAR-10; imagenet284-64-views9 is 173,394 photographs of 284 ImageNet classes" in text
     assert "100,000 images seen in 3.0 minutes in all" in text
     assert "nine 32x32 views: parts of ImageNet, whose terms of access are non-commercial research" in text
@@ -155,19 +159,19 @@ def test_a_clean_baseline_is_called_one(tmp_path: Path) -> None:
         tmp_path,
         provenance=Provenance.from_json({"job": "pretrain", "sigmas": [0.0]}),
     )
-    assert "is a baseline" in card("resnet18s_ln", tmp_path)
+    assert "is a baseline" in card(read_evidence("resnet18s_ln", tmp_path))
 
 
 def test_a_folder_that_holds_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected a checkpoint folder"):
-        card("nothing", tmp_path)
+        card(read_evidence("nothing", tmp_path))
 
 
 def test_snippets_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Those of the packaged checkpoint, word for word; two steps stand for the epoch of its fine-tuning."""
     folder = checkpoint_folder(NAME)
     assert folder is not None
-    blocks = snippets(card(NAME, folder))
+    blocks = snippets(card(read_evidence(NAME, folder)))
     assert len(blocks) == 3 and "finetune_clean" in blocks[1] and "certify(" in blocks[2]
     digits = load_data("digits", split="train")
     few = digits.subset(range(100)) if hasattr(digits, "subset") else digits
@@ -182,7 +186,10 @@ def test_snippets_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stem", ["cifar_s2", "imagenet"])
 def test_it_says_whether_plain_timm_loads_it(tmp_path: Path, stem: str) -> None:
     folder = save_checkpoint(timm.create_model("resnet18s_ln", stem=stem), tmp_path)
-    text, plain = card("mine", folder, repo_id="me/mine"), 'timm.create_model("hf-hub:me/mine", pretrained=True)'
+    text, plain = (
+        card(read_evidence("mine", folder), repo_id="me/mine"),
+        'timm.create_model("hf-hub:me/mine", pretrained=True)',
+    )
     assert (plain in text, front_matter(text).library_name) == {
         "imagenet": (True, "timm"),
         "cifar_s2": (False, "robust-hub"),
@@ -209,7 +216,7 @@ def test_it_says_whether_plain_timm_loads_it(tmp_path: Path, stem: str) -> None:
 )
 def test_it_promises_what_norm_and_training_allow(norm: str, recipe: dict[str, Any], said: str, tmp_path: Path) -> None:
     folder = save_checkpoint(timm.create_model(f"resnet18s_{norm}"), tmp_path, provenance=Provenance.from_json(recipe))
-    text = card("mine", folder)
+    text = card(read_evidence("mine", folder))
     assert said in text and "(alpha is yours to choose)" in text
     assert text.count("survives") == (said.count("survives"))
 
@@ -244,10 +251,10 @@ def check_rendering(text: str) -> None:
 
 
 def test_a_renderer_makes_of_it_what_was_meant(folder: Path) -> None:
-    check_rendering(card("resnet18s_ln.digits", folder))
+    check_rendering(card(read_evidence("resnet18s_ln.digits", folder)))
     packaged = checkpoint_folder(NAME)
     assert packaged is not None
-    check_rendering(card(NAME, packaged))
+    check_rendering(card(read_evidence(NAME, packaged)))
 
 
 def shelved() -> list[str]:
@@ -258,14 +265,31 @@ def shelved() -> list[str]:
 
 @pytest.mark.parametrize("name", shelved())
 def test_cards_on_the_shelf_are_what_their_records_say(name: str) -> None:
-    folder = checkpoint_folder(name)
-    assert folder is not None
-    written = (folder / CARD).read_text()
-    assert written == card(name, folder), f"robust-hub card {folder}"
-    assert (folder / PICTURE).exists() == bool(certification(folder))
+    evidence = read_evidence(name)
+    written = (evidence.folder / CARD).read_text()
+    assert written == card(evidence), f"robust-hub card {evidence.folder}"
+    assert (evidence.folder / PICTURE).exists() == bool(evidence.runs)
     check_rendering(written)
     code = "\n".join(snippets(written))
     compile(code, name, "exec")
+
+
+def test_each_file_is_read_once_for_a_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: Counter[Path] = Counter()
+
+    def counting(read: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(path: Path, *args: Any, **options: Any) -> Any:
+            reads[path] += 1
+            return read(path, *args, **options)
+
+        return counted
+
+    for method in ("read_text", "read_bytes"):
+        monkeypatch.setattr(Path, method, counting(getattr(Path, method)))
+    card(read_evidence("resnet18s_ln.digits", folder))
+    runs = [folder / CERTIFICATION / f"digits_sigma_{sigma}" for sigma in ("0.25", "0.5")]
+    own = {folder / CONFIG, *(run / file for run in runs for file in (RECORDS, RUN))}
+    assert {path: count for path, count in reads.items() if folder in path.parents} == dict.fromkeys(own, 1)
 
 
 def test_data_sets_have_a_name_and_terms() -> None:

@@ -16,6 +16,7 @@ from robust_hub.cards import card
 from robust_hub.checkpoint import read_weights
 from robust_hub.config import read_config
 from robust_hub.data import ImageData, load_data
+from robust_hub.evidence import read_evidence
 from robust_hub.finetune import finetune_clean, reset_head
 from robust_hub.models import load_model
 from robust_hub.noise import NoiseMixture
@@ -146,7 +147,7 @@ def test_a_checkpoint_knows_what_it_came_from(tmp_path: Path) -> None:
     assert first.sigmas == (0.0, 0.5) and first.data == "digits" and first.base is None
     assert replace(first, architecture=None) == in_memory
     assert third.base.history == () and len(third.history) == 1
-    text = card("resnet18s_ln.mine", tmp_path / "three")
+    text = card(read_evidence("resnet18s_ln.mine", tmp_path / "three"))
     assert "It started from weights fine-tuned on digits, 1 epoch." in text
 
 

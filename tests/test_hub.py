@@ -32,13 +32,15 @@ from robust_hub.config import read_config
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
+from robust_hub.evidence import certification
 from robust_hub.finetune import finetune_clean
 from robust_hub.hub import list_published, pin, publish, verify
 from robust_hub.layout import CONFIG, DIFFERENCE, WEIGHTS
 from robust_hub.models import load_model
 from robust_hub.pins import read_pins
 from robust_hub.provenance import Provenance
-from robust_hub.shelf import certification, shelve
+from robust_hub.remote import read_pins
+from robust_hub.shelf import shelve
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.smoothing import SmoothedClassifier
 from robust_hub.stored import sha256

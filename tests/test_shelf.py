@@ -17,12 +17,13 @@ from robust_hub.config import read_config
 from robust_hub.data import load_data
 from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
+from robust_hub.evidence import describe, describe_all, read_evidence
 from robust_hub.finetune import finetune_clean
 from robust_hub.layout import DIFFERENCE
 from robust_hub.models import load_model
 from robust_hub.provenance import Provenance
 from robust_hub.records import read_run
-from robust_hub.shelf import describe, describe_all, shelve
+from robust_hub.shelf import shelve
 from robust_hub.shelves import list_checkpoints
 
 NAME = "resnet18s_ln_mixednoise.toy"
@@ -65,19 +66,19 @@ def test_a_fine_tuned_checkpoint_is_shelved_as_a_difference(made: dict[str, Path
     assert not list(folder.glob("model*")) and (folder / DIFFERENCE).exists()
     one, two = (load_model(place).bfloat16().state_dict() for place in (folder, whole))
     assert all(torch.equal(one[key], two[key]) for key in two)
-    told = describe(NAME, folder)
-    assert (told.base, told.certified) == ("resnet18s_ln_mixednoise", describe(NAME, whole).certified)
+    told = describe(read_evidence(NAME, folder))
+    assert (told.base, told.certified) == ("resnet18s_ln_mixednoise", describe(read_evidence(NAME, whole)).certified)
     assert told.megabytes == (folder / DIFFERENCE).stat().st_size / 1e6
     again = shelve(folder, NAME, certified=[*folder.glob("certification/*")], shelf=tmp_path / "shelf")  # and back
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert not (again / DIFFERENCE).exists() and describe(NAME, again).base is None
+    assert not (again / DIFFERENCE).exists() and describe(read_evidence(NAME, again)).base is None
     with pytest.raises(CheckpointError, match="expected the name of a checkpoint as base: nowhere has no trained"):
         shelve(made["run"], NAME, base="nowhere", shelf=tmp_path / "third")
 
 
 def test_what_it_is_worth_is_read_from_the_best_sigmas_records(made: dict[str, Path], tmp_path: Path) -> None:
     runs = [made["bfloat16_0.1"], made["bfloat16_0.25"]]
-    told = describe(NAME, shelve(made["run"], NAME, certified=runs, shelf=tmp_path))
+    told = describe(read_evidence(NAME, shelve(made["run"], NAME, certified=runs, shelf=tmp_path)))
     values = [certified_accuracy(read_run(run).records, 0.25) for run in runs]
     assert told.certified == values[1] and values[1].value > values[0].value == 0  # 100 samples reach 0.15 at sigma 0.1
     assert told.clean == clean_accuracy(read_run(runs[0]).records)
@@ -86,7 +87,7 @@ def test_what_it_is_worth_is_read_from_the_best_sigmas_records(made: dict[str, P
 
 
 def test_without_records_it_is_half_precision_and_worth_unknown(made: dict[str, Path], tmp_path: Path) -> None:
-    told = describe(NAME, shelve(made["run"], NAME, shelf=tmp_path))
+    told = describe(read_evidence(NAME, shelve(made["run"], NAME, shelf=tmp_path)))
     assert (told.data, told.sigma, told.clean, told.certified) == (None,) * 4
     assert told.megabytes < 0.6 * (made["run"] / "model.safetensors").stat().st_size / 1e6
 
@@ -117,7 +118,7 @@ def test_a_name_has_the_records_of_its_newest_weights_alone(made: dict[str, Path
     told = json.loads(run.read_text())
     (other / "run.json").write_text(json.dumps({**told, "identity": {**told["identity"], "weights": "00"}}))
     with pytest.raises(ValueError, match="expected records of one network in .*: shelve it anew"):
-        describe(NAME, again)
+        describe(read_evidence(NAME, again))
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
@@ -167,7 +168,7 @@ def test_unfinished_runs_and_wrong_names_are_refused(made: dict[str, Path], tmp_
     with pytest.raises(ValueError, match="no checkpoint folder and no model is called"):
         shelve(tmp_path / "nowhere_at_all", NAME, shelf=tmp_path)
     with pytest.raises(CheckpointError, match="nothing_mixednoise has no trained weights in "):
-        describe("nothing_mixednoise")
+        read_evidence("nothing_mixednoise")
 
 
 def test_everything_that_is_here_can_be_described() -> None:
@@ -178,6 +179,8 @@ def test_everything_that_is_here_can_be_described() -> None:
 
 @pytest.mark.skipif(len(list_checkpoints()) < 2, reason="the shelf is part of a clone only")
 def test_records_on_the_shelf_are_those_of_its_weights() -> None:
-    for one in describe_all():
-        for path in one.folder.glob("certification/*/run.json"):
-            shelf.check_run(read_run(path.parent), load_model(one.folder))
+    for name in list_checkpoints():
+        if runs := read_evidence(name).runs:
+            model = load_model(name)
+            for run in runs:
+                shelf.check_run(run, model)

@@ -142,7 +142,8 @@ def trainings() -> str:
 def cards() -> str:
     """Make the card of every checkpoint that is here."""
     shelves, make = part("models.shelves", "shelves"), part("publishing.cards", "cards").card
-    return "\n\n".join(make(name, shelves.checkpoint_folder(name)) for name in shelves.list_checkpoints())
+    read = part("publishing.evidence", "evidence").read_evidence
+    return "\n\n".join(make(read(name)) for name in shelves.list_checkpoints())
 
 
 def tables() -> str:
