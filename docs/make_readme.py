@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pages import write_or_check
 
-from robust_hub.accuracy import best_per_radius, clean_accuracy, decides
+from robust_hub.accuracy import clean_accuracy, decides
+from robust_hub.comparisons import best_per_radius
 from robust_hub.evidence import certification, describe, read_evidence
 from robust_hub.shelves import checkpoint_folder
 from robust_hub.tables import set_rows

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robust_hub.accuracy import Runs, certified_accuracy, curve, grid_of, labelled, wilson
+from robust_hub.accuracy import certified_accuracy, curve, grid_of, wilson
+from robust_hub.comparisons import Runs, labelled
 from robust_hub.records import Record
 
 

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from robust_hub.accuracy import (
-    Best,
-    Runs,
-    abstention_rate,
-    best_per_radius,
-    certified_accuracy,
-    clean_accuracy,
-    decides,
-    incomparable,
-    labelled,
-)
+from robust_hub.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides
+from robust_hub.comparisons import Best, Runs, best_per_radius, incomparable, labelled
 from robust_hub.plans import RADII
 
 

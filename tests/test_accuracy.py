@@ -7,13 +7,12 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from logs import LARGE, SMALL, make_grid, make_rows, runs
+from logs import LARGE, SMALL, make_grid, make_rows
 
 from robust_hub.accuracy import (
     Share,
     abstention_rate,
     average_certified_radius,
-    best_per_radius,
     certified_accuracy,
     clean_accuracy,
     curve,
@@ -81,31 +80,6 @@ def test_bad_input() -> None:
     for radius in (-0.1, float("nan")):
         with pytest.raises(ValueError, match="radii >= 0"):
             certified_accuracy(make_rows(SMALL), radius)
-    with pytest.raises(ValueError, match="at least one run"):
-        markdown_table([])
-    with pytest.raises(ValueError, match="got none in 'x'"):
-        markdown_table({"x": []})
-    with pytest.raises(ValueError, match="each run once"):
-        markdown_table([*runs(), runs()[1]])
-
-
-def test_best_per_radius() -> None:
-    best = best_per_radius(runs(), (0.25, 0.5, 0.75))
-    # Both are at 50 % at 0.25 and at radius 0: the first (the smaller sigma) stays; LARGE wins above.
-    assert [b.label for b in best] == ["sigma = 0.25", "sigma = 0.5", "sigma = 0.5"]
-    assert [b.accuracy.value for b in best] == [0.5, 0.5, 0.5]
-    tie = best_per_radius(
-        {"a": make_rows([(1, 1.0, 1), (2, 0, 1)]), "b": make_rows([(1, 1.0, 1), (1, 0.1, 1)])}, (1.0,)
-    )
-    assert (tie[0].label, tie[0].at_zero.value) == ("b", 1.0)
-
-
-def test_best_needs_runs_that_match() -> None:
-    with pytest.raises(ValueError, match="of different images"):
-        best_per_radius({"a": make_rows(SMALL), "b": make_rows(SMALL[:3])})
-    with pytest.raises(ValueError, match="differ in model"):
-        best_per_radius(runs(model="other"))
-    best_per_radius(runs(seed=9, n=1000))
 
 
 def test_radii_that_were_not_decided_are_refused() -> None:
@@ -125,16 +99,6 @@ def test_radii_that_were_not_decided_are_refused() -> None:
     assert grid_of(mixed) == (0.25, 0.5, 0.75)
     with pytest.raises(ValueError, match="grid that was decided"):
         certified_accuracy(mixed, 1.0)
-
-
-def test_best_of_runs_with_different_grids_is_refused() -> None:
-    a, b = make_grid(SMALL, (0.25, 0.5, 0.75)), make_grid(SMALL, (0.25, 0.5, 0.75, 2.0))
-    with pytest.raises(ValueError, match="decided different radii"):
-        best_per_radius({"a": a, "b": b}, (0.25,))
-    with pytest.raises(ValueError, match="decided different radii"):
-        best_per_radius({"a": a, "b": make_rows(SMALL)}, (0.25,))
-    assert best_per_radius({"a": a}, (0.25,))[0].at_zero is None
-    assert best_per_radius({"a": make_grid(SMALL, (0.0, 0.25, 0.5, 0.75))}, (0.25,))[0].at_zero.value == 0.5
 
 
 def test_synthetic_log_in_cohens_format(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import robust_hub
 HOUSE = Path(robust_hub.__file__).parent
 MODULES = sorted(path.stem for path in HOUSE.glob("*.py") if path.stem != "__init__")
 LAYERS = (
-    "sources files provenance certificate boundaries layout tensors names modes columns",
+    "sources files provenance certificate boundaries layout tensors names modes columns data_sets",
     "courses norms pixels noise data identity difference shelves state speed schedule",
     "plans batches config options records",
-    "stored smoothing accuracy journal rows monitor",
-    "checkpoint remote plots tables loop paper",
-    "training models evaluate bench evidence",
-    "pretrain finetune shelf",
-    "experiment cards",
+    "stored smoothing accuracy journal recipes monitor",
+    "checkpoint remote comparisons loop paper",
+    "training models evaluate bench evidence plots tables",
+    "pretrain finetune shelf metadata",
+    "asked cards",
     "recorded hub demo",
     "results",
     "reproduce",
