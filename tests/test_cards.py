@@ -15,14 +15,15 @@ import timm
 import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from jinja2 import Environment, StrictUndefined, Template, UndefinedError
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from robust_hub.accuracy import certified_accuracy, clean_accuracy, share
-from robust_hub.cards import DATASETS, card, write_card
+from robust_hub.cards import card, write_card
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import load_data
-from robust_hub.errors import CheckpointError
+from robust_hub.data_sets import DATA_SETS
 from robust_hub.evaluate import certify
 from robust_hub.evidence import certification, read_evidence
 from robust_hub.identity import CheckpointError
@@ -292,5 +293,19 @@ def test_each_file_is_read_once_for_a_card(folder: Path, monkeypatch: pytest.Mon
     assert {path: count for path, count in reads.items() if folder in path.parents} == dict.fromkeys(own, 1)
 
 
+def test_the_template_is_given_every_value_that_it_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jinja writes nothing where a value is missing: here it is an error."""
+
+    def strict(text: str) -> Template:
+        return Environment(undefined=StrictUndefined).from_string(text)
+
+    monkeypatch.setattr("jinja2.Template", strict)
+    for text in (card(read_evidence(NAME)), card(read_evidence("resnet18s_ln.digits", folder))):
+        assert "{{" not in text and "{%" not in text
+    monkeypatch.setattr("robust_hub.cards._data", lambda _: {})
+    with pytest.raises(UndefinedError, match="'data_note' is undefined"):
+        card(read_evidence(NAME))
+
+
 def test_data_sets_have_a_name_and_terms() -> None:
-    assert all(known.title and known.terms for known in DATASETS.values())
+    assert all(one.title and one.terms for one in DATA_SETS.values())

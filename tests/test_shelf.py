@@ -180,7 +180,8 @@ def test_everything_that_is_here_can_be_described() -> None:
 @pytest.mark.skipif(len(list_checkpoints()) < 2, reason="the shelf is part of a clone only")
 def test_records_on_the_shelf_are_those_of_its_weights() -> None:
     for name in list_checkpoints():
-        if runs := read_evidence(name).runs:
-            model = load_model(name)
-            for run in runs:
+        evidence = read_evidence(name)
+        if evidence.runs:
+            model = load_model(evidence.folder)
+            for run in evidence.runs:
                 shelf.check_run(run, model)
