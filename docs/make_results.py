@@ -19,7 +19,7 @@ from statistics import mean
 from pages import write_or_check
 
 from robust_hub import ABSTAIN
-from robust_hub.accuracy import abstention_rate, certified_accuracy, share
+from robust_hub.accuracy import abstention_rate, certified_accuracy, proportion
 from robust_hub.config import read_config
 from robust_hub.evidence import under_noise as measured_under_noise
 from robust_hub.paper import TABLES
@@ -126,7 +126,7 @@ def _below_one_another(scales: tuple[Scale, Scale], title: str, cell: Callable[[
         seen.add(both[1][0].path)
         for scale, runs in zip(scales, both, strict=True):
             hits = _best(runs, RADII)
-            lines.append([_words(row), cell(scale), *(share(sum(hit), len(hit)).percent for hit in hits)])
+            lines.append([_words(recipe), cell(scale), *(proportion(sum(hit), len(hit)).percent for hit in hits)])
     return set_rows(header, lines)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pages import write_or_check
 
-from robust_hub.accuracy import share
+from robust_hub.accuracy import proportion
 from robust_hub.bench import markdown
 
 HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ def _mean(found: list[dict[str, Any]], what: str) -> float:
 
 
 def _share(right: list[bool]) -> str:
-    return share(sum(right), len(right)).percent
+    return proportion(sum(right), len(right)).percent
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from robust_hub.records import Record
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share of images with its 95 % interval.
+class Proportion:
+    """Hold a share of images with its 95 % interval.
 
     Attributes:
         value: The share, in [0, 1].
@@ -58,7 +58,7 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
+def certified_accuracy(records: Sequence[Record], radius: float) -> Proportion:
     """Give the share of all images with a correct prediction and at least the radius.
 
     An abstention counts as wrong, at radius 0 too.
@@ -72,7 +72,7 @@ def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
     """
     _check_radii(np.array([radius]))
     _check_decided(records, [radius])
-    return _share(records, [bool(r.correct) and r.radius >= radius for r in records])
+    return _proportion(records, [bool(r.correct) and r.radius >= radius for r in records])
 
 
 def decides(records: Sequence[Record], radius: float) -> bool:
@@ -97,7 +97,7 @@ def grid_of(records: Sequence[Record]) -> tuple[float, ...] | None:
     return tuple(radius for radius in grids[0] if decides(records, radius)) if grids else None
 
 
-def clean_accuracy(records: Sequence[Record]) -> Share | None:
+def clean_accuracy(records: Sequence[Record]) -> Proportion | None:
     """Give the share of clean images the base classifier gets right; None if a record does not say.
 
     Args:
@@ -108,10 +108,10 @@ def clean_accuracy(records: Sequence[Record]) -> Share | None:
     """
     if any(r.base is None for r in records):
         return None
-    return _share(records, [r.base == r.label for r in records])
+    return _proportion(records, [r.base == r.label for r in records])
 
 
-def abstention_rate(records: Sequence[Record]) -> Share:
+def abstention_rate(records: Sequence[Record]) -> Proportion:
     """Give the share of images without a certified class.
 
     Args:
@@ -120,7 +120,7 @@ def abstention_rate(records: Sequence[Record]) -> Share:
     Raises:
         ValueError: If there are no records.
     """
-    return _share(records, [r.predict == -1 for r in records])
+    return _proportion(records, [r.predict == -1 for r in records])
 
 
 def average_certified_radius(records: Sequence[Record]) -> float:
@@ -161,19 +161,19 @@ def curve(records: Sequence[Record], radii: ArrayLike) -> NDArray[np.float64]:
     return (len(reached) - np.searchsorted(reached, points, side="left")) / len(records)
 
 
-def share(k: int, n: int) -> Accuracy:
+def proportion(k: int, n: int) -> Proportion:
     """Give k of n images as a share with its 95 % interval.
 
     Raises:
         ValueError: If there are no images, or k is not among 0 to n.
     """
     low, high = wilson(k, n)
-    return Share(k / n, n, low, high)
+    return Proportion(k / n, n, low, high)
 
 
-def _share(records: Sequence[Record], hits: Sequence[bool]) -> Share:
+def _proportion(records: Sequence[Record], hits: Sequence[bool]) -> Proportion:
     _check_any(records)
-    return share(sum(hits), len(hits))
+    return proportion(sum(hits), len(hits))
 
 
 def _check_decided(records: Sequence[Record], radii: Sequence[float]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from robust_hub.accuracy import Accuracy
 from robust_hub.comparisons import decided_radii
 from robust_hub.data_sets import data_set
 from robust_hub.evidence import Evidence, UnderNoise, read_evidence
@@ -115,7 +114,7 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _under_noise(measured: UnderNoise) -> dict[str, Any]:
-    accuracies: Sequence[Accuracy] = list(measured.accuracies.values())
+    accuracies = list(measured.accuracies.values())
     header = [f"sigma {sigma:g}" if sigma else "clean" for sigma in measured.accuracies]
     return {
         "table": set_rows(header, [[accuracy.percent for accuracy in accuracies]]).strip(),

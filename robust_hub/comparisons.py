@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, decides, grid_of
+from robust_hub.accuracy import Proportion, certified_accuracy, decides, grid_of
 from robust_hub.plans import RADII
 from robust_hub.records import Record, Run
 
@@ -28,8 +28,8 @@ class Best:
 
     radius: float
     label: str
-    accuracy: Accuracy
-    at_zero: Accuracy | None
+    accuracy: Proportion
+    at_zero: Proportion | None
 
 
 def labelled(runs: Runs) -> dict[str, Sequence[Record]]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy, decides, share
+from robust_hub.accuracy import Proportion, certified_accuracy, clean_accuracy, decides, proportion
 from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.identity import CheckpointError
 from robust_hub.layout import CERTIFICATION, DIFFERENCE, RUN, TRAINING, UNDER_NOISE
@@ -33,7 +33,7 @@ class UnderNoise:
     split: str
     dtype: str
     weights: str
-    accuracies: dict[float, Accuracy]
+    accuracies: dict[float, Proportion]
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Shelved:
     base: str | None = None
     data: str | None = None
     sigma: float | None = None
-    clean: Accuracy | None = None
-    certified: Accuracy | None = None
+    clean: Proportion | None = None
+    certified: Proportion | None = None
 
 
 def read_evidence(name: str, folder: str | Path | None = None) -> Evidence:
@@ -168,7 +168,7 @@ def under_noise(folder: str | Path) -> UnderNoise | None:
         return None
     try:
         row = json.loads(path.read_text())
-        accuracies = {float(sigma): share(right, row["images"]) for sigma, right in row["right"].items()}
+        accuracies = {float(sigma): proportion(right, row["images"]) for sigma, right in row["right"].items()}
         measured = UnderNoise(row["data"], row["split"], row["dtype"], row["weights"], dict(sorted(accuracies.items())))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"expected accuracies under noise in {path}, got {error!r}: measure them again") from None

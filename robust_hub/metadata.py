@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from robust_hub.accuracy import Accuracy, certified_accuracy, clean_accuracy
+from robust_hub.accuracy import Proportion, certified_accuracy, clean_accuracy
 from robust_hub.comparisons import decided_radii
 from robust_hub.data_sets import data_set
 from robust_hub.evidence import Evidence
@@ -48,7 +48,7 @@ def _results(run: Run) -> Iterator[EvalResult]:
         yield _result(run, "certified_accuracy", label, certified_accuracy(run.records, radius), arguments)
 
 
-def _result(run: Run, kind: str, label: str, accuracy: Accuracy, arguments: dict[str, Any]) -> EvalResult:
+def _result(run: Run, kind: str, label: str, accuracy: Proportion, arguments: dict[str, Any]) -> EvalResult:
     """Give an accuracy, percent with its number of images, as the Hub's `model-index` has it."""
     data = data_set(run.identity.get("data"))
     interval = [_percent(accuracy.low), _percent(accuracy.high)]

@@ -40,15 +40,11 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
     figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for label, records in table.items():
-        grid, n = grid_of(records), len(records)
-        if grid is not None:
+        grid = grid_of(records)
+        if grid is None:
+            _draw_curve(axes, label, records, radii)
+        else:
             _draw_grid(axes, label, records, grid)
-            continue
-        shares = curve(records, radii)
-        bands = np.array([wilson(round(share * n), n) for share in shares])
-        (line,) = axes.plot(radii, 100 * shares, drawstyle="steps-pre", label=f"{label}, {n} images")
-        low, high = 100 * bands.T
-        axes.fill_between(radii, low, high, step="pre", alpha=0.15, linewidth=0, color=line.get_color())
     axes.set(xlabel="l2 radius, pixels in [0, 1]", ylabel="certified accuracy (%)")
     axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
     axes.grid(alpha=0.3)
@@ -58,10 +54,18 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
     return _save(figure, out)
 
 
+def _draw_curve(axes: Any, label: str, records: Sequence[Record], radii: NDArray[np.float64]) -> None:
+    n, values = len(records), curve(records, radii)
+    bands = np.array([wilson(round(value * n), n) for value in values])
+    (line,) = axes.plot(radii, 100 * values, drawstyle="steps-pre", label=f"{label}, {n} images")
+    low, high = 100 * bands.T
+    axes.fill_between(radii, low, high, step="pre", alpha=0.15, linewidth=0, color=line.get_color())
+
+
 def _draw_grid(axes: Any, label: str, records: Sequence[Record], grid: tuple[float, ...]) -> None:
-    found = [certified_accuracy(records, radius) for radius in grid]
-    middle = np.array([100 * share.value for share in found])
-    ends = np.array([[100 * share.low for share in found], [100 * share.high for share in found]])
+    accuracies = [certified_accuracy(records, radius) for radius in grid]
+    middle = np.array([100 * one.value for one in accuracies])
+    ends = np.array([[100 * one.low for one in accuracies], [100 * one.high for one in accuracies]])
     axes.errorbar(
         grid, middle, np.abs(ends - middle), fmt="o:", capsize=3, markersize=4, label=f"{label}, {len(records)} images"
     )
@@ -91,10 +95,10 @@ def plot_votes(
     figure = _figure()(figsize=(2 * (len(noisy) + 1) + 4, 2.6), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(noisy) + 2, width_ratios=[1] * (len(noisy) + 1) + [2])
     titles = [f"image {record.idx}: {classes[record.label]}"] + [f"noise, sigma {record.sigma:g}"] * len(noisy)
-    for place, picture, title in zip(axes, [image, *noisy], titles, strict=False):
-        place.imshow(np.moveaxis(picture, 0, -1))
-        place.set_title(title, fontsize=8)
-        place.axis("off")
+    for panel, picture, title in zip(axes, [image, *noisy], titles, strict=False):
+        panel.imshow(np.moveaxis(picture, 0, -1))
+        panel.set_title(title, fontsize=8)
+        panel.axis("off")
     votes = sorted(record.counts, key=lambda pair: -pair[1])[:5]
     axes[-1].barh([classes[c] for c, _ in votes], [v for _, v in votes])
     axes[-1].invert_yaxis()

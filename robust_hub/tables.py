@@ -74,8 +74,8 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
     if len(table) == 1:
         return header, rows, [], note
     decided = [radius for radius in radii if all(decides(records, radius) for records in table.values())]
-    found = {best.radius: best for best in best_per_radius(runs, decided)}
-    winners = [_winner(found[radius]) if radius in found else "-" for radius in radii]
+    bests = {best.radius: best for best in best_per_radius(runs, decided)}
+    winners = [_winner(bests[radius]) if radius in bests else "-" for radius in radii]
     images = str(len(next(iter(table.values()))))
     note += " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set."
     return header, rows, ["best per radius", images, "", "", *winners], note

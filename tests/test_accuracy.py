@@ -10,7 +10,7 @@ import pytest
 from logs import LARGE, SMALL, make_grid, make_rows
 
 from robust_hub.accuracy import (
-    Share,
+    Proportion,
     abstention_rate,
     average_certified_radius,
     certified_accuracy,
@@ -54,7 +54,7 @@ def test_certified_accuracy_by_hand() -> None:
         0,
     ]
     accuracy = certified_accuracy(records, 0.25)
-    assert accuracy == Share(0.5, 4, *wilson(2, 4))
+    assert accuracy == Proportion(0.5, 4, *wilson(2, 4))
     assert average_certified_radius(records) == 0.75 / 4
     assert abstention_rate(records).value == 0.25
     clean = clean_accuracy(records)
@@ -126,9 +126,9 @@ def test_synthetic_log_in_cohens_format(tmp_path: Path) -> None:
 def test_cohens_published_table(sigma: str, published: tuple[float, ...]) -> None:
     run = read_run(ORACLES / f"cohen2019__cifar10__resnet110__noise_{sigma}__test__sigma_{sigma}.tsv")
     assert run.sigma == float(sigma)
-    found = [certified_accuracy(run.records, r) for r in (0.25, 0.5, 0.75, 1.0)[: len(published)]]
-    assert all(accuracy.n == 500 for accuracy in found)
-    assert [f"{accuracy.value:.2f}" for accuracy in found] == [f"{value:.2f}" for value in published]
+    accuracies = [certified_accuracy(run.records, r) for r in (0.25, 0.5, 0.75, 1.0)[: len(published)]]
+    assert all(accuracy.n == 500 for accuracy in accuracies)
+    assert [f"{accuracy.value:.2f}" for accuracy in accuracies] == [f"{value:.2f}" for value in published]
 
 
 @pytest.mark.skipif(not ORACLES.is_dir(), reason="the published logs are not here")

@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined, Template, UndefinedError
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from robust_hub.accuracy import certified_accuracy, clean_accuracy, share
+from robust_hub.accuracy import certified_accuracy, clean_accuracy, proportion
 from robust_hub.cards import card, write_card
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import load_data
@@ -79,16 +79,16 @@ def test_metadata_are_taken_by_the_hubs_own_reader(folder: Path) -> None:
     data = front_matter(card(read_evidence("resnet18s_ln.digits", folder)))
     assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "robust-hub", "image-classification")
     assert "norm-ln" in data.tags
-    found = {(r.metric_args or {}).get("sigma"): {} for r in data.eval_results}
+    results = {(r.metric_args or {}).get("sigma"): {} for r in data.eval_results}
     for result in data.eval_results:
         args = result.metric_args
-        found[args.get("sigma")][args.get("radius")] = (result.metric_value, args["images"])
+        results[args.get("sigma")][args.get("radius")] = (result.metric_value, args["images"])
     for run in certification(folder):
         for radius in (0.1, 0.25):
             share = certified_accuracy(run.records, radius)
-            assert found[run.sigma][radius] == (round(100 * share.value, 2), share.n)
+            assert results[run.sigma][radius] == (round(100 * share.value, 2), share.n)
     clean = clean_accuracy(certification(folder)[0].records)
-    assert clean is not None and found[None][None] == (round(100 * clean.value, 2), clean.n)
+    assert clean is not None and results[None][None] == (round(100 * clean.value, 2), clean.n)
     name, _ = model_index_to_eval_results(data.to_dict()["model-index"])
     assert name == "resnet18s_ln.digits"
 
@@ -134,7 +134,7 @@ def test_accuracy_under_noise_is_what_was_measured(tmp_path: Path) -> None:
     assert "## Accuracy under noise" not in card(read_evidence("resnet18s_ln", tmp_path))
     file.write_text(json.dumps(row))
     text = card(read_evidence("resnet18s_ln", tmp_path))
-    shares = [share(300, 400).percent, share(100, 400).percent]
+    shares = [proportion(300, 400).percent, proportion(100, 400).percent]
     assert f"| clean | sigma 0.25 |\n|---|---|\n| {shares[0]} | {shares[1]} |" in text
     assert "all 1000 classes allowed, on 400 images of Tiny-ImageNet-200 at 32x32, validation split" in text
     for damaged in ("{", "[]", json.dumps({**row, "right": {"0": 500}}), json.dumps({**row, "right": None})):
@@ -146,8 +146,8 @@ def test_accuracy_under_noise_is_what_was_measured(tmp_path: Path) -> None:
 def test_what_the_network_saw_is_said_in_words(tmp_path: Path) -> None:
     base = {"job": "pretrain", "data": "imagenet284-64-views9", "sigmas": [0.0, 0.25], "epochs": 4}
     row = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 90}
-    told = {"job": "finetune", "data": "runs/cifar10", "images": 50_000, "history": [row, row], "base": base}
-    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, provenance=Provenance.from_json(told))
+    recipe = {"job": "finetune", "data": "runs/cifar10", "images": 50_000, "history": [row, row], "base": base}
+    save_checkpoint(timm.create_model("resnet18s_ln"), tmp_path, provenance=Provenance.from_json(recipe))
     text = card(read_evidence("resnet18s_ln.x", tmp_path))
     assert "cifar10 is CIFAR-10; imagenet284-64-views9 is 173,394 photographs of 284 ImageNet classes" in text
     assert "100,000 images seen in 3.0 minutes in all" in text

@@ -54,7 +54,7 @@ def test_a_checkpoint_is_its_weights_records_and_log(made: dict[str, Path], tmp_
     assert (folder / "training" / "log.jsonl").read_bytes() == (made["run"] / "training" / "log.jsonl").read_bytes()
     assert (folder / "training" / "speed.json").exists()
     assert read_config(folder).provenance == read_config(made["run"]).provenance
-    one, two = (load_model(place).bfloat16().state_dict() for place in (folder, made["run"]))
+    one, two = (load_model(source).bfloat16().state_dict() for source in (folder, made["run"]))
     assert all(torch.equal(one[key], two[key]) for key in two)
     assert (folder / "model.safetensors").stat().st_size < 0.6 * (made["run"] / "model.safetensors").stat().st_size
 
@@ -64,11 +64,11 @@ def test_a_fine_tuned_checkpoint_is_shelved_as_a_difference(made: dict[str, Path
     whole = shelve(made["run"], NAME, certified=runs, shelf=tmp_path / "whole")
     folder = shelve(made["run"], NAME, certified=runs, base="resnet18s_ln_mixednoise", shelf=tmp_path / "shelf")
     assert not list(folder.glob("model*")) and (folder / DIFFERENCE).exists()
-    one, two = (load_model(place).bfloat16().state_dict() for place in (folder, whole))
+    one, two = (load_model(source).bfloat16().state_dict() for source in (folder, whole))
     assert all(torch.equal(one[key], two[key]) for key in two)
-    told = describe(read_evidence(NAME, folder))
-    assert (told.base, told.certified) == ("resnet18s_ln_mixednoise", describe(read_evidence(NAME, whole)).certified)
-    assert told.megabytes == (folder / DIFFERENCE).stat().st_size / 1e6
+    worth = describe(read_evidence(NAME, folder))
+    assert (worth.base, worth.certified) == ("resnet18s_ln_mixednoise", describe(read_evidence(NAME, whole)).certified)
+    assert worth.megabytes == (folder / DIFFERENCE).stat().st_size / 1e6
     again = shelve(folder, NAME, certified=[*folder.glob("certification/*")], shelf=tmp_path / "shelf")  # and back
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert not (again / DIFFERENCE).exists() and describe(read_evidence(NAME, again)).base is None
@@ -78,18 +78,20 @@ def test_a_fine_tuned_checkpoint_is_shelved_as_a_difference(made: dict[str, Path
 
 def test_what_it_is_worth_is_read_from_the_best_sigmas_records(made: dict[str, Path], tmp_path: Path) -> None:
     runs = [made["bfloat16_0.1"], made["bfloat16_0.25"]]
-    told = describe(read_evidence(NAME, shelve(made["run"], NAME, certified=runs, shelf=tmp_path)))
+    worth = describe(read_evidence(NAME, shelve(made["run"], NAME, certified=runs, shelf=tmp_path)))
     values = [certified_accuracy(read_run(run).records, 0.25) for run in runs]
-    assert told.certified == values[1] and values[1].value > values[0].value == 0  # 100 samples reach 0.15 at sigma 0.1
-    assert told.clean == clean_accuracy(read_run(runs[0]).records)
-    assert (told.data, told.sigma, told.trained) == ("digits", 0.25, "fine-tuned on digits, 2 epochs")
-    assert told.megabytes == pytest.approx((tmp_path / NAME / "model.safetensors").stat().st_size / 1e6)
+    assert (
+        worth.certified == values[1] and values[1].value > values[0].value == 0
+    )  # 100 samples reach 0.15 at sigma 0.1
+    assert worth.clean == clean_accuracy(read_run(runs[0]).records)
+    assert (worth.data, worth.sigma, worth.trained) == ("digits", 0.25, "fine-tuned on digits, 2 epochs")
+    assert worth.megabytes == pytest.approx((tmp_path / NAME / "model.safetensors").stat().st_size / 1e6)
 
 
 def test_without_records_it_is_half_precision_and_worth_unknown(made: dict[str, Path], tmp_path: Path) -> None:
-    told = describe(read_evidence(NAME, shelve(made["run"], NAME, shelf=tmp_path)))
-    assert (told.data, told.sigma, told.clean, told.certified) == (None,) * 4
-    assert told.megabytes < 0.6 * (made["run"] / "model.safetensors").stat().st_size / 1e6
+    worth = describe(read_evidence(NAME, shelve(made["run"], NAME, shelf=tmp_path)))
+    assert (worth.data, worth.sigma, worth.clean, worth.certified) == (None,) * 4
+    assert worth.megabytes < 0.6 * (made["run"] / "model.safetensors").stat().st_size / 1e6
 
 
 def test_records_of_other_weights_are_refused(made: dict[str, Path], tmp_path: Path) -> None:
@@ -115,8 +117,8 @@ def test_a_name_has_the_records_of_its_newest_weights_alone(made: dict[str, Path
     run = again / "certification" / "digits_sigma_0.25" / "run.json"
     other = again / "certification" / "digits_sigma_0.1"
     shutil.copytree(run.parent, other)
-    told = json.loads(run.read_text())
-    (other / "run.json").write_text(json.dumps({**told, "identity": {**told["identity"], "weights": "00"}}))
+    written = json.loads(run.read_text())
+    (other / "run.json").write_text(json.dumps({**written, "identity": {**written["identity"], "weights": "00"}}))
     with pytest.raises(ValueError, match="expected records of one network in .*: shelve it anew"):
         describe(read_evidence(NAME, again))
 
@@ -159,8 +161,8 @@ def test_unfinished_runs_and_wrong_names_are_refused(made: dict[str, Path], tmp_
     run.mkdir()
     for file in ("records.tsv", "run.json"):
         (run / file).write_bytes((made["bfloat16_0.1"] / file).read_bytes())
-    told = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**told, "finished": None}))
+    written = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**written, "finished": None}))
     with pytest.raises(ValueError, match="expected finished runs"):
         shelve(made["run"], NAME, certified=[run], shelf=tmp_path)
     with pytest.raises(ValueError, match="is a resnet18s_ln, expected a name that starts with it"):
@@ -172,9 +174,9 @@ def test_unfinished_runs_and_wrong_names_are_refused(made: dict[str, Path], tmp_
 
 
 def test_everything_that_is_here_can_be_described() -> None:
-    told = {one.name: one for one in describe_all()}
-    assert told.keys() == set(list_checkpoints())
-    assert told["resnet18s_ln_mixednoise"].trained.startswith("pretrained on tiny-imagenet-32, 14 epochs")
+    described = {one.name: one for one in describe_all()}
+    assert described.keys() == set(list_checkpoints())
+    assert described["resnet18s_ln_mixednoise"].trained.startswith("pretrained on tiny-imagenet-32, 14 epochs")
 
 
 @pytest.mark.skipif(len(list_checkpoints()) < 2, reason="the shelf is part of a clone only")
