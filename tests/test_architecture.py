@@ -30,13 +30,14 @@ LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names.spl
 NETWORK = {"urllib", "http", "socket", "ssl", "requests", "httpx", "aiohttp", "huggingface_hub", "ftplib"}
 FILES = {"os", "pathlib", "io", "shutil", "tempfile", "pickle", "json", "sqlite3", "glob", "fileinput"}
 OURS = "robust_hub."
-GUARANTEE = ("certificate", "boundaries", "look", "budget", "fixed", "sequential", "pilot", "plans")
-WALL = {"torch", "torchvision", "timm", "safetensors", "datasets", *NETWORK, *FILES}
-METRIC = {OURS + name for name in (*GUARANTEE, "queue", "sampler", "smoothing", "evaluate", "roofline", "bench")}
+GUARANTEE = {"torch", "torchvision", "timm", "safetensors", "datasets", *NETWORK, *FILES}
+METRIC = {OURS + name for name in ("certificate", "smoothing", "evaluate")}
+NETWORKS = {"torch", "torchvision", "timm", "datasets", OURS + "data"}
 NEVER = {
-    **dict.fromkeys(GUARANTEE, WALL),
-    **{name: {OURS + "data", OURS + "records"} for name in ("queue", "sampler", "smoothing")},
-    "accuracy": {"torch", "torchvision", "timm", "datasets", OURS + "data"},
+    **dict.fromkeys(("certificate", "boundaries", "courses", "plans"), GUARANTEE),
+    "batches": {OURS + "data", OURS + "records"},
+    "smoothing": {OURS + "data", OURS + "records"},
+    **dict.fromkeys(("columns", "records", "accuracy", "comparisons", "tables", "plots"), NETWORKS),
     "schedule": METRIC,
     "state": METRIC,
     "loop": METRIC,
@@ -153,6 +154,7 @@ def test_the_entry_points_are_imported_within_timms_import_alone() -> None:
         ("smoothing", "f(label=1)", "names label"),
         ("accuracy", "try:\n    import torch\nexcept ImportError: ...", "never import torch"),
         ("accuracy", "from robust_hub.data import ImageData", "never import robust_hub.data"),
+        ("comparisons", "import torch", "never import torch"),
         ("training", "from robust_hub.certificate import Certificate", "never import robust_hub.certificate"),
         ("training", "from robust_hub.sampler import Sampler", "never import robust_hub.sampler"),
         ("loop", "from robust_hub.training import train", "not below"),
