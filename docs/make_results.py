@@ -22,12 +22,14 @@ from robust_hub import ABSTAIN
 from robust_hub.accuracy import abstention_rate, certified_accuracy, proportion
 from robust_hub.config import read_config
 from robust_hub.evidence import under_noise as measured_under_noise
+from robust_hub.experiment import Experiment
 from robust_hub.paper import TABLES
 from robust_hub.plans import RADII
 from robust_hub.provenance import CLEAN, Provenance
 from robust_hub.recorded import read_recorded
 from robust_hub.records import Run
-from robust_hub.reproduce import results
+from robust_hub.results import results
+from robust_hub.rows import SCALES, SIGMAS, Row, Scale
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.tables import set_rows
 
@@ -126,7 +128,7 @@ def _below_one_another(scales: tuple[Scale, Scale], title: str, cell: Callable[[
         seen.add(both[1][0].path)
         for scale, runs in zip(scales, both, strict=True):
             hits = _best(runs, RADII)
-            lines.append([_words(recipe), cell(scale), *(proportion(sum(hit), len(hit)).percent for hit in hits)])
+            lines.append([_words(row), cell(scale), *(proportion(sum(hit), len(hit)).percent for hit in hits)])
     return set_rows(header, lines)
 
 

@@ -15,10 +15,10 @@ from huggingface_hub import ModelCard
 from robust_hub.comparisons import decided_radii
 from robust_hub.data_sets import data_set
 from robust_hub.evidence import Evidence, UnderNoise, read_evidence
+from robust_hub.family import SUFFIX
 from robust_hub.files import replace_text
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.metadata import metadata
-from robust_hub.models import SUFFIX
 from robust_hub.plots import plot_curves
 from robust_hub.provenance import Provenance, summary
 from robust_hub.records import Record, Run

@@ -36,7 +36,7 @@ def _list_here(every: bool) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from robust_hub.shelf import RADIUS, describe_all
+    from robust_hub.evidence import RADIUS, describe_all
 
     shelved = {one.name: one for one in describe_all()}
     whole = [Column(word, no_wrap=True) for word in ("model", "MB", "clean %", f"r = {RADIUS:g} %")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from robust_hub.accuracy import Proportion, certified_accuracy, clean_accuracy, decides, proportion
 from robust_hub.config import CheckpointConfig, read_config
-from robust_hub.identity import CheckpointError
+from robust_hub.errors import CheckpointError
 from robust_hub.layout import CERTIFICATION, DIFFERENCE, RUN, TRAINING, UNDER_NOISE
 from robust_hub.provenance import Provenance, summary
 from robust_hub.records import Run, read_run

@@ -20,11 +20,12 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from robust_hub.cards import write_card
 from robust_hub.checkpoint import check_plain_timm
 from robust_hub.config import read_config
+from robust_hub.errors import CheckpointError
 from robust_hub.evidence import certification
-from robust_hub.identity import CheckpointError
 from robust_hub.layout import CONFIG, SENT
 from robust_hub.models import load_model
-from robust_hub.remote import WORLD, fetch, reach, read_pins, short, write_pin
+from robust_hub.pins import read_pins, write_pin
+from robust_hub.remote import WORLD, fetch, reach, short
 from robust_hub.shelf import check_run
 from robust_hub.stored import copy_whole, sha256
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from robust_hub.claim import ClaimedFolder
 from robust_hub.columns import COLUMNS
 from robust_hub.files import replace_text, sync_folder
 from robust_hub.layout import RECORDS, RUN

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.evidence import certification
+from robust_hub.experiment import Experiment
+from robust_hub.family import SUFFIX
 from robust_hub.layout import RUN
 from robust_hub.records import Run, read_json, read_run
+from robust_hub.rows import SIGMAS
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
 

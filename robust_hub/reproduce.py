@@ -10,9 +10,6 @@ import timm
 import torch
 from torch import nn
 
-from robust_hub.accuracy import clean_accuracy
-from robust_hub.asked import FINETUNE, other_pretraining, other_training, tuning
-from robust_hub.comparisons import best_per_radius
 from robust_hub.config import read_config
 from robust_hub.data import ImageData, load_data
 from robust_hub.evaluate import certify

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from robust_hub.accuracy import best_per_radius, clean_accuracy
+from robust_hub.accuracy import clean_accuracy
+from robust_hub.comparisons import best_per_radius
 from robust_hub.experiment import Experiment
 from robust_hub.plots import plot_curves
 from robust_hub.recorded import read_recorded

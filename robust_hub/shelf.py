@@ -18,9 +18,10 @@ from torch import nn
 from robust_hub.checkpoint import read_weights, save_checkpoint
 from robust_hub.config import CheckpointConfig, read_config
 from robust_hub.evidence import under_noise
+from robust_hub.family import SUFFIX
 from robust_hub.identity import weights_hash
 from robust_hub.layout import CERTIFICATION, LOG, RECORDS, RUN, SPEED, TRAINING, UNDER_NOISE
-from robust_hub.models import SUFFIX, load_model
+from robust_hub.models import load_model
 from robust_hub.provenance import summary
 from robust_hub.records import Run, read_run
 from robust_hub.shelves import SHELF

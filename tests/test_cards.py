@@ -24,9 +24,9 @@ from robust_hub.cards import card, write_card
 from robust_hub.checkpoint import save_checkpoint
 from robust_hub.data import load_data
 from robust_hub.data_sets import DATA_SETS
+from robust_hub.errors import CheckpointError
 from robust_hub.evaluate import certify
 from robust_hub.evidence import certification, read_evidence
-from robust_hub.identity import CheckpointError
 from robust_hub.layout import CARD, CERTIFICATION, CONFIG, PICTURE, RECORDS, RUN, TRAINING, UNDER_NOISE
 from robust_hub.provenance import Provenance
 from robust_hub.shelf import shelve

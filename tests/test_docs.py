@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from robust_hub.evidence import certification
+from robust_hub.experiment import Experiment
 from robust_hub.paper import TABLES
-from robust_hub.recipes import SCALES, SIGMAS
-from robust_hub.recorded import on_the_shelf, row_name
+from robust_hub.recorded import read_shelved
+from robust_hub.rows import SCALES, SIGMAS
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
 DOCS = Path(__file__).parent.parent / "docs"

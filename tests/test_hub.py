@@ -39,7 +39,6 @@ from robust_hub.layout import CONFIG, DIFFERENCE, WEIGHTS
 from robust_hub.models import load_model
 from robust_hub.pins import read_pins
 from robust_hub.provenance import Provenance
-from robust_hub.remote import read_pins
 from robust_hub.shelf import shelve
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.smoothing import SmoothedClassifier
