@@ -1,3 +1,4 @@
+import importlib
 import re
 import shutil
 import subprocess
@@ -13,47 +14,47 @@ from robust_hub.recorded import read_shelved
 from robust_hub.rows import SCALES, SIGMAS
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGES = {
-    "make_tables.py": ("small-checkpoint.md", ["evidence"]),
-    "make_results.py": ("results.md", ["evidence"]),
-    "make_training.py": ("training.md", []),
-    "make_readme.py": ("../README.md", []),
-    "make_throughput.py": ("throughput.md", ["evidence"]),
-    "simulate_plans.py": ("statistics.md", ["plans.json"]),
-}
-
-pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of this copy")
-
-
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / "tools"
+MAKERS = ("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "simulate_plans")
 PARTS = re.compile(r"(<!-- (?!end of )(.+?) -->\n).*?(?=<!-- end of \2 -->)", flags=re.DOTALL)
+
+pytestmark = pytest.mark.skipif(not TOOLS.exists(), reason="the tools are not part of this copy")
+
+
+if TOOLS.exists():
+    from pages import fill
 
 
 def run(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("script", PAGES)
-def test_published_numbers_are_those_of_the_records(script, tmp_path):
+@pytest.mark.parametrize("maker", MAKERS)
+def test_published_numbers_are_those_of_the_records(maker):
     """What stands between a page's marks, taken out, comes back from the records as it was."""
-    page, records = PAGES[script]
-    copy = tmp_path / "docs"
-    copy.mkdir()
-    text = (DOCS / page).read_text()
-    emptied, parts = PARTS.subn(r"\1by hand\n", text)
-    assert parts == text.count("<!-- end of ") > 0
-    (copy / page).resolve().write_text(emptied)
-    for file in (script, "pages.py"):
-        shutil.copy(DOCS / file, copy)
-    for record in records:
-        (copy / record).symlink_to(DOCS / record)
-    done = run(copy / script)
+    made = importlib.import_module(maker)
+    text, parts = made.PAGE.read_text(), made.parts()
+    emptied, count = PARTS.subn(r"\1by hand\n", text)
+    assert count == text.count("<!-- end of ") == len(parts) > 0
+    assert fill(emptied, parts) == text, f"python tools/{maker}.py"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("maker", MAKERS)
+def test_each_tool_runs_from_anywhere(maker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(TOOLS / f"{maker}.py", "--check")
     assert done.returncode == 0, done.stderr
-    assert (copy / page).read_text() == text, f"python docs/{script}"
+
+
+def test_docs_hold_pages_and_evidence_alone():
+    rest = [path for path in (ROOT / "docs").iterdir() if path.suffix not in (".md", ".png", ".svg")]
+    assert [path.name for path in rest] == ["evidence"]
 
 
 def test_a_number_changed_by_hand_is_found(tmp_path):
-    shutil.copy(DOCS / "pages.py", tmp_path)
+    shutil.copy(TOOLS / "pages.py", tmp_path)
     (tmp_path / "make.py").write_text(
         "from pathlib import Path; from pages import write_or_check\n"
         "write_or_check(Path(__file__).with_name('page.md'), {'a': '1 %', 'b': '2 %'}, 'make.py')"

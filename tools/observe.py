@@ -129,10 +129,11 @@ def trainings() -> str:
             start = robust_hub.load_model(home / "pretrained")
             robust_hub.finetune_clean(start, digits("train"), out=home / name, **{**options, **more})
             lines.append(f"{name} {weights(robust_hub.load_model(home / name))}")
-        for name, more in (("fixed", {"n": 200}), ("radii", {"n": 300, "radii": (0.0, 0.1, 0.25)})):
+        budgets: dict[str, dict[str, Any]] = {"fixed": {"n": 200}, "radii": {"n": 300, "radii": (0.0, 0.1, 0.25)}}
+        for name, budget in budgets.items():
             tuned = robust_hub.load_model(home / "full")
             test = robust_hub.load_data("digits", "test")
-            robust_hub.certify(tuned, test, 0.25, out=home / name, every=40, seed=3, progress=False, **more)
+            robust_hub.certify(tuned, test, 0.25, out=home / name, every=40, seed=3, progress=False, **budget)
         shelve = part("publishing.shelf", "shelf").shelve
         shelve(home / "full", "resnet18s_gn.x", certified=[home / "radii"], shelf=home)
         text = "\n".join(folder_text(home)).replace(str(home), "HOME")

@@ -1,13 +1,11 @@
 """Write the numbers of README.md from the records of the shelf; with --check only compare.
 
-Run it from anywhere: python docs/make_readme.py [--check]
+Run it from anywhere: python tools/make_readme.py [--check]
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pages import write_or_check
+from pages import DOCS, write_or_check
 
 from robust_hub.accuracy import clean_accuracy, decides
 from robust_hub.comparisons import best_per_radius
@@ -15,7 +13,7 @@ from robust_hub.evidence import certification, describe, read_evidence
 from robust_hub.shelves import checkpoint_folder
 from robust_hub.tables import set_rows
 
-PAGE = Path(__file__).parent.parent / "README.md"
+PAGE = DOCS.parent / "README.md"
 FIRST = "resnet152_ln_mixednoise.cifar10"  # what the first snippet makes
 NAMES = (
     "resnet152_ln_mixednoise",
@@ -67,5 +65,10 @@ def _accuracies(name: str) -> tuple[str, list[str]]:
     return "-" if clean is None else clean.percent, [b.accuracy.percent for b in best_per_radius(runs, RADII)]
 
 
+def parts() -> dict[str, str]:
+    """Make every part of the page."""
+    return {"numbers": numbers(), "checkpoints": checkpoints()}
+
+
 if __name__ == "__main__":
-    write_or_check(PAGE, {"numbers": numbers(), "checkpoints": checkpoints()}, "docs/make_readme.py")
+    write_or_check(PAGE, parts(), "tools/make_readme.py")

@@ -1,6 +1,6 @@
 """Measure pretrained networks on held-out images of their own data under each noise, and keep it in their folders.
 
-python docs/under_noise.py DATA DTYPE CHECKPOINT...
+python tools/under_noise.py DATA DTYPE CHECKPOINT...
 
 DATA is the pretraining set with its validation images, DTYPE the type that the networks run in, CHECKPOINT a folder
 of the shelf; every network gets the same noise. What is measured is written to `training/under_noise.json` in the
@@ -31,7 +31,8 @@ BATCH = 250
 def measure(folder: Path, data: str, dtype: str) -> None:
     """Count the validation images that a network classifies rightly under each sigma; one draw of noise an image."""
     images = load_data(data, "validation", size=32)
-    model = load_model(folder).eval().to(getattr(torch, dtype), memory_format=torch.channels_last)
+    kind: torch.dtype = getattr(torch, dtype)
+    model = load_model(folder).eval().to(kind).to(memory_format=torch.channels_last)
     mean, std = mean_std(model)
     file = folder / TRAINING / UNDER_NOISE
     row: dict[str, Any] = {"data": images.name, "data_fingerprint": images.data_hash, "split": images.split}
@@ -46,7 +47,7 @@ def measure(folder: Path, data: str, dtype: str) -> None:
         pixels, labels = images.batch(range(start, min(start + BATCH, len(images))))
         generator = torch.Generator().manual_seed(start)
         noisy = NoiseMixture((sigma,)).add(pixels.float() / 255, generator)
-        logits = model(normalize(noisy, mean, std).to(getattr(torch, dtype), memory_format=torch.channels_last))
+        logits = model(normalize(noisy, mean, std).to(kind, memory_format=torch.channels_last))
         key = f"{sigma:g}"
         right[key] = right.get(key, 0) + int((logits.argmax(1) == labels).sum())
         file.parent.mkdir(exist_ok=True)

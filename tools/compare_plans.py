@@ -1,9 +1,9 @@
 """Certify the same images with a fixed budget and with a sequential plan, in turn in one process, and keep both.
 
-python docs/compare_plans.py MODEL DATA OUT.jsonl [--n 20000] [--every 20] [--start 0]
+python tools/compare_plans.py MODEL DATA OUT.jsonl [--n 20000] [--every 20] [--start 0]
 
 The first line of OUT says what was compared, each further line is one image. Given again, it goes on where it stopped.
-docs/make_throughput.py sets the result in docs/throughput.md.
+tools/make_throughput.py sets the result in docs/throughput.md.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch
 
 from robust_hub import SmoothedClassifier, load_data, load_model
 from robust_hub.identity import weights_hash
-from robust_hub.plans import fixed_plan, sequential_plan
+from robust_hub.plans import RADII as PAPER_RADII
+from robust_hub.plans import Plan, fixed_plan, sequential_plan
 
-RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
+RADII = (0.0, *PAPER_RADII)
 TURN = 10  # images that one plan certifies before the other does
 
 
@@ -35,10 +36,10 @@ TURN = 10  # images that one plan certifies before the other does
 @click.option("--seed", default=0, show_default=True)
 def main(model: str, data: str, out: Path, n: int, every: int, start: int, sigma: float, seed: int) -> None:
     """Run, or go on with, the comparison."""
-    network = load_model(model).to(torch.bfloat16, memory_format=torch.channels_last)
+    network = load_model(model).to(torch.bfloat16).to(memory_format=torch.channels_last)
     images = load_data(data, split="test")
     smoothed = SmoothedClassifier(network)
-    plans = {"fixed": fixed_plan(n=n), "sequential": sequential_plan(RADII, n)}
+    plans: dict[str, Plan] = {"fixed": fixed_plan(n=n), "sequential": sequential_plan(RADII, n)}
     settings: dict[str, Any] = {"model": model, "weights": weights_hash(network), "dtype": "bfloat16"}
     settings |= {"data": images.name, "data_fingerprint": images.data_hash, "every": every, "sigma": sigma}
     settings |= {"seed": seed, "radii": list(RADII), "threads": torch.get_num_threads(), "turn": TURN}
@@ -54,9 +55,9 @@ def main(model: str, data: str, out: Path, n: int, every: int, start: int, sigma
         rows: dict[int, dict[str, Any]] = {i: {"idx": i, "label": images[i][1]} for i in indices}
         for name in list(plans) if k % 2 else list(plans)[::-1]:
             begun = time.perf_counter()
-            found = smoothed.certify_batch(pixels, sigma, plan=plans[name], seed=seed, indices=indices)
+            certificates = smoothed.certify_batch(pixels, sigma, plan=plans[name], seed=seed, indices=indices)
             seconds = (time.perf_counter() - begun) / len(indices)
-            for i, certificate in zip(indices, found, strict=True):
+            for i, certificate in zip(indices, certificates, strict=True):
                 rows[i][name] = {
                     "predict": certificate.prediction,
                     "radius": certificate.radius,

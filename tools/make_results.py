@@ -1,10 +1,10 @@
 """Write docs/results.md from the records of the shelf; with --check only compare.
 
-Run it from anywhere: python docs/make_results.py [--check]
+Run it from anywhere: python tools/make_results.py [--check]
 
 The records come from `robust-hub reproduce` and `robust-hub shelve`; in docs/evidence the learning rates from
-docs/compare_rates.py and a run like it on an accelerator, batch norm's part from docs/batch_norm.py; accuracies under
-noise from docs/under_noise.py.
+tools/compare_rates.py and a run like it on an accelerator, batch norm's part from tools/batch_norm.py; accuracies under
+noise from tools/under_noise.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import exp
 from pathlib import Path
 from statistics import mean
 
-from pages import write_or_check
+from pages import DOCS, EVIDENCE, write_or_check
 
 from robust_hub import ABSTAIN
 from robust_hub.accuracy import abstention_rate, certified_accuracy, proportion
@@ -33,11 +33,10 @@ from robust_hub.rows import SCALES, SIGMAS, Row, Scale
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.tables import set_rows
 
-HERE = Path(__file__).parent
-PAGE = HERE / "results.md"
-RATES = HERE / "evidence" / "fine_tuning_rates.jsonl"
-LARGER_RATES = HERE / "evidence" / "fine_tuning_rates_h200.jsonl"
-BATCH_NORM = HERE / "evidence" / "batch_norm.jsonl"
+PAGE = DOCS / "results.md"
+RATES = EVIDENCE / "fine_tuning_rates.jsonl"
+LARGER_RATES = EVIDENCE / "fine_tuning_rates_h200.jsonl"
+BATCH_NORM = EVIDENCE / "batch_norm.jsonl"
 _READ: dict[tuple[str, str], tuple[Run, ...]] = {}
 SMALL, LONGER, LARGE = SCALES["small"], SCALES["small42"], SCALES["h200"]
 ROWS = {row.name: row for table in TABLES.values() for row in table.rows}  # each training once
@@ -45,13 +44,13 @@ ROWS = {row.name: row for table in TABLES.values() for row in table.rows}  # eac
 
 def tables() -> str:
     """Set every table that has a finished row, but for the longer pretraining, which has a section of its own."""
-    found = "\n".join(
+    finished = "\n".join(
         results(table, scale, None)
         for scale in SCALES.values()
         for table in TABLES.values()
         if scale is not LONGER and any(_runs(row, scale) for row in table.rows)
     )
-    return found or "No row is finished yet."
+    return finished or "No row is finished yet."
 
 
 def each_sigma() -> str:
@@ -303,20 +302,21 @@ def batch_norm() -> str:
     )
 
 
+def parts() -> dict[str, str]:
+    """Make every part of the page."""
+    return {
+        "records": tables(),
+        "rates": rates(),
+        "larger rates": rates(LARGER_RATES),
+        "batch norm": batch_norm(),
+        "norms": norms(),
+        "each sigma": each_sigma(),
+        "single sigmas": single_sigmas(),
+        "under noise": under_noise(),
+        "longer": longer(),
+        "larger": larger(),
+    }
+
+
 if __name__ == "__main__":
-    write_or_check(
-        PAGE,
-        {
-            "records": tables(),
-            "rates": rates(),
-            "larger rates": rates(LARGER_RATES),
-            "batch norm": batch_norm(),
-            "norms": norms(),
-            "each sigma": each_sigma(),
-            "single sigmas": single_sigmas(),
-            "under noise": under_noise(),
-            "longer": longer(),
-            "larger": larger(),
-        },
-        "docs/make_results.py",
-    )
+    write_or_check(PAGE, parts(), "tools/make_results.py")

@@ -1,7 +1,7 @@
 """Measure what plans cost and what they leave of a table, on probabilities recovered from published certification logs.
 
-Run it with a folder of logs in the format of Cohen et al. 2019: python docs/simulate_plans.py LOGS
-It writes docs/plans.json and the table of docs/statistics.md; with --check it only compares the two.
+Run it with a folder of logs in the format of Cohen et al. 2019: python tools/simulate_plans.py LOGS
+It writes docs/evidence/plans.json and the table of docs/statistics.md; with --check it only compares the two.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pages import write_or_check
+from pages import DOCS, EVIDENCE, write_or_check
 from scipy.stats import norm
 
 from robust_hub.certificate import lower_confidence_bound
 from robust_hub.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
 from robust_hub.records import Run, read_run
 
-HERE = Path(__file__).parent
+PAGE = DOCS / "statistics.md"
+RECORD = EVIDENCE / "plans.json"
 N, ALPHA, IMAGES = 100_000, 0.001, 5000
 GRIDS = {
     ("cifar10", 0.12): (0.25,),
@@ -52,7 +53,8 @@ def probabilities(run: Run, generator: np.random.Generator) -> tuple[np.ndarray,
 
 def certify(plan: Plan, sigma: float, p: float, generator: np.random.Generator) -> tuple[float, int]:
     """Lead one image through a plan; give its radius for the right class, and its samples."""
-    course, seen = plan.course(sigma), {}
+    course = plan.course(sigma)
+    seen: dict[str, tuple[int, np.ndarray]] = {}
     looks = next(course)
     try:
         while True:
@@ -65,6 +67,19 @@ def certify(plan: Plan, sigma: float, p: float, generator: np.random.Generator) 
         return end.value.radius if end.value.prediction == 0 else 0.0, end.value.samples
 
 
+def plans(grid: tuple[float, ...], sigma: float) -> dict[str, Plan]:
+    """Give the plans that are compared, the fixed one first."""
+    return {
+        "fixed": fixed_plan(100, N, ALPHA),
+        "sequential": sequential_plan(grid, N, ALPHA),
+        "sequential with radius 0": sequential_plan((0.0, *grid), N, ALPHA),
+        "sequential, n = 10,000": sequential_plan(grid, 10_000, ALPHA),
+        "closed form": closed_form_plan(grid, N, ALPHA),
+        "radius, tol 0.05 sigma": radius_plan(0.05 * sigma, None, N, ALPHA),
+        "radius, tol 0.05 sigma, max 2 sigma": radius_plan(0.05 * sigma, 2 * sigma, N, ALPHA),
+    }
+
+
 def simulate(logs: Path) -> list[dict[str, Any]]:
     """Give one row a log and plan: mean samples, and the largest change of a cell of its table in points."""
     rows = []
@@ -72,46 +87,33 @@ def simulate(logs: Path) -> list[dict[str, Any]]:
         run = read_run(log)
         name = log.name.split("__")[1]
         noise = float(log.name.split("noise_")[1].split("__")[0])
-        sigma = float(run.sigma or 0)
-        if noise != sigma or (name, sigma) not in GRIDS:
-            continue
-        grid = GRIDS[name, sigma]
-        generator = np.random.default_rng(0)
-        p, right = probabilities(run, generator)
-        chosen = generator.integers(0, len(p), IMAGES)
-        plans = {
-            "fixed": fixed_plan(100, N, ALPHA),
-            "sequential": sequential_plan(grid, N, ALPHA),
-            "sequential with radius 0": sequential_plan((0.0, *grid), N, ALPHA),
-            "sequential, n = 10,000": sequential_plan(grid, 10_000, ALPHA),
-            "closed form": closed_form_plan(grid, N, ALPHA),
-            "radius, tol 0.05 sigma": radius_plan(0.05 * sigma, None, N, ALPHA),
-            "radius, tol 0.05 sigma, max 2 sigma": radius_plan(0.05 * sigma, 2 * sigma, N, ALPHA),
-        }
-        tables: dict[str, list[float]] = {}
-        whole = np.zeros(0)
-        for label, plan in plans.items():
-            found = [certify(plan, sigma, float(p[i]), generator) for i in chosen]
-            radii = np.array([radius if right[i] else -1.0 for (radius, _), i in zip(found, chosen, strict=True)])
-            whole = np.maximum(radii, 0) if label == "fixed" else whole
-            most = getattr(plan, "max_radius", None) or np.inf  # no radius above it is asked for
-            lost = float(np.mean(np.minimum(whole, most) - np.minimum(np.maximum(radii, 0), most))) / sigma
-            tables[label] = [100 * float((radii >= radius).mean()) for radius in grid]
-            change = [a - b for a, b in zip(tables[label], tables["fixed"], strict=True)]
-            rows.append(
-                {
-                    "log": log.stem,
-                    "plan": label,
-                    "images": IMAGES,
-                    "samples": float(np.mean([samples for _, samples in found])),
-                    "median": float(np.median([samples for _, samples in found])),
-                    "radii": list(grid),
-                    "accuracy": tables[label],
-                    "change": change,
-                    "lost": lost,
-                }
-            )
-            print(rows[-1]["log"], label, round(rows[-1]["samples"]), [round(c, 2) for c in change], flush=True)
+        if noise == run.sigma and (name, noise) in GRIDS:
+            rows += simulate_log(log.stem, run, GRIDS[name, noise])
+    return rows
+
+
+def simulate_log(log: str, run: Run, grid: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Give the rows of one log, a plan each."""
+    sigma = float(run.sigma or 0)
+    generator = np.random.default_rng(0)
+    p, right = probabilities(run, generator)
+    chosen = generator.integers(0, len(p), IMAGES)
+    rows: list[dict[str, Any]] = []
+    whole = np.zeros(0)
+    for label, plan in plans(grid, sigma).items():
+        results = [certify(plan, sigma, float(p[i]), generator) for i in chosen]
+        samples = [count for _, count in results]
+        radii = np.array([radius if right[i] else -1.0 for (radius, _), i in zip(results, chosen, strict=True)])
+        whole = np.maximum(radii, 0) if label == "fixed" else whole
+        most = getattr(plan, "max_radius", None) or np.inf  # no radius above it is asked for
+        lost = float(np.mean(np.minimum(whole, most) - np.minimum(np.maximum(radii, 0), most))) / sigma
+        accuracy = [100 * float((radii >= radius).mean()) for radius in grid]
+        fixed = rows[0]["accuracy"] if rows else accuracy
+        change = [a - b for a, b in zip(accuracy, fixed, strict=True)]
+        row: dict[str, Any] = {"log": log, "plan": label, "images": IMAGES}
+        row |= {"samples": float(np.mean(samples)), "median": float(np.median(samples)), "radii": list(grid)}
+        rows.append(row | {"accuracy": accuracy, "change": change, "lost": lost})
+        print(log, label, round(row["samples"]), [round(c, 2) for c in change], flush=True)
     return rows
 
 
@@ -131,14 +133,17 @@ def table(rows: list[dict[str, Any]]) -> str:
         lost = f"{np.mean([row['lost'] for row in mine]):.3f} sigma" if "radius, tol" in label else "-"
         lines.append(f"| {label} | {samples:,.0f} | {fixed / samples:.1f} | {cells} | {lost} |")
     logs = {row["log"]: row["images"] for row in rows}
-    cells = sum(len(row["radii"]) for row in rows if row["plan"] == "fixed")
-    note = f"{len(logs)} logs, {next(iter(logs.values())):,} images drawn from each, {cells} cells; alpha = {ALPHA}."
+    count = sum(len(row["radii"]) for row in rows if row["plan"] == "fixed")
+    note = f"{len(logs)} logs, {next(iter(logs.values())):,} images drawn from each, {count} cells; alpha = {ALPHA}."
     return "\n".join([*lines, "", note])
 
 
+def parts() -> dict[str, str]:
+    """Make every part of the page."""
+    return {"plans": table(json.loads(RECORD.read_text()))}
+
+
 if __name__ == "__main__":
-    record = HERE / "plans.json"
     for folder in set(sys.argv[1:]) - {"--check"}:
-        record.write_text(json.dumps(simulate(Path(folder)), indent=1) + "\n")
-    parts = {"plans": table(json.loads(record.read_text()))}
-    write_or_check(HERE / "statistics.md", parts, "docs/simulate_plans.py")
+        RECORD.write_text(json.dumps(simulate(Path(folder)), indent=1) + "\n")
+    write_or_check(PAGE, parts(), "tools/simulate_plans.py")

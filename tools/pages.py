@@ -6,6 +6,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+DOCS = Path(__file__).parents[1] / "docs"
+EVIDENCE = DOCS / "evidence"
+
 
 def write_or_check(page: Path, parts: Mapping[str, str], maker: str) -> None:
     """Write a page's parts, or with --check on the command line end with an error if the page differs.
@@ -14,13 +17,22 @@ def write_or_check(page: Path, parts: Mapping[str, str], maker: str) -> None:
         page: A Markdown file.
         parts: By name, the text that belongs between `<!-- name -->` and `<!-- end of name -->`.
         maker: The command that writes the page, for the error.
+
+    Raises:
+        SystemExit: With --check, if the page is not what the parts make of it.
     """
-    old = new = page.read_text()
-    for name, text in parts.items():
-        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, rest = new.split(start)
-        new = before + start + "\n" + text.strip() + "\n" + end + rest.split(end)[1]
+    old = page.read_text()
+    new = fill(old, parts)
     if "--check" not in sys.argv[1:]:
         page.write_text(new)
     elif new != old:
         raise SystemExit(f"{page.name} is not what its records say: run {maker}")
+
+
+def fill(text: str, parts: Mapping[str, str]) -> str:
+    """Put each part between its marks."""
+    for name, part in parts.items():
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, rest = text.split(start)
+        text = before + start + "\n" + part.strip() + "\n" + end + rest.split(end)[1]
+    return text

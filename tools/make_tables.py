@@ -1,34 +1,31 @@
-"""Write the tables of docs/small-checkpoint.md from the records beside it; with --check only compare.
+"""Write the tables of docs/small-checkpoint.md from the records in docs/evidence; with --check only compare.
 
-Run it from anywhere: python docs/make_tables.py [--check]
+Run it from anywhere: python tools/make_tables.py [--check]
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pages import write_or_check
+from pages import DOCS, EVIDENCE, write_or_check
 
 from robust_hub.accuracy import certified_accuracy, clean_accuracy
 from robust_hub.records import Run, read_run
 from robust_hub.tables import markdown_table
 
-HERE = Path(__file__).parent
-PAGE = HERE / "small-checkpoint.md"
+PAGE = DOCS / "small-checkpoint.md"
 ROWS = {
     "mixed noise, full network": "mixed_full",
     "clean, full network": "clean_full",
     "mixed noise, head only": "mixed_head",
     "clean, head only": "clean_head",
 }
-SEQUENTIAL = HERE / "evidence" / "mixed_full_radii" / "sigma_0.25"
+SEQUENTIAL = EVIDENCE / "mixed_full_radii" / "sigma_0.25"
 
 
 def tables() -> str:
     """Make the table of the finished runs and the differences between the two pretrainings."""
-    folders = {label: HERE / "evidence" / folder / "sigma_0.25" for label, folder in ROWS.items()}
-    found = {label: read_run(folder) for label, folder in folders.items() if folder.exists()}
-    runs = {label: run for label, run in found.items() if run.finished}
+    folders = {label: EVIDENCE / folder / "sigma_0.25" for label, folder in ROWS.items()}
+    every = {label: read_run(folder) for label, folder in folders.items() if folder.exists()}
+    runs = {label: run for label, run in every.items() if run.finished}
     lines = [markdown_table({label: run.records for label, run in runs.items()})] if runs else []
     differences = []
     for kind in ("full network", "head only"):
@@ -65,5 +62,10 @@ def sequential(fixed: Run | None) -> str:
     return f"{text} in place of {budget:,}; {same} of {len(run.records)} predictions are those of the fixed plan."
 
 
+def parts() -> dict[str, str]:
+    """Make every part of the page."""
+    return {"records": tables()}
+
+
 if __name__ == "__main__":
-    write_or_check(PAGE, {"records": tables()}, "docs/make_tables.py")
+    write_or_check(PAGE, parts(), "tools/make_tables.py")

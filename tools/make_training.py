@@ -1,16 +1,15 @@
 """Write what is missing and what finished trainings took into docs/training.md; with --check only compare.
 
-Run it from anywhere: python docs/make_training.py [--check]
+Run it from anywhere: python tools/make_training.py [--check]
 """
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from statistics import median
 
-from pages import write_or_check
+from pages import DOCS, write_or_check
 
 from robust_hub.config import read_config
 from robust_hub.experiment import Experiment
@@ -22,8 +21,7 @@ from robust_hub.rows import SCALES
 from robust_hub.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.tables import set_rows
 
-HERE = Path(__file__).parent
-PAGE = HERE / "training.md"
+PAGE = DOCS / "training.md"
 DATA = ("cifar10", "cifar100")  # rows on other data sets are all missing: they need the data
 # The tables of a scale that are wanted; small42 is there to see what longer pretraining does to the norms.
 WANTED = {"small": tuple(TABLES), "small42": ("table6",), "h200": tuple(TABLES)}
@@ -65,11 +63,16 @@ def trainings() -> str:
     return set_rows(header, rows)
 
 
-def _machine(training: Provenance) -> str:
-    """Name the accelerator of a training, the last word of its note `computed_with`."""
-    name = re.search(r"NVIDIA (\w+)$", str(training.notes.get("computed_with", "")))
-    return name.group(1) if name else "CPU"
+def _machine(recipe: dict[str, Any]) -> str:
+    """Name the accelerator of a training, which its recipe tells last in `computed_with`."""
+    match = re.search(r"NVIDIA (\w+)$", str(recipe.get("computed_with", "")))
+    return match.group(1) if match else "CPU"
+
+
+def parts() -> dict[str, str]:
+    """Make every part of the page."""
+    return {"missing": missing(), "trainings": trainings()}
 
 
 if __name__ == "__main__":
-    write_or_check(PAGE, {"missing": missing(), "trainings": trainings()}, "docs/make_training.py")
+    write_or_check(PAGE, parts(), "tools/make_training.py")
