@@ -1,0 +1,84 @@
+"""Every example runs, on data of the caller's, and every table and figure of the paper has its command."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from robust_hub import load_data
+from robust_hub.cli import main
+from robust_hub.paper import TABLES
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not part of this copy")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder of a few digits, 64 to train on and 8 to test."""
+    home = tmp_path_factory.mktemp("digits")
+    for split, count in (("train", 64), ("test", 8)):
+        pixels, labels = load_data("digits", split).batch(range(count))
+        for k, (image, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
+            folder = home / split / f"digit {label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{k}.png")
+    return home
+
+
+def run(name, *words):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    result = CliRunner().invoke(module.main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_certify(digits):
+    output = run("certify", "--data", digits, "--images", 2, "--n", 50)
+    assert "one image: " in output and "samples" in output
+    assert re.search(r"certified accuracy at radius 0.25: \S+ \[.*\] % of 2 images", output)
+
+
+def test_finetune_and_its_checkpoint_in_certify(digits, tmp_path):
+    options = ("--data", digits, "--epochs", 1)
+    output = run("finetune", *options, "--head-only", "--images", 4, "--out", tmp_path / "tuned")
+    assert "4 test images under sigma 0.5: " in output and f"checkpoint: {tmp_path / 'tuned'}" in output
+    assert "of 1 images" in run("certify", "--model", tmp_path / "tuned", "--data", digits, "--images", 1, "--n", 50)
+
+
+def test_compare_norms(digits):
+    output = run("compare_norms", "--data", digits, "--epochs", 1, "--images", 2, "--n", 50)
+    assert [line.split("|")[1:3] for line in output.splitlines() if line.startswith(("| bn", "| ln"))] == [
+        [" bn ", " 2 "],
+        [" ln ", " 2 "],
+    ]
+
+
+def test_publish_says_what_would_be_sent(digits):
+    output = run("publish", "--data", digits, "--images", 2, "--n", 50)
+    assert "would be sent to me/resnet18s_ln_mixednoise.digits:" in output
+    sent = set(re.findall(r"bytes  [0-9a-f]{12}  (\S+)$", output, flags=re.MULTILINE))
+    assert {"README.md", "config.json", "model.safetensors"} <= sent
+
+
+def test_readme_lists_every_script_and_a_command_for_every_table():
+    text = (EXAMPLES / "README.md").read_text()
+    scripts = {path.name for path in EXAMPLES.glob("*.py")}
+    assert set(re.findall(r"\]\((\w+\.py)\)", text)) == scripts == {path.name for path in EXAMPLES.glob("**/*.py")}
+    listed = [shlex.split(command) for command in re.findall(r"`robust-hub (reproduce \w+ --data [^`]*)`", text)]
+    assert [words[1] for words in listed] == list(TABLES)
+    for _, name, *options in listed:
+        wanted = {recipe.dataset for recipe in TABLES[name].recipes} | {"tiny-imagenet-32"}
+        assert {option.split("=")[0] for option in options if option != "--data"} == wanted
+
+
+def test_a_command_of_the_list_prints_ours_beside_the_papers_numbers():
+    result = CliRunner().invoke(main, ["reproduce", "table6", "--show"])
+    assert result.exit_code == 0, result.output
+    assert "| batch norm |" in result.output and "(18.1) 12.3" in result.output
