@@ -26,6 +26,7 @@ def test_the_demo_tunes_certifies_and_draws(tmp_path, monkeypatch):
     assert (tmp_path / "demo" / "sigma_0.25" / "records.tsv").read_bytes() == before
 
 
+@pytest.mark.full
 @pytest.mark.skipif(checkpoint_folder(demo.MODEL) is None, reason="the packaged checkpoint is not trained yet")
 def test_the_packaged_checkpoint_is_robust_after_clean_fine_tuning(tmp_path):
     runs = demo.run_demo(tmp_path / "demo", epochs=3, sigmas=(0.25,), images=20, n=200, progress=False)

@@ -412,6 +412,7 @@ def test_a_pretrained_checkpoint_goes_up_without_certification(hub: Hub, tmp_pat
     assert read_config(source).provenance.job == "pretrain"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("norm", ["bn", "gn", "ln"])
 def test_with_timms_own_stem_plain_timm_loads_it_from_the_hub(
     port: tuple[Hub, dict[str, str]], tmp_path: Path, norm: str
@@ -498,6 +499,7 @@ runpy.run_module("robust_hub", run_name="__main__")
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="limits of files are POSIX")
 def test_a_disk_that_is_full_is_one_sentence_and_the_next_try_works(
     port: tuple[Hub, dict[str, str]], folder: Path
@@ -528,6 +530,7 @@ def test_the_command_publishes_verifies_and_lists(port: tuple[Hub, dict[str, str
     assert hub.repos[REPO].refs["main"] == sha
 
 
+@pytest.mark.full
 def test_large_files_go_and_come_by_xet_as_the_client_has_it_by_default(tmp_path: Path, folder: Path) -> None:
     pytest.importorskip("hf_xet")
     hub = Hub(xet=tmp_path / "store")
@@ -547,6 +550,7 @@ def test_large_files_go_and_come_by_xet_as_the_client_has_it_by_default(tmp_path
         )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("moment", ["preupload", "/lfs/put", "/commit/"])
 def test_killed_while_publishing_the_branch_is_old_or_new(
     port: tuple[Hub, dict[str, str]], folder: Path, moment: str
@@ -570,6 +574,7 @@ def test_killed_while_publishing_the_branch_is_old_or_new(
     assert {CONFIG, WEIGHTS, "README.md"} <= hub.repos[REPO].commits[-1][1].keys()
 
 
+@pytest.mark.full
 def test_without_a_network_it_takes_no_minute(folder: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
     begun = time.monotonic()
@@ -579,6 +584,7 @@ def test_without_a_network_it_takes_no_minute(folder: Path, tmp_path: Path) -> N
     assert time.monotonic() - begun < 45  # with all of Python's imports; the client's own retries take 23 s more each
 
 
+@pytest.mark.full
 def test_a_cut_connection_is_one_sentence_and_the_next_try_works(
     port: tuple[Hub, dict[str, str]], folder: Path
 ) -> None:
@@ -637,6 +643,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.full
 def test_what_is_on_the_shelf_comes_back_from_the_hub(port: tuple[Hub, dict[str, str]], tmp_path: Path) -> None:
     """An installation with a shelf publishes and pins all; without shelf and cache it gets the same by name."""
     hub, environment = port

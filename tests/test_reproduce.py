@@ -93,6 +93,7 @@ def test_rows_share_a_pretraining_and_run_once(tmp_path: Path, data: dict[str, s
     assert f"| {100 * clean:.1f} [" in lines[4]
 
 
+@pytest.mark.full
 def test_half_of_a_table_is_shown_and_gone_on_with(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
     original, left = module.certify, 4
 
@@ -202,6 +203,7 @@ def test_records_that_are_not_there_are_not_finished(
             results(table, SCALE, tmp_path)
 
 
+@pytest.mark.full
 def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[str, str], monkeypatch: Any) -> None:
     table = replace(TABLE, rows=TABLE.rows[:1])
     scale = replace(SCALE, shelf={("ln", MIXED): "resnet18s_ln.nowhere"})
@@ -218,9 +220,11 @@ def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[s
 
 
 @pytest.mark.parametrize("part", ["pretrained", "tuned"])
-def test_a_half_written_checkpoint_is_refused_by_its_name(tmp_path: Path, data: dict[str, str], part: str) -> None:
-    table = replace(TABLE, rows=TABLE.rows[:1])
-    reproduce(table, SCALE, data, tmp_path, progress=False)
+def test_a_half_written_checkpoint_is_refused_by_its_name(
+    finished_row: Path, data: dict[str, str], tmp_path: Path, part: str
+) -> None:
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
     for later in ("tuned", "certified") if part == "pretrained" else ("certified",):
         shutil.rmtree(tmp_path / "tiny" / later)
     weights = next((tmp_path / "tiny" / part).glob("*/model.safetensors"))
@@ -229,10 +233,13 @@ def test_a_half_written_checkpoint_is_refused_by_its_name(tmp_path: Path, data: 
         reproduce(table, SCALE, data, tmp_path, progress=False)
 
 
-def test_a_half_written_run_is_gone_on_with_or_refused(tmp_path: Path, data: dict[str, str]) -> None:
-    table = replace(TABLE, rows=TABLE.rows[:1])
-    whole = reproduce(table, SCALE, data, tmp_path, progress=False)
-    folder = tmp_path / "tiny" / "certified" / table.rows[0].name / "sigma_0.5"
+def test_a_half_written_run_is_gone_on_with_or_refused(
+    finished_row: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
+    whole = results(table, SCALE, tmp_path)
+    folder = tmp_path / "tiny" / "certified" / row_name(table.recipes[0]) / "sigma_0.5"
     lines = (folder / "records.tsv").read_text().splitlines(keepends=True)
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "finished": None}))

@@ -196,6 +196,7 @@ def test_a_compiled_network_is_certified_as_a_module() -> None:
     assert not hasattr(model, "training") or not model.training
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU takes a C++ compiler")
 def test_fused_kernels_cast_the_votes_of_single_ones() -> None:
     model, x = tiny(), images(2)

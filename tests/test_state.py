@@ -87,7 +87,9 @@ def test_two_runs_on_one_folder_are_an_error_for_the_second(tmp_path: Path) -> N
     assert len(toy_run(tmp_path, epochs=1).history) == 1
 
 
-@pytest.mark.parametrize("size", [100, 1500, 5500])  # settings, weights, optimizer: whichever is the first too large
+@pytest.mark.parametrize(
+    "size", [100, pytest.param(1500, marks=pytest.mark.full), 5500]
+)  # settings, weights, optimizer: whichever is the first too large
 def test_a_full_disk_is_one_sentence_and_keeps_the_old_state(tmp_path: Path, size: int) -> None:
     with files_of_at_most(size), pytest.raises(ValueError, match=r"can be written, got .*: make room") as caught:
         toy_run(tmp_path, epochs=1)
