@@ -67,8 +67,17 @@ def certified_accuracy(records: Sequence[Record], radius: float) -> Proportion:
         records: One record per image.
         radius: Radius, l2 in [0, 1]-pixel units, >= 0.
 
+    Returns:
+        The share, with its number of images and a 95 % interval.
+
     Raises:
         ValueError: If there are no records, the radius is negative or NaN, or a record decided other radii only.
+
+    Example:
+        >>> from robust_hub.records import Record
+        >>> records = [Record(0, 3, 3, 0.6, True, 1.0), Record(1, 5, 5, 0.2, True, 1.0)]
+        >>> certified_accuracy(records, 0.25).value
+        0.5
     """
     _check_radii(np.array([radius]))
     _check_decided(records, [radius])

@@ -43,6 +43,13 @@ class Certificate:
         radii: The grid of radii that were tested, `radius` being one of them; None if any radius can come out.
         undecided: Radii of the grid that were neither certified nor given up when the samples ran out.
         out_of_reach: Radii of the grid that this many samples can never certify; no sample was spent on them.
+
+    Example:
+        >>> import numpy as np
+        >>> from robust_hub.certificate import certify_counts
+        >>> certificate = certify_counts(np.array([98, 2]), np.array([990, 10]), sigma=0.25)
+        >>> certificate.prediction, round(certificate.radius, 3), certificate.samples
+        (0, 0.495, 1100)
     """
 
     prediction: int
@@ -96,8 +103,15 @@ def lower_confidence_bound(count: int, n: int, alpha: float) -> float:
         n: Samples, at least 1.
         alpha: Failure probability, in (0, 1).
 
+    Returns:
+        The bound, in [0, 1].
+
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+        >>> round(lower_confidence_bound(990, 1000, alpha=0.001), 3)
+        0.976
 
     Source: Clopper & Pearson 1934; Cohen et al. 2019, LowerConfBound.
     """
@@ -120,8 +134,15 @@ def upper_confidence_bound(count: int, n: int, alpha: float) -> float:
         n: Samples, at least 1.
         alpha: Failure probability, in (0, 1).
 
+    Returns:
+        The bound, in [0, 1].
+
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+        >>> round(upper_confidence_bound(10, 1000, alpha=0.001), 3)
+        0.024
 
     Source: Clopper & Pearson 1934, the lower bound on the failures' side.
     """
@@ -146,6 +167,10 @@ def certified_radius(p_lower: float, p_upper: float, sigma: float) -> float:
 
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+        >>> round(certified_radius(0.975, 0.025, sigma=0.25), 3)
+        0.49
 
     Source: Cohen et al. 2019, Theorem 1; Qiu et al. 2023, Eq. 2.
     """
@@ -174,8 +199,15 @@ def certify_counts(
         bound: "complement" takes p_B <= 1 - p_A. "runner_up" bounds p_A and p_B at alpha / 2 each; the larger of the
             other classes' upper bounds covers the true runner-up, so two shares pay for any number of classes.
 
+    Returns:
+        The certificate; its prediction is ABSTAIN where the bounds do not separate the classes.
+
     Raises:
         ValueError: If votes, sigma, alpha or bound are not as described.
+
+    Example:
+        >>> certify_counts([60, 40], [520, 480], sigma=0.25).prediction == ABSTAIN
+        True
 
     Source: Cohen et al. 2019, Certify.
     """
@@ -234,6 +266,10 @@ def predict_counts(counts: ArrayLike, alpha: float = 0.001) -> int:
     Raises:
         ValueError: If votes or alpha are not as described.
 
+    Example:
+        >>> predict_counts([900, 100]), predict_counts([510, 490])
+        (0, -1)
+
     Source: Cohen et al. 2019, Predict; Hung & Fithian 2019.
     """
     check_alpha(alpha)
@@ -249,8 +285,15 @@ def predict_counts(counts: ArrayLike, alpha: float = 0.001) -> int:
 def smallest_n(alpha: float, bound: str = "complement") -> int:
     """Count the samples below which no vote can ever certify: the smallest n with (alpha's share)^(1/n) > 1/2.
 
+    Returns:
+        The number of samples.
+
     Raises:
         ValueError: If alpha or bound are not as described.
+
+    Example:
+        >>> smallest_n(0.001), smallest_n(0.001, "runner_up")
+        (10, 11)
     """
     check_alpha(alpha)
     if bound not in BOUNDS:

@@ -64,6 +64,14 @@ def save_checkpoint(
         CheckpointError: If the base is missing or damaged.
         ValueError: If the model is not one that timm can make again by name, or the base is no other checkpoint with
             weights of its own.
+
+    Example:
+        >>> import tempfile
+        >>> import robust_hub
+        >>> model = robust_hub.load_model("resnet18s_gn", num_classes=10)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sorted(path.name for path in save_checkpoint(model, folder).iterdir())
+        ['config.json', 'model.safetensors']
     """
     folder = Path(folder)
     architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")

@@ -38,6 +38,14 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         name: What the data are, for records.
         split: The part of the data, such as "train".
         labels: int64 (N,).
+
+    Example:
+        >>> import torch
+        >>> pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        >>> data = ImageData(pixels, torch.tensor([0, 1, 0, 1]), ("cat", "dog"), name="pets", split="train")
+        >>> image, label = data[1]
+        >>> image.shape, data.classes[label], len(data.subset([0, 2]))
+        (torch.Size([3, 8, 8]), 'dog', 2)
     """
 
     def __init__(
@@ -182,11 +190,19 @@ def load_data(
         in_memory: Decode once into memory as uint8; None does so if that takes at most half of the free
             memory.
 
+    Returns:
+        The images, as uint8 RGB of one size.
+
     Raises:
         ValueError: If the data are empty, damaged, of one class, of several sizes without `size`, without
             that split or column, or with labels outside the classes.
         TypeError: If the source or its items are of an unknown type.
         ImportError: If an optional package is missing.
+
+    Example:
+        >>> digits = load_data("digits", split="test")
+        >>> len(digits), digits.image_shape, digits.classes[:3]
+        (500, (3, 32, 32), ('0', '1', '2'))
     """
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 pixel, got {size}")

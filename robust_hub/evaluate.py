@@ -85,6 +85,17 @@ def certify(
         ValueError: If an argument is outside its range, the labels do not fit the model's classes, or `out` holds
             another run or can't be written.
 
+    Example:
+        >>> import tempfile
+        >>> import robust_hub
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+        >>> plain = {"mean": (0, 0, 0), "std": (1, 1, 1)}  # this network takes pixels in [0, 1] as they are
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = robust_hub.certify(network, "digits", 0.25, out=folder, limit=2, n=50, progress=False, **plain)
+        >>> [record.idx for record in run.records], run.finished
+        ([0, 20], True)
+
     Source: Cohen et al. 2019, section 4; Qiu et al. 2023, section 4.1.
     """
     plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)

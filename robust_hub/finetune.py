@@ -83,10 +83,21 @@ def finetune_clean(
     Returns:
         The fine-tuned model with its history and provenance.
 
+    Returns:
+        The trained model, its history and its learning rate.
+
     Raises:
         ValueError: If the model has no classifier, or an option, the data or the folder does not fit; see
             `robust_hub.training.train`.
         FloatingPointError: If the loss is no longer finite.
+
+    Example:
+        >>> import robust_hub
+        >>> model = robust_hub.load_model("resnet18s_ln_mixednoise")
+        >>> digits = robust_hub.load_data("digits").subset(range(32))
+        >>> result = robust_hub.finetune_clean(model, digits, head_only=True, batch_size=16, progress=False)
+        >>> result.model.num_classes, len(result.history)
+        (10, 1)
 
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """

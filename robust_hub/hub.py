@@ -63,6 +63,11 @@ def verify(source: str | Path, *, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: If anything does not fit; of a repository, the cache is then rid of it.
         ValueError: If records are damaged or of another network.
+
+    Example:
+        >>> from robust_hub.shelves import checkpoint_folder
+        >>> verify(checkpoint_folder("resnet18s_ln_mixednoise")).name
+        'resnet18s_ln_mixednoise'
     """
     text = str(source)
     if Path(source).is_dir() or text.count("/") != 1 or text.startswith(("/", ".", "~")):
@@ -99,6 +104,13 @@ def publish(
             cannot be reached, or what comes back differs (the commit is then there, and the error says so).
         ValueError: If records are of another network, or repo_id is no "owner/name".
         ConnectionError: If the Hub refuses; the branch is then as it was before or, if only the tag is missing, new.
+
+    Example:
+        >>> from robust_hub.shelves import checkpoint_folder
+        >>> folder = checkpoint_folder("resnet18s_ln_mixednoise")
+        >>> sent = publish(folder, "me/resnet18s_ln_mixednoise", dry_run=True)
+        >>> {"README.md", "config.json", "model.safetensors"} <= {path for path, _, _ in sent.files}
+        True
     """
     folder = Path(folder)
     name = name or folder.resolve().name

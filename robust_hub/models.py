@@ -226,9 +226,17 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
             and an address ("hf-hub:owner/name") come with their weights, a bare architecture has random ones.
         kwargs: Arguments for `timm.create_model`.
 
+    Returns:
+        The model.
+
     Raises:
         CheckpointError: If the folder's weights are missing, damaged or another model's.
         ValueError: If the name is unknown; near names are offered.
+
+    Example:
+        >>> model = load_model("resnet18s_ln_mixednoise")
+        >>> model.num_classes, model.pretrained_cfg["input_size"]
+        (200, (3, 32, 32))
     """
     source = str(source)
     if Path(source).is_dir():

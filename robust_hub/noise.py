@@ -28,6 +28,15 @@ class NoiseMixture:
     Raises:
         ValueError: If a sigma is negative or not finite, or the weights do not fit.
 
+    Example:
+        >>> import torch
+        >>> mixture = NoiseMixture((0, 0.25), weights=(1, 3))
+        >>> mixture.weights
+        (0.25, 0.75)
+        >>> noisy = mixture.add(torch.full((4, 3, 8, 8), 0.5), torch.Generator().manual_seed(0))
+        >>> noisy.shape
+        torch.Size([4, 3, 8, 8])
+
     Source: Qiu et al. 2023, section 3.2.
     """
 

@@ -76,9 +76,20 @@ def pretrain_mixed_noise(
     Returns:
         The trained model with its history and provenance.
 
+    Returns:
+        The trained model, its history and its learning rate.
+
     Raises:
         ValueError: If an option, the data, the model or the folder does not fit; see `robust_hub.training.train`.
         FloatingPointError: If the loss is no longer finite.
+
+    Example:
+        >>> import robust_hub
+        >>> model = robust_hub.load_model("resnet18s_ln")
+        >>> digits = robust_hub.load_data("digits").subset(range(32))
+        >>> result = robust_hub.pretrain_mixed_noise(model, digits, epochs=1, batch_size=16, progress=False)
+        >>> sorted(result.history[0])[:3]
+        ['accuracy', 'epoch', 'images_per_s']
 
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """

@@ -156,13 +156,27 @@ def read_records(path: str | Path) -> list[Record]:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder, or a single TSV (whose identity is then empty).
+    r"""Read a run folder, or a single TSV (whose identity is then empty).
 
     Args:
         folder: Folder with records.tsv and run.json, or a TSV file.
 
+    Returns:
+        The run: its records in the order of the file, and what run.json says.
+
     Raises:
         ValueError: If the records or run.json are absent or damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = Path(folder) / "sigma_0.25.tsv"
+        ...     lines = ["idx label predict radius correct time", "0 3 3 0.41 1 0:00:08", ""]
+        ...     written = log.write_text("\n".join(lines).replace(" ", "\t"))
+        ...     run = read_run(log)
+        >>> run.sigma, run.records[0].radius
+        (0.25, 0.41)
     """
     folder = Path(folder)
     records = tuple(read_records(folder))

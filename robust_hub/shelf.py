@@ -57,6 +57,15 @@ def shelve(
         ValueError: If the name is another architecture's or promises mixed noise that the weights did not see, a run
             is unfinished or of other weights, two runs share data and sigma, the type would change the certified
             network, or the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from robust_hub.shelves import checkpoint_folder
+        >>> trained = checkpoint_folder("resnet18s_ln_mixednoise")
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     folder = shelve(trained, "resnet18s_ln_mixednoise.mine", shelf=home)
+        ...     (folder / "config.json").exists()
+        True
     """
     source, folder = Path(source), Path(shelf) / name
     runs = [read_run(path) for path in certified]

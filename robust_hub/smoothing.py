@@ -40,6 +40,34 @@ class SmoothedClassifier:
         TypeError: If model is no torch module.
         ValueError: If the model has no classifier, or neither caller nor model say mean and std.
 
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> bright = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))  # is an image bright?
+        >>> bright.load_state_dict({"2.weight": torch.tensor([[-1.0] * 3, [1.0] * 3]), "2.bias": torch.zeros(2)})
+        <All keys matched successfully>
+        >>> smoothed = SmoothedClassifier(bright, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+        One image, for the largest radius that n samples give, or for radii that are asked for:
+
+        >>> x = torch.full((3, 8, 8), 0.9)
+        >>> certificate = smoothed.certify(x, sigma=0.25, n=1000, seed=0)
+        >>> certificate.prediction, certificate.count, round(certificate.radius, 3)
+        (1, 1000, 0.616)
+        >>> certificate = smoothed.certify(x, sigma=0.25, radii=(0.25, 0.5), seed=0)
+        >>> certificate.radius, certificate.samples < 1000
+        (0.5, True)
+
+        Several images; the smoothed class without a radius; the base classifier on clean images:
+
+        >>> images = torch.stack([1 - x, x])
+        >>> [certificate.prediction for certificate in smoothed.certify_batch(images, sigma=0.25, n=100, seed=0)]
+        [0, 1]
+        >>> smoothed.predict(x, sigma=0.25, n=100, seed=0)
+        1
+        >>> smoothed.classify(images)
+        tensor([0, 1])
+
     Source: Cohen et al. 2019.
     """
 
@@ -112,6 +140,9 @@ class SmoothedClassifier:
             seed: Seed of the noise; None takes the operating system's entropy. Fix model and image first.
             index: The image's index: equal seeds and indices mean equal noise.
 
+        Returns:
+            The certificate: prediction, radius and the counts that they rest on.
+
         Raises:
             TypeError: If x holds no floating-point pixels.
             ValueError: If an argument is outside its range or contradicts the plan, or the model returns NaN or no
@@ -146,6 +177,9 @@ class SmoothedClassifier:
             seed: Seed of the noise; None takes the operating system's entropy.
             indices: The images' indices, all different; by default 0 to B - 1.
             **arguments: n0, n, alpha, bound and radii, as in `certify`.
+
+        Returns:
+            The certificates, in the order of the images.
 
         Raises:
             TypeError: If x holds no floating-point pixels.

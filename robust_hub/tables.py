@@ -18,8 +18,17 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
         runs: Records by label, or runs.
         radii: Radii, l2 in [0, 1]-pixel units.
 
+    Returns:
+        The table, and a note below it.
+
     Raises:
         ValueError: If there are no runs, or one without records.
+
+    Example:
+        >>> from robust_hub.records import Record
+        >>> records = [Record(0, 3, 3, 0.6, True, 1.0), Record(1, 5, 5, 0.2, True, 1.0)]
+        >>> print(markdown_table({"mine": records}, radii=(0.25,)).splitlines()[2])
+        | mine | 2 | - | 0.0 [0.0, 65.8] | 50.0 [9.5, 90.5] |
     """
     header, rows, best, note = _cells(runs, radii)
     escaped = [[_escape_markdown(cell) for cell in row] for row in [*rows, *([best] if best else [])]]
