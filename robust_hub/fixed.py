@@ -58,8 +58,15 @@ def fixed_plan(n0: int = 100, n: int = 100_000, alpha: float = 0.001, bound: str
         alpha: Failure probability, in (0, 1).
         bound: "complement" or "runner_up".
 
+    Returns:
+        The plan.
+
     Raises:
         ValueError: If an argument is outside its range, or n so small that unanimous votes would still abstain.
+
+    Example:
+        >>> fixed_plan(n=1000).most
+        1100
 
     Source: Cohen et al. 2019, Certify.
     """

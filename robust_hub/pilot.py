@@ -105,8 +105,15 @@ def radius_plan(tol: float, max_radius: float | None = None, n: int = 100_000, a
         n: Most samples of the second stage.
         alpha: Failure probability, in (0, 1).
 
+    Returns:
+        The plan.
+
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+        >>> radius_plan(0.01, max_radius=1.0).tol
+        0.01
 
     Source: Chen et al. 2022 (input-specific sampling), with fresh samples; docs/statistics.md.
     """

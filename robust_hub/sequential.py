@@ -144,8 +144,15 @@ def sequential_plan(
         futility: Chance, in (0, 0.5], of giving up early an image that the whole budget would certify half of the
             time. It costs no alpha: giving up certifies nothing.
 
+    Returns:
+        The plan.
+
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+        >>> sequential_plan((0.25, 0.5), n=1000).radii
+        (0.25, 0.5)
 
     Source: docs/statistics.md, with the proof.
     """
@@ -166,8 +173,15 @@ def closed_form_plan(
         alpha: Failure probability, in (0, 1).
         futility: As in `sequential_plan`.
 
+    Returns:
+        The plan.
+
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+        >>> closed_form_plan((0.25, 0.5), n=1000).radii
+        (0.25, 0.5)
 
     Source: docs/statistics.md, with the proof.
     """

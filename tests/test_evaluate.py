@@ -85,6 +85,13 @@ def test_batch_size_and_grouping_do_not_change_records(model, digits, tmp_path):
     assert without_times(runs[0].records) == without_times(runs[1].records)
 
 
+def test_pixels_are_checked_once_an_image(model, digits, tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr(smoothing, "check_pixels", lambda x: checked.append(tuple(x.shape)))
+    run = certify(model, digits, 0.25, out=tmp_path, every=100, n=100, **FLAT)
+    assert checked == [(3, 32, 32)] * len(run.records)
+
+
 @pytest.mark.parametrize("radii", [pytest.param(None, marks=pytest.mark.full), (0.0, 0.1, 0.25)])
 def test_killed_in_the_middle_and_resumed_equals_uninterrupted(model, digits, tmp_path, radii):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

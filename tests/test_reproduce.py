@@ -223,7 +223,7 @@ def test_a_name_that_no_shelf_has_yet_is_pretrained(tmp_path: Path, data: dict[s
 def test_a_half_written_checkpoint_is_refused_by_its_name(
     finished_row: Path, data: dict[str, str], tmp_path: Path, part: str
 ) -> None:
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
     for later in ("tuned", "certified") if part == "pretrained" else ("certified",):
         shutil.rmtree(tmp_path / "tiny" / later)
@@ -236,10 +236,10 @@ def test_a_half_written_checkpoint_is_refused_by_its_name(
 def test_a_half_written_run_is_gone_on_with_or_refused(
     finished_row: Path, data: dict[str, str], tmp_path: Path
 ) -> None:
-    table = replace(TABLE, recipes=TABLE.recipes[:1])
+    table = replace(TABLE, rows=TABLE.rows[:1])
     shutil.copytree(finished_row, tmp_path, dirs_exist_ok=True)
     whole = results(table, SCALE, tmp_path)
-    folder = tmp_path / "tiny" / "certified" / row_name(table.recipes[0]) / "sigma_0.5"
+    folder = tmp_path / "tiny" / "certified" / table.rows[0].name / "sigma_0.5"
     lines = (folder / "records.tsv").read_text().splitlines(keepends=True)
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "finished": None}))

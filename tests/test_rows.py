@@ -12,7 +12,7 @@ from robust_hub.plans import RADII
 from robust_hub.rows import CLEAN, MIXED, SCALES, Row, find_scale
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper.md"
-ROWS = [(table.name, recipe) for table in TABLES.values() for recipe in table.recipes]
+ROWS = [(table.name, row) for table in TABLES.values() for row in table.rows]
 
 
 def test_every_table_and_figure_is_here() -> None:

@@ -23,10 +23,12 @@ import torch
 from torch import nn
 
 from robust_hub import ImageData, NoiseMixture, SmoothedClassifier, load_data, load_model
-from robust_hub.checkpoint import read_config
+from robust_hub.config import read_config
 from robust_hub.data import holdout_split
 from robust_hub.experiment import FINETUNE
 from robust_hub.finetune import finetune
+from robust_hub.options import Options
+from robust_hub.provenance import Provenance
 
 SIGMA, VOTES, IMAGES, SEED = 0.25, 100, 500, 1
 ENOUGH = {"radius 0.25": 0.87, "radius 0.5": 0.98}
@@ -59,7 +61,8 @@ def main(data: str, out: str, *words: str) -> None:
         sigma = float(more[0]) if more and more[0] != "head" else 0.0
         head = "head" in more
         kept = {k: v for k, v in options.items() if k != "head_scale"}
-        built = Options.of(model, **{**FINETUNE, **kept, "mixed_precision": "bf16", "progress": False})
+        keywords: dict[str, Any] = {**FINETUNE, **kept, "mixed_precision": "bf16", "progress": False}
+        built = Options.of(model, **keywords)
         finetune(model, part, NoiseMixture((sigma,)), built, head_only=head, head_scale=options["head_scale"])
         before = config.provenance or Provenance()
         row = {"norm": config.norm, "pretrained": before.sigmas, "pretraining_epochs": before.epochs}

@@ -11,7 +11,7 @@ from typing import Any
 
 from pages import DOCS, EVIDENCE, write_or_check
 
-from robust_hub.accuracy import share
+from robust_hub.accuracy import proportion
 from robust_hub.bench import markdown
 
 PAGE = DOCS / "throughput.md"
@@ -67,7 +67,7 @@ def _mean(results: list[dict[str, Any]], name: str) -> float:
 
 
 def _share(right: list[bool]) -> str:
-    return share(sum(right), len(right)).percent
+    return proportion(sum(right), len(right)).percent
 
 
 def parts() -> dict[str, str]:

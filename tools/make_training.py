@@ -63,9 +63,9 @@ def trainings() -> str:
     return set_rows(header, rows)
 
 
-def _machine(recipe: dict[str, Any]) -> str:
-    """Name the accelerator of a training, which its recipe tells last in `computed_with`."""
-    match = re.search(r"NVIDIA (\w+)$", str(recipe.get("computed_with", "")))
+def _machine(training: Provenance) -> str:
+    """Name the accelerator of a training, the last word of its note `computed_with`."""
+    match = re.search(r"NVIDIA (\w+)$", str(training.notes.get("computed_with", "")))
     return match.group(1) if match else "CPU"
 
 
