@@ -65,7 +65,7 @@ def main(data: str, out: str, *words: str) -> None:
         built = Options.of(model, **keywords)
         finetune(model, part, NoiseMixture((sigma,)), built, head_only=head, head_scale=options["head_scale"])
         before = config.provenance or Provenance()
-        row = {"norm": config.norm, "pretrained": before.sigmas, "pretraining_epochs": before.epochs}
+        row: dict[str, Any] = {"norm": config.norm, "pretrained": before.sigmas, "pretraining_epochs": before.epochs}
         row |= {**options, "sigma": sigma, "head_only": head, "images": len(held), **measure(model, held)}
         with Path(out).open("a") as file:
             file.write(json.dumps(row) + "\n")
