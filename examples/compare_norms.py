@@ -17,7 +17,7 @@ import warnings
 import click
 
 import robust_hub
-from robust_hub.tables import markdown_table
+from robust_hub.evidence.tables import markdown_table
 
 
 @click.command()

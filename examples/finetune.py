@@ -15,7 +15,7 @@ import click
 import torch
 
 import robust_hub
-from robust_hub.pixels import mean_std, normalize
+from robust_hub.images.pixels import mean_std, normalize
 
 
 def accuracy_under_noise(model: torch.nn.Module, images: robust_hub.ImageData, sigma: float) -> float:

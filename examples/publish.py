@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 
 import robust_hub
-from robust_hub.hub import publish
-from robust_hub.shelf import shelve
+from robust_hub.publishing.hub import publish
+from robust_hub.publishing.shelf import shelve
 
 
 @click.command()

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
-    from robust_hub.accuracy import certified_accuracy
-    from robust_hub.certificate import ABSTAIN, Certificate
-    from robust_hub.checkpoint import save_checkpoint
-    from robust_hub.data import ImageData, load_data
+    from robust_hub.certification.evaluate import certify
+    from robust_hub.certification.smoothing import SmoothedClassifier
     from robust_hub.errors import CheckpointError
-    from robust_hub.evaluate import certify
-    from robust_hub.finetune import finetune_clean
-    from robust_hub.models import load_model
-    from robust_hub.noise import NoiseMixture
-    from robust_hub.pretrain import pretrain_mixed_noise
-    from robust_hub.records import read_run
-    from robust_hub.smoothing import SmoothedClassifier
+    from robust_hub.evidence.accuracy import certified_accuracy
+    from robust_hub.evidence.records import read_run
+    from robust_hub.guarantee.certificate import ABSTAIN, Certificate
+    from robust_hub.images.data import ImageData, load_data
+    from robust_hub.images.noise import NoiseMixture
+    from robust_hub.models.checkpoint import save_checkpoint
+    from robust_hub.models.resnets import load_model
+    from robust_hub.training.finetune import finetune_clean
+    from robust_hub.training.pretrain import pretrain_mixed_noise
 
 __version__ = "0.1.0"
-_ENTRYPOINTS = "robust_hub.entrypoints"
+_ENTRYPOINTS = "robust_hub.models.entrypoints"
 
 __all__ = [
     "ABSTAIN",
@@ -49,20 +49,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ABSTAIN": "certificate",
-    "Certificate": "certificate",
+    "ABSTAIN": "guarantee.certificate",
+    "Certificate": "guarantee.certificate",
     "CheckpointError": "errors",
-    "ImageData": "data",
-    "NoiseMixture": "noise",
-    "SmoothedClassifier": "smoothing",
-    "certified_accuracy": "accuracy",
-    "certify": "evaluate",
-    "finetune_clean": "finetune",
-    "load_data": "data",
-    "load_model": "models",
-    "pretrain_mixed_noise": "pretrain",
-    "read_run": "records",
-    "save_checkpoint": "checkpoint",
+    "ImageData": "images.data",
+    "NoiseMixture": "images.noise",
+    "SmoothedClassifier": "certification.smoothing",
+    "certified_accuracy": "evidence.accuracy",
+    "certify": "certification.evaluate",
+    "finetune_clean": "training.finetune",
+    "load_data": "images.data",
+    "load_model": "models.resnets",
+    "pretrain_mixed_noise": "training.pretrain",
+    "read_run": "evidence.records",
+    "save_checkpoint": "models.checkpoint",
 }
 
 if not TYPE_CHECKING:  # with it, mypy would let any name pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_hub.cli import main
+from robust_hub.cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="robust-hub")

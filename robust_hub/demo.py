@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from robust_hub.data import ImageData, load_data
-from robust_hub.evaluate import certify
-from robust_hub.finetune import finetune_clean
-from robust_hub.models import load_model
-from robust_hub.noise import NoiseStream
-from robust_hub.plots import plot_curves, plot_votes
-from robust_hub.records import Run
-from robust_hub.tables import markdown_table
-from robust_hub.training import TrainResult
+from robust_hub.certification.evaluate import certify
+from robust_hub.evidence.plots import plot_curves, plot_votes
+from robust_hub.evidence.records import Run
+from robust_hub.evidence.tables import markdown_table
+from robust_hub.images.data import ImageData, load_data
+from robust_hub.images.noise import NoiseStream
+from robust_hub.models.resnets import load_model
+from robust_hub.training.finetune import finetune_clean
+from robust_hub.training.train import TrainResult
 
 MODEL = "resnet18s_ln_mixednoise"
 

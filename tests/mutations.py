@@ -15,15 +15,36 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STATISTICS = "tests/test_certificate.py tests/test_boundaries.py tests/test_plans.py"
-STATISTICS += " tests/test_fixed.py tests/test_sequential.py tests/test_pilot.py"
-SAMPLING = "tests/test_noise.py tests/test_queue.py tests/test_smoothing.py tests/test_guarantee.py"
+STATISTICS = " ".join(
+    f"tests/guarantee/test_{name}.py"
+    for name in ("certificate", "guarantee/boundaries", "plans", "fixed", "sequential", "pilot")
+)
+SAMPLING = "tests/images/test_noise.py tests/certification/test_queue.py tests/certification/test_smoothing.py"
+SAMPLING += " tests/guarantee/test_guarantee.py"
 
 # what it is, file, before, after, the tests that are asked first
 MUTATIONS = [
-    ("alpha four times as large", "certificate", "        share = alpha\n", "        share = 4 * alpha\n", STATISTICS),
-    ("alpha halved, as two-sided intervals do", "certificate", "share = alpha\n", "share = alpha / 2\n", STATISTICS),
-    ("runner-up at full alpha", "certificate", "        share = alpha / 2\n", "        share = alpha\n", STATISTICS),
+    (
+        "alpha four times as large",
+        "guarantee/certificate",
+        "        share = alpha\n",
+        "        share = 4 * alpha\n",
+        STATISTICS,
+    ),
+    (
+        "alpha halved, as two-sided intervals do",
+        "guarantee/certificate",
+        "share = alpha\n",
+        "share = alpha / 2\n",
+        STATISTICS,
+    ),
+    (
+        "runner-up at full alpha",
+        "guarantee/certificate",
+        "        share = alpha / 2\n",
+        "        share = alpha\n",
+        STATISTICS,
+    ),
     (
         "Clopper-Pearson of one vote too many",
         "certificate",
@@ -31,10 +52,28 @@ MUTATIONS = [
         "betaincinv(count + 1, n - count, alpha)",
         STATISTICS,
     ),
-    ("class from the estimation votes", "certificate", "int(guess.argmax())", "int(votes.argmax())", STATISTICS),
-    ("radius rounded up", "certificate", "radius - _ROUND_OFF * max(1.0, sigma), 0.0", "radius, math.inf", STATISTICS),
-    ("radius without its half", "certificate", "radius = sigma / 2 *", "radius = sigma *", STATISTICS),
-    ("sigma squared in the radius", "certificate", "radius = sigma / 2 *", "radius = sigma**2 / 2 *", STATISTICS),
+    (
+        "class from the estimation votes",
+        "guarantee/certificate",
+        "int(guess.argmax())",
+        "int(votes.argmax())",
+        STATISTICS,
+    ),
+    (
+        "radius rounded up",
+        "guarantee/certificate",
+        "radius - _ROUND_OFF * max(1.0, sigma), 0.0",
+        "radius, math.inf",
+        STATISTICS,
+    ),
+    ("radius without its half", "guarantee/certificate", "radius = sigma / 2 *", "radius = sigma *", STATISTICS),
+    (
+        "sigma squared in the radius",
+        "guarantee/certificate",
+        "radius = sigma / 2 *",
+        "radius = sigma**2 / 2 *",
+        STATISTICS,
+    ),
     (
         "selection votes counted again",
         "fixed",
@@ -49,11 +88,23 @@ MUTATIONS = [
         "certify_counts(selected, counted + selected, sigma, self.alpha), plan",
         STATISTICS,
     ),
-    ("one vote fewer accepts", "sequential", "count >= level.accept[k]", "count >= level.accept[k] - 1", STATISTICS),
-    ("radii in 0..255 units", "sequential", "ndtr(radius / sigma)", "ndtr(radius / sigma / 255)", STATISTICS),
-    ("gaps in the grid", "sequential", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
-    ("two classes in one certificate", "sequential", " or won[i] != won[0]", "", STATISTICS),
-    ("p_lower of the grid's top", "sequential", "self.radii[reached] / sigma", "self.radii[-1] / sigma", STATISTICS),
+    (
+        "one vote fewer accepts",
+        "guarantee/sequential",
+        "count >= level.accept[k]",
+        "count >= level.accept[k] - 1",
+        STATISTICS,
+    ),
+    ("radii in 0..255 units", "guarantee/sequential", "ndtr(radius / sigma)", "ndtr(radius / sigma / 255)", STATISTICS),
+    ("gaps in the grid", "guarantee/sequential", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
+    ("two classes in one certificate", "guarantee/sequential", " or won[i] != won[0]", "", STATISTICS),
+    (
+        "p_lower of the grid's top",
+        "guarantee/sequential",
+        "self.radii[reached] / sigma",
+        "self.radii[-1] / sigma",
+        STATISTICS,
+    ),
     (
         "looks before the last cost nothing",
         "boundaries",
@@ -61,26 +112,62 @@ MUTATIONS = [
         "crossed = float(law[stop:].sum())",
         STATISTICS,
     ),
-    ("crossed walks walk on", "boundaries", "law, before = law[:stop], look", "before = look", STATISTICS),
-    ("other classes cost nothing", "boundaries", "error(counts) + max(stray, reserve)", "error(counts)", STATISTICS),
-    ("radius 0 takes all of alpha", "boundaries", "_BOTTOM = 0.05", "_BOTTOM = 1.0", STATISTICS),
-    ("levels of the null at one half", "boundaries", "looks, p, levels)", "looks, 0.5 + 0 * p, levels)", STATISTICS),
-    ("half of alpha at each look", "boundaries", "0.5 / max(1, len(looks) - 1)", "0.5", STATISTICS),
-    ("no slack, and alpha overspent", "boundaries", "<= alpha * (1 - SLACK)", "<= alpha * (1 + SLACK)", STATISTICS),
-    ("a look before its samples are there", "queue", ".counted == look.upto", ".counted > 0", SAMPLING),
-    ("only the last chunk's votes", "queue", "stream.votes + votes", "0 * stream.votes + votes", SAMPLING),
-    ("the first samples of a block again", "queue", "first = self.start % BLOCK", "first = 0", SAMPLING),
-    ("sigma squared in the noise", "sampler", "alpha=sigma, out", "alpha=sigma**2, out", SAMPLING),
-    ("noise after normalisation", "sampler", "alpha=sigma, out", "alpha=sigma * self.std[0], out", SAMPLING),
-    ("noisy pixels clipped", "sampler", "batch[filled:] = 0", "batch.clamp_(0, 1)", SAMPLING),
-    ("padding votes", "sampler", "torch.arange(rows)", "torch.arange(rows).clamp(max=rows - 3)", SAMPLING),
-    ("training mode", "modes", "model.eval()", "model.train()", SAMPLING),
-    ("mode not restored", "modes", "module.training = True", "pass", SAMPLING),
-    ("NaN votes", "sampler", "votes[-classes] = logits[:filled].isnan().any()", "pass", SAMPLING),
-    ("every image the same noise", "noise", "|{int(index)}|", "|0|", SAMPLING),
-    ("every block the same noise", "noise", "|{int(k)}", "|0", SAMPLING),
-    ("selection and estimation share noise", "noise", "|{purpose}", "|", SAMPLING),
-    ("seed ignored", "noise", "|{int(seed)}|", "|0|", SAMPLING),
+    ("crossed walks walk on", "guarantee/boundaries", "law, before = law[:stop], look", "before = look", STATISTICS),
+    (
+        "other classes cost nothing",
+        "guarantee/boundaries",
+        "error(counts) + max(stray, reserve)",
+        "error(counts)",
+        STATISTICS,
+    ),
+    ("radius 0 takes all of alpha", "guarantee/boundaries", "_BOTTOM = 0.05", "_BOTTOM = 1.0", STATISTICS),
+    (
+        "levels of the null at one half",
+        "guarantee/boundaries",
+        "looks, p, levels)",
+        "looks, 0.5 + 0 * p, levels)",
+        STATISTICS,
+    ),
+    ("half of alpha at each look", "guarantee/boundaries", "0.5 / max(1, len(looks) - 1)", "0.5", STATISTICS),
+    (
+        "no slack, and alpha overspent",
+        "guarantee/boundaries",
+        "<= alpha * (1 - SLACK)",
+        "<= alpha * (1 + SLACK)",
+        STATISTICS,
+    ),
+    ("a look before its samples are there", "certification/queue", ".counted == look.upto", ".counted > 0", SAMPLING),
+    (
+        "only the last chunk's votes",
+        "certification/queue",
+        "stream.votes + votes",
+        "0 * stream.votes + votes",
+        SAMPLING,
+    ),
+    ("the first samples of a block again", "certification/queue", "first = self.start % BLOCK", "first = 0", SAMPLING),
+    ("sigma squared in the noise", "certification/sampler", "alpha=sigma, out", "alpha=sigma**2, out", SAMPLING),
+    (
+        "noise after normalisation",
+        "certification/sampler",
+        "alpha=sigma, out",
+        "alpha=sigma * self.std[0], out",
+        SAMPLING,
+    ),
+    ("noisy pixels clipped", "certification/sampler", "batch[filled:] = 0", "batch.clamp_(0, 1)", SAMPLING),
+    (
+        "padding votes",
+        "certification/sampler",
+        "torch.arange(rows)",
+        "torch.arange(rows).clamp(max=rows - 3)",
+        SAMPLING,
+    ),
+    ("training mode", "models/modes", "model.eval()", "model.train()", SAMPLING),
+    ("mode not restored", "models/modes", "module.training = True", "pass", SAMPLING),
+    ("NaN votes", "certification/sampler", "votes[-classes] = logits[:filled].isnan().any()", "pass", SAMPLING),
+    ("every image the same noise", "images/noise", "|{int(index)}|", "|0|", SAMPLING),
+    ("every block the same noise", "images/noise", "|{int(k)}", "|0", SAMPLING),
+    ("selection and estimation share noise", "images/noise", "|{purpose}", "|", SAMPLING),
+    ("seed ignored", "images/noise", "|{int(seed)}|", "|0|", SAMPLING),
     (
         "noise of eight bits",
         "noise",
@@ -88,7 +175,7 @@ MUTATIONS = [
         "dtype=np.float32)).bfloat16().float()",
         SAMPLING,
     ),
-    ("mixture of squared sigmas", "noise", "images + sigma *", "images + sigma**2 *", SAMPLING),
+    ("mixture of squared sigmas", "images/noise", "images + sigma *", "images + sigma**2 *", SAMPLING),
 ]
 
 

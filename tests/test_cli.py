@@ -8,10 +8,10 @@ import torch
 from click.testing import CliRunner
 
 import robust_hub
-from robust_hub.checkpoint import read_weights
-from robust_hub.cli import main
-from robust_hub.cli_options import NAMED_FOLDER, NUMBERS
-from robust_hub.shelves import checkpoint_folder
+from robust_hub.cli.main import main
+from robust_hub.cli.options import NAMED_FOLDER, NUMBERS
+from robust_hub.models.checkpoint import read_weights
+from robust_hub.models.shelves import checkpoint_folder
 
 
 def run(*words):

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from robust_hub import demo
-from robust_hub.models import load_model
-from robust_hub.records import read_run
-from robust_hub.shelves import checkpoint_folder
+from robust_hub.evidence.records import read_run
+from robust_hub.models.resnets import load_model
+from robust_hub.models.shelves import checkpoint_folder
 
 
 def test_the_demo_tunes_certifies_and_draws(tmp_path, monkeypatch):

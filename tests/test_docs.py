@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from robust_hub.evidence import certification
-from robust_hub.experiment import Experiment
-from robust_hub.paper import TABLES
-from robust_hub.recorded import read_shelved
-from robust_hub.rows import SCALES, SIGMAS
-from robust_hub.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.paper.experiment import Experiment
+from robust_hub.paper.recorded import read_shelved
+from robust_hub.paper.rows import SCALES, SIGMAS
+from robust_hub.paper.tables import TABLES
+from robust_hub.publishing.evidence import certification
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from robust_hub import load_data
-from robust_hub.cli import main
-from robust_hub.paper import TABLES
+from robust_hub.cli.main import main
+from robust_hub.paper.tables import TABLES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not part of this copy")
@@ -74,7 +74,7 @@ def test_readme_lists_every_script_and_a_command_for_every_table():
     listed = [shlex.split(command) for command in re.findall(r"`robust-hub (reproduce \w+ --data [^`]*)`", text)]
     assert [words[1] for words in listed] == list(TABLES)
     for _, name, *options in listed:
-        wanted = {recipe.dataset for recipe in TABLES[name].recipes} | {"tiny-imagenet-32"}
+        wanted = {row.dataset for row in TABLES[name].rows} | {"tiny-imagenet-32"}
         assert {option.split("=")[0] for option in options if option != "--data"} == wanted
 
 

@@ -22,9 +22,9 @@ ORDERS = {
     "from robust_hub import *; import timm": CREATE,
     "import robust_hub, timm.models; from timm import create_model": f"create_model and {CREATE}",
     "import robust_hub; from timm.models import create_model": "create_model('resnet18s_ln').norm_kind == 'ln'",
-    "import robust_hub.models, timm": CREATE,
-    "import robust_hub.checkpoint, timm": CREATE,  # ours, which imports timm itself
-    "import timm.models.resnet, robust_hub.cli, timm": CREATE,
+    "import robust_hub.models.resnets, timm": CREATE,
+    "import robust_hub.models.checkpoint, timm": CREATE,  # ours, which imports timm itself
+    "import timm.models.resnet, robust_hub.cli.main, timm": CREATE,
     "import robust_hub": "robust_hub.load_model('resnet18s_ln').norm_kind == 'ln'",
 }
 # Each order in a fork of a process that has torch, which takes seconds, and neither timm nor us.
@@ -88,14 +88,14 @@ def test_in_spawned_processes(tmp_path: Path) -> None:
     assert done.stdout.split() == ["gn", "cifar_s2"], done.stderr
 
 
-# Threads that import timm, our modules and public names at once: a hook that imported robust_hub.models within timm's
-# import waited for a thread that waited for timm, and Python gave one of them half a module.
+# Threads that import timm, our modules and public names at once: a hook that imported robust_hub.models.resnets within
+# timm's import waited for a thread that waited for timm, and Python gave one of them half a module.
 THREADS = """
 import sys, threading, time, torch, robust_hub
 sys.setswitchinterval(1e-5)
 errors = []
 def direct():
-    from robust_hub.models import load_model
+    from robust_hub.models.resnets import load_model
     load_model("resnet18s_ln")
 def public():
     robust_hub.load_model("resnet18s_ln")
@@ -125,9 +125,10 @@ def test_in_threads_that_import_at_once() -> None:
 
 def test_within_timms_import_no_module_of_ours_waits_for_timm() -> None:
     ours = "import sys, robust_hub, timm; print(*sorted(m for m in sys.modules if m.startswith('robust_hub.')))"
-    light = ["entrypoints", "family", "files", "layout", "pins", "shelves"]
-    assert says(ours).split() == [f"robust_hub.{name}" for name in light]
-    alone = "; ".join(f"import robust_hub.{name}" for name in light if name != "entrypoints")
+    models = [f"robust_hub.models.{name}" for name in ("entrypoints", "family", "pins", "shelves")]
+    light = ["robust_hub.files", "robust_hub.layout", "robust_hub.models", *models]
+    assert says(ours).split() == light
+    alone = "; ".join(f"import {name}" for name in light if not name.endswith("entrypoints"))
     assert says(f"import sys; {alone}; print('timm' in sys.modules)") == "False"
 
 
@@ -157,13 +158,13 @@ def test_a_failing_registration_is_seen_and_tried_again(tmp_path: Path) -> None:
 def test_networks_that_cannot_be_imported_leave_timm_alone_and_say_why() -> None:
     code = (
         "import sys, robust_hub, timm\n"
-        "sys.modules['robust_hub.norms'] = None\n"
+        "sys.modules['robust_hub.models.norms'] = None\n"
         "timm.create_model('resnet18')\n"
         "for make in (timm.create_model, lambda name: robust_hub.load_model(name)):\n"
         "    try:\n        make('resnet18s_ln')\n"
         "    except ImportError as error:\n        print(error)"
     )
-    assert says(code).splitlines() == ["import of robust_hub.norms halted; None in sys.modules"] * 2
+    assert says(code).splitlines() == ["import of robust_hub.models.norms halted; None in sys.modules"] * 2
 
 
 # --- Nothing slow is imported before it is needed
@@ -180,7 +181,7 @@ def test_networks_that_cannot_be_imported_leave_timm_alone_and_say_why() -> None
 )
 def test_the_command_line_answers_without_torch(words: list[str]) -> None:
     code = (
-        f"import sys\nfrom robust_hub.cli import main\ntry:\n    main({words}, prog_name='robust-hub')\n"
+        f"import sys\nfrom robust_hub.cli.main import main\ntry:\n    main({words}, prog_name='robust-hub')\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "print(sorted({'torch', 'timm', 'scipy', 'numpy', 'huggingface_hub'} & sys.modules.keys()))"
     )
@@ -210,7 +211,7 @@ def test_every_public_name_has_a_module_and_a_type() -> None:
     assert typed == {name: f"robust_hub.{module}" for name, module in robust_hub._MODULES.items()}
     assert sorted(robust_hub.__all__) == robust_hub.__all__ == sorted(typed)
     assert set(robust_hub.__all__) <= set(dir(robust_hub))
-    assert robust_hub.certify is robust_hub.evaluate.certify
+    assert robust_hub.certify is robust_hub.certification.evaluate.certify
 
 
 def test_modules_are_attributes_and_other_names_are_none() -> None:

@@ -23,9 +23,9 @@ from timm.layers import freeze_batch_norm_2d  # type: ignore[attr-defined]
 from torch import nn
 
 from robust_hub import ImageData, NoiseMixture, finetune_clean, load_data, load_model
-from robust_hub.data import holdout_split
-from robust_hub.modes import eval_mode
-from robust_hub.pixels import mean_std, normalize
+from robust_hub.images.data import holdout_split
+from robust_hub.images.pixels import mean_std, normalize
+from robust_hub.models.modes import eval_mode
 
 SECOND = "layer1.0.bn1"
 WAYS = {  # statistics, whether the features are trained

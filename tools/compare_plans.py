@@ -17,9 +17,9 @@ import click
 import torch
 
 from robust_hub import SmoothedClassifier, load_data, load_model
-from robust_hub.identity import weights_hash
-from robust_hub.plans import RADII as PAPER_RADII
-from robust_hub.plans import Plan, fixed_plan, sequential_plan
+from robust_hub.guarantee.plans import RADII as PAPER_RADII
+from robust_hub.guarantee.plans import Plan, fixed_plan, sequential_plan
+from robust_hub.models.identity import weights_hash
 
 RADII = (0.0, *PAPER_RADII)
 TURN = 10  # images that one plan certifies before the other does

@@ -23,12 +23,12 @@ import torch
 from torch import nn
 
 from robust_hub import ImageData, NoiseMixture, SmoothedClassifier, load_data, load_model
-from robust_hub.config import read_config
-from robust_hub.data import holdout_split
-from robust_hub.experiment import FINETUNE
-from robust_hub.finetune import finetune
-from robust_hub.options import Options
+from robust_hub.images.data import holdout_split
+from robust_hub.models.config import read_config
+from robust_hub.paper.experiment import FINETUNE
 from robust_hub.provenance import Provenance
+from robust_hub.training.finetune import finetune
+from robust_hub.training.options import Options
 
 SIGMA, VOTES, IMAGES, SEED = 0.25, 100, 500, 1
 ENOUGH = {"radius 0.25": 0.87, "radius 0.5": 0.98}

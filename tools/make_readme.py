@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pages import DOCS, write_or_check
 
-from robust_hub.accuracy import clean_accuracy, decides
-from robust_hub.comparisons import best_per_radius
-from robust_hub.evidence import certification, describe, read_evidence
-from robust_hub.shelves import checkpoint_folder
-from robust_hub.tables import set_rows
+from robust_hub.evidence.accuracy import clean_accuracy, decides
+from robust_hub.evidence.comparisons import best_per_radius
+from robust_hub.evidence.tables import set_rows
+from robust_hub.models.shelves import checkpoint_folder
+from robust_hub.publishing.evidence import certification, describe, read_evidence
 
 PAGE = DOCS.parent / "README.md"
 FIRST = "resnet152_ln_mixednoise.cifar10"  # what the first snippet makes

@@ -19,19 +19,19 @@ from statistics import mean
 from pages import DOCS, EVIDENCE, write_or_check
 
 from robust_hub import ABSTAIN
-from robust_hub.accuracy import abstention_rate, certified_accuracy, proportion
-from robust_hub.config import read_config
-from robust_hub.evidence import under_noise as measured_under_noise
-from robust_hub.experiment import Experiment
-from robust_hub.paper import TABLES
-from robust_hub.plans import RADII
+from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, proportion
+from robust_hub.evidence.records import Run
+from robust_hub.evidence.tables import set_rows
+from robust_hub.guarantee.plans import RADII
+from robust_hub.models.config import read_config
+from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.paper.experiment import Experiment
+from robust_hub.paper.recorded import read_recorded
+from robust_hub.paper.results import results
+from robust_hub.paper.rows import SCALES, SIGMAS, Row, Scale
+from robust_hub.paper.tables import TABLES
 from robust_hub.provenance import CLEAN, Provenance
-from robust_hub.recorded import read_recorded
-from robust_hub.records import Run
-from robust_hub.results import results
-from robust_hub.rows import SCALES, SIGMAS, Row, Scale
-from robust_hub.shelves import checkpoint_folder, list_checkpoints
-from robust_hub.tables import set_rows
+from robust_hub.publishing.evidence import under_noise as measured_under_noise
 
 PAGE = DOCS / "results.md"
 RATES = EVIDENCE / "fine_tuning_rates.jsonl"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pages import DOCS, EVIDENCE, write_or_check
 
-from robust_hub.accuracy import certified_accuracy, clean_accuracy
-from robust_hub.records import Run, read_run
-from robust_hub.tables import markdown_table
+from robust_hub.evidence.accuracy import certified_accuracy, clean_accuracy
+from robust_hub.evidence.records import Run, read_run
+from robust_hub.evidence.tables import markdown_table
 
 PAGE = DOCS / "small-checkpoint.md"
 ROWS = {

@@ -11,8 +11,8 @@ from typing import Any
 
 from pages import DOCS, EVIDENCE, write_or_check
 
-from robust_hub.accuracy import proportion
-from robust_hub.bench import markdown
+from robust_hub.certification.bench import markdown
+from robust_hub.evidence.accuracy import proportion
 
 PAGE = DOCS / "throughput.md"
 BENCH = EVIDENCE / "bench"

@@ -11,15 +11,15 @@ from statistics import median
 
 from pages import DOCS, write_or_check
 
-from robust_hub.config import read_config
-from robust_hub.experiment import Experiment
+from robust_hub.evidence.tables import set_rows
 from robust_hub.layout import SPEED, TRAINING
-from robust_hub.paper import TABLES
+from robust_hub.models.config import read_config
+from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.paper.experiment import Experiment
+from robust_hub.paper.recorded import read_recorded
+from robust_hub.paper.rows import SCALES
+from robust_hub.paper.tables import TABLES
 from robust_hub.provenance import Provenance
-from robust_hub.recorded import read_recorded
-from robust_hub.rows import SCALES
-from robust_hub.shelves import checkpoint_folder, list_checkpoints
-from robust_hub.tables import set_rows
 
 PAGE = DOCS / "training.md"
 DATA = ("cifar10", "cifar100")  # rows on other data sets are all missing: they need the data

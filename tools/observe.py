@@ -161,7 +161,7 @@ def command_line() -> str:
     calls += [[name, "--help"] for name in ("models", "bench", *names)] + [["bench", "certify", "--help"]]
     said = []
     for call in calls:
-        line = [sys.executable, "-c", "from robust_hub.cli import main; main(prog_name='robust-hub')", *call]
+        line = [sys.executable, "-c", "from robust_hub.cli.main import main; main(prog_name='robust-hub')", *call]
         done = subprocess.run(line, capture_output=True, text=True)
         said.append(f"$ {' '.join(call)}\n{done.stdout}{done.stderr}rc {done.returncode}")
     return "\n".join(said)

@@ -15,9 +15,9 @@ import numpy as np
 from pages import DOCS, EVIDENCE, write_or_check
 from scipy.stats import norm
 
-from robust_hub.certificate import lower_confidence_bound
-from robust_hub.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
-from robust_hub.records import Run, read_run
+from robust_hub.evidence.records import Run, read_run
+from robust_hub.guarantee.certificate import lower_confidence_bound
+from robust_hub.guarantee.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
 
 PAGE = DOCS / "statistics.md"
 RECORD = EVIDENCE / "plans.json"

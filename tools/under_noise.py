@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from robust_hub import NoiseMixture, load_data, load_model
 from robust_hub.files import replace_text
-from robust_hub.identity import weights_hash
+from robust_hub.images.pixels import mean_std, normalize
 from robust_hub.layout import TRAINING, UNDER_NOISE
-from robust_hub.pixels import mean_std, normalize
-from robust_hub.rows import MIXED
+from robust_hub.models.identity import weights_hash
+from robust_hub.paper.rows import MIXED
 
 BATCH = 250
 

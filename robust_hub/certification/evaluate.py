@@ -1,0 +1,247 @@
+"""Certify a data set: images and labels in, one record an image out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
+from tqdm import tqdm
+
+from robust_hub.certification.sampler import uncompiled
+from robust_hub.certification.smoothing import SmoothedClassifier
+from robust_hub.evidence.records import Record, Run, read_run
+from robust_hub.evidence.writer import RecordWriter, open_run
+from robust_hub.guarantee.certificate import Certificate
+from robust_hub.guarantee.plans import Plan, check_samples, make_plan
+from robust_hub.images.data import ImageData, load_data
+from robust_hub.layout import RUN
+from robust_hub.models.identity import weights_hash
+from robust_hub.models.norms import warn_batch_norm
+from robust_hub.provenance import provenance_of
+
+ROUND = 64  # images of one process between two meetings of several
+
+
+def certify(
+    model: nn.Module,
+    dataset: Any,
+    sigma: float,
+    *,
+    out: str | Path,
+    every: int = 20,
+    limit: int | None = None,
+    n0: int | None = None,
+    n: int | None = None,
+    alpha: float | None = None,
+    bound: str | None = None,
+    radii: Sequence[float] | None = None,
+    plan: Plan | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Certify every so-many-th image of a data set, one record an image.
+
+    Each record's certificate fails with probability at most alpha. Killed at any time, the same call with the same
+    `out` goes on where it stopped and ends with the records of an uninterrupted run, their times aside. Under
+    `accelerate launch` the images are shared among the processes.
+
+    Args:
+        model: Classifier of normalised images, (B, C, H, W) to logits (B, K); timm's bring their mean and std. A
+            compiled one (`torch.compile`) is certified as such.
+        dataset: The test images: an ImageData, or anything that `load_data` takes (its split "test" is read).
+        sigma: Standard deviation of the noise, [0, 1]-pixel units.
+        out: Folder of the run: records.tsv and run.json. New, empty, or the same run's.
+        every: Certify the images whose index it divides; 20 makes 500 of 10,000.
+        limit: Certify at most so many images; None for all.
+        n0: Samples that select the class; 100.
+        n: Fresh samples that bound its probability; 100,000. With radii, the most that are drawn.
+        alpha: Failure probability of each certificate; 0.001.
+        bound: "complement" or "runner_up", see `SmoothedClassifier.certify`.
+        radii: Certify the largest of these radii and stop an image as soon as all are decided: the table of these
+            radii at a small part of the cost. With 0 among them, accuracy at radius 0 is known too.
+        plan: Any other plan of `robust_hub.guarantee.plans`; it says n0, n, alpha, bound and radii itself.
+        batch_size: Images a network batch; None takes what suits network and device.
+        seed: Seed of the noise; None takes the operating system's entropy once, and run.json keeps it.
+        mean: Per-channel means, [0, 1]-pixel units; by default the model's.
+        std: Per-channel standard deviations, likewise.
+        progress: Whether to show a progress bar with the time that is left.
+
+    Returns:
+        The finished run, its records in the order of the images.
+
+    Raises:
+        ValueError: If an argument is outside its range, the labels do not fit the model's classes, or `out` holds
+            another run or can't be written.
+
+    Example:
+        >>> import tempfile
+        >>> import robust_hub
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+        >>> plain = {"mean": (0, 0, 0), "std": (1, 1, 1)}  # this network takes pixels in [0, 1] as they are
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = robust_hub.certify(network, "digits", 0.25, out=folder, limit=2, n=50, progress=False, **plain)
+        >>> [record.idx for record in run.records], run.finished
+        ([0, 20], True)
+
+    Source: Cohen et al. 2019, section 4; Qiu et al. 2023, section 4.1.
+    """
+    plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
+    plan.check(sigma)
+    for name, value in (("every", every), ("limit", limit), ("batch_size", batch_size)):
+        check_samples(name, 1 if value is None else value)
+    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test")
+    warn_batch_norm(model, "certification")
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    model = model.to(state.device) if state.num_processes > 1 else model
+    smoothed = SmoothedClassifier(model, mean=mean, std=std)
+    indices = list(range(0, len(data), every))[:limit]
+    task = _Task(smoothed, data, sigma, plan, batch_size)
+    with _opened(out, _identity(task, every, len(indices)), seed, uncompiled(model), state) as (writer, drawn, done):
+        todo = [i for i in indices if i not in done]
+        hidden = not progress or writer is None
+        with tqdm(total=len(indices), initial=len(indices) - len(todo), unit="image", disable=hidden) as bar:
+            for record in _shared(task, todo, drawn, state):
+                if writer is not None:
+                    writer.append(record)
+                bar.update()
+        if writer is not None:
+            writer.close({"records": len(indices)})
+        state.wait_for_everyone()
+    return read_run(out)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is certified, and how."""
+
+    smoothed: SmoothedClassifier
+    data: ImageData
+    sigma: float
+    plan: Plan
+    batch_size: int | None
+
+
+def _identity(task: _Task, every: int, images: int) -> dict[str, Any]:
+    """Say what must be equal for two runs to be one, the seed aside."""
+    smoothed, plain = task.smoothed, uncompiled(task.smoothed.model)
+    return {
+        "model": _name(plain),
+        "weights": weights_hash(plain),
+        "compiled": plain is not smoothed.model,
+        "dtype": str(smoothed.dtype).removeprefix("torch."),
+        "mean": list(smoothed.mean),
+        "std": list(smoothed.std),
+        "data": task.data.name,
+        "split": task.data.split,
+        "data_fingerprint": task.data.data_hash,
+        "every": every,
+        "images": images,
+        "sigma": float(task.sigma),
+        **task.plan.describe(),
+        "device": smoothed.device.type,
+    }
+
+
+@contextlib.contextmanager
+def _opened(
+    out: str | Path, identity: dict[str, Any], seed: int | None, model: nn.Module, state: PartialState
+) -> Iterator[tuple[RecordWriter | None, int, set[int]]]:
+    """Open the run: its writer in the main process alone; its seed, and the images that it has, in each."""
+    with contextlib.ExitStack() as stack:
+        writer = None
+        shared: list[Any] = [None, None]
+        if state.is_main_process:
+            drawn = _seed(out, seed)
+            writer = open_run(out, {**identity, "seed": drawn}, provenance=provenance_of(model))
+            stack.enter_context(writer)
+            shared = [drawn, sorted(writer.done)]
+        if state.num_processes > 1:
+            broadcast_object_list(shared)
+        yield writer, shared[0], set(shared[1])
+
+
+def _name(model: nn.Module) -> str:
+    config = getattr(model, "pretrained_cfg", None)
+    return str((config.get("architecture") if isinstance(config, dict) else None) or type(model).__name__)
+
+
+def _seed(out: str | Path, seed: int | None) -> int:
+    """Give the seed asked for, else the one that the folder's run has drawn, else a fresh one."""
+    if seed is None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            seed = int(json.loads((Path(out) / RUN).read_text())["identity"]["seed"])
+    return secrets.randbits(63) if seed is None else int(seed)
+
+
+def _shared(task: _Task, indices: Sequence[int], seed: int, state: PartialState) -> Iterator[Record]:
+    """Certify images that all processes share; each is given every record, in the order of indices.
+
+    Several processes meet after each round of images; one alone never waits.
+    """
+    world = state.num_processes
+    if world == 1:
+        yield from _certify(task, indices, seed)
+        return
+    for start in range(0, len(indices), ROUND * world):
+        turn = indices[start : start + ROUND * world]
+        own = list(_certify(task, turn[state.process_index :: world], seed))
+        yield from sorted(gather_object(own), key=lambda record: record.idx)
+
+
+def _certify(task: _Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
+    """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""
+    data, smoothed = task.data, task.smoothed
+    images = ((index, data[index][0]) for index in indices)
+    results = smoothed.certify_each(images, task.sigma, task.plan, batch_size=task.batch_size, seed=seed)
+    early: dict[int, Record] = {}
+    waiting = iter(indices)
+    next_one = next(waiting, None)
+    for index, certificate, seconds in results:
+        image, label = data[index]
+        if label >= len(certificate.counts):
+            raise ValueError(
+                f"expected labels of the model's {len(certificate.counts)} classes, got {label}: "
+                "fine-tune it on these data"
+            )
+        base = int(smoothed.sampler.classify(image[None], 1)[0])  # the pixels were checked on the way to the votes
+        early[index] = _record(index, label, certificate, base, seed, seconds)
+        while next_one in early:
+            yield early.pop(next_one)
+            next_one = next(waiting, None)
+
+
+def _record(idx: int, label: int, certificate: Certificate, base: int, seed: int, seconds: float) -> Record:
+    return Record(
+        idx=idx,
+        label=label,
+        predict=certificate.prediction,
+        radius=certificate.radius,
+        correct=certificate.prediction == label,
+        time=round(seconds, 4),
+        base=base,
+        p_lower=certificate.p_lower,
+        count=certificate.count,
+        n=certificate.n,
+        n0=certificate.n0,
+        alpha=certificate.alpha,
+        sigma=certificate.sigma,
+        seed=seed,
+        counts=tuple((c, v) for c, v in enumerate(certificate.counts) if v) or None,
+        plan=certificate.plan,
+        radii=certificate.radii,
+        undecided=certificate.undecided or None,
+        out_of_reach=certificate.out_of_reach or None,
+    )

@@ -1,0 +1,326 @@
+"""Images -> votes -> certificates.
+
+A `SmoothedClassifier` is the door between raw pixels and certificates: it checks, once, what it is given, and leaves
+noise, normalisation and batches to its `Sampler`. It never sees a label.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from robust_hub.certification.sampler import Sampler
+from robust_hub.guarantee.certificate import Certificate, check_sigma
+from robust_hub.guarantee.fixed import check_prediction, prediction_course
+from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, make_plan
+from robust_hub.images.pixels import check_pixels, mean_std
+
+_EXPECTED = {3: "one image (C, H, W)", 4: "images (B, C, H, W)"}
+
+
+class SmoothedClassifier:
+    """The smoothed classifier g(x) = argmax_c P[f(x + noise) = c] of a base classifier f.
+
+    Args:
+        model: Any torch module from normalised images (B, C, H, W) to logits (B, K), in any floating-point type. It
+            is put in eval mode while votes are counted and restored afterwards. What `torch.compile` makes of one is
+            a module too: it takes a few seconds to build and is certified as the function that it computes.
+        mean: Per-channel means; by default those of the model's `pretrained_cfg`.
+        std: Per-channel standard deviations, likewise.
+
+    Attributes:
+        sampler: What counts the votes, for callers that have checked their pixels.
+
+    Raises:
+        TypeError: If model is no torch module.
+        ValueError: If the model has no classifier, or neither caller nor model say mean and std.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> bright = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))  # is an image bright?
+        >>> bright.load_state_dict({"2.weight": torch.tensor([[-1.0] * 3, [1.0] * 3]), "2.bias": torch.zeros(2)})
+        <All keys matched successfully>
+        >>> smoothed = SmoothedClassifier(bright, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+        One image, for the largest radius that n samples give, or for radii that are asked for:
+
+        >>> x = torch.full((3, 8, 8), 0.9)
+        >>> certificate = smoothed.certify(x, sigma=0.25, n=1000, seed=0)
+        >>> certificate.prediction, certificate.count, round(certificate.radius, 3)
+        (1, 1000, 0.616)
+        >>> certificate = smoothed.certify(x, sigma=0.25, radii=(0.25, 0.5), seed=0)
+        >>> certificate.radius, certificate.samples < 1000
+        (0.5, True)
+
+        Several images; the smoothed class without a radius; the base classifier on clean images:
+
+        >>> images = torch.stack([1 - x, x])
+        >>> [certificate.prediction for certificate in smoothed.certify_batch(images, sigma=0.25, n=100, seed=0)]
+        [0, 1]
+        >>> smoothed.predict(x, sigma=0.25, n=100, seed=0)
+        1
+        >>> smoothed.classify(images)
+        tensor([0, 1])
+
+    Source: Cohen et al. 2019.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"expected a torch module as base classifier, got {type(model).__name__}")
+        if getattr(model, "num_classes", None) == 0:
+            raise ValueError("this model has no classifier (num_classes=0): fine-tune it, or call reset_classifier")
+        self.sampler = Sampler(model, *mean_std(model, mean, std))
+
+    @property
+    def model(self) -> nn.Module:
+        """The base classifier."""
+        return self.sampler.model
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per-channel means, [0, 1]-pixel units."""
+        return self.sampler.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per-channel standard deviations, [0, 1]-pixel units."""
+        return self.sampler.std
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and so where noise is drawn and votes are counted."""
+        return self.sampler.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's floating-point type, part of what is certified."""
+        return self.sampler.dtype
+
+    def certify(
+        self,
+        x: Tensor,
+        sigma: float,
+        *,
+        n0: int | None = None,
+        n: int | None = None,
+        alpha: float | None = None,
+        bound: str | None = None,
+        radii: Sequence[float] | None = None,
+        plan: Plan | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        index: int = 0,
+    ) -> Certificate:
+        """Certify one image.
+
+        With probability at least 1 - alpha over the noise, the smoothed classifier's class is the certificate's
+        prediction everywhere within its radius.
+
+        Args:
+            x: Pixels in [0, 1], float (C, H, W).
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            n0: Samples that select the class; 100. Not for radii, which need none.
+            n: Fresh samples that bound its probability; 100,000. With radii, the most that are drawn.
+            alpha: Failure probability; 0.001.
+            bound: "complement" (p_B <= 1 - p_A, the default) or "runner_up" (a bound of its own, at alpha / 2 each).
+            radii: Certify the largest of these radii, [0, 1]-pixel units, and stop as soon as all are decided: the
+                same table at a small part of the cost. None certifies the largest radius that n samples give.
+            plan: Any other plan of `robust_hub.guarantee.plans`; it says n0, n, alpha, bound and radii itself.
+            batch_size: Images a network batch, the last one padded; memory grows with it and not with n. None takes
+                what suits network and device.
+            seed: Seed of the noise; None takes the operating system's entropy. Fix model and image first.
+            index: The image's index: equal seeds and indices mean equal noise.
+
+        Returns:
+            The certificate: prediction, radius and the counts that they rest on.
+
+        Raises:
+            TypeError: If x holds no floating-point pixels.
+            ValueError: If an argument is outside its range or contradicts the plan, or the model returns NaN or no
+                (B, K) logits.
+
+        Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii, docs/statistics.md.
+        """
+        self._check(x, 3, ": use certify_batch for several")
+        plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
+        return self._certify(x[None], [index], sigma, plan, batch_size, seed)[0]
+
+    def certify_batch(
+        self,
+        x: Tensor,
+        sigma: float,
+        *,
+        plan: Plan | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        indices: Sequence[int] | None = None,
+        **arguments: Unpack[PlanArguments],
+    ) -> list[Certificate]:
+        """Certify several images, network batches filled across them.
+
+        Each certificate is what `certify` returns for the image with the same seed and index.
+
+        Args:
+            x: Pixels in [0, 1], float (B, C, H, W).
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            plan: Any other plan of `robust_hub.guarantee.plans`.
+            batch_size: Images a network batch; None takes what suits network and device.
+            seed: Seed of the noise; None takes the operating system's entropy.
+            indices: The images' indices, all different; by default 0 to B - 1.
+            **arguments: n0, n, alpha, bound and radii, as in `certify`.
+
+        Returns:
+            The certificates, in the order of the images.
+
+        Raises:
+            TypeError: If x holds no floating-point pixels.
+            ValueError: As in `certify`.
+        """
+        plan = make_plan(plan, **arguments)
+        self._check(x, 4)
+        indices = range(len(x)) if indices is None else indices
+        if len(indices) != len(x) or len(set(indices)) != len(x):
+            raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
+        return self._certify(x, indices, sigma, plan, batch_size, seed)
+
+    def certify_each(
+        self,
+        images: Iterable[tuple[int, Tensor]],
+        sigma: float,
+        plan: Plan,
+        *,
+        batch_size: int | None = None,
+        seed: int | None = None,
+    ) -> Iterator[tuple[int, Certificate, float]]:
+        """Certify a stream of images, each certificate given as soon as its image is decided.
+
+        Only as many images are asked for as network batches need.
+
+        Args:
+            images: Pairs of index and pixels in [0, 1], float (C, H, W); all of one shape, all indices different.
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            plan: How many samples, see `robust_hub.guarantee.plans`.
+            batch_size: Images a network batch; None takes what suits network and device.
+            seed: Seed of the noise; None takes the operating system's entropy.
+
+        Yields:
+            Index, certificate and seconds of an image; which one comes first depends on what they need.
+
+        Raises:
+            TypeError: If an image holds no floating-point pixels.
+            ValueError: As in `certify`.
+        """
+        plan.check(sigma)
+        check_samples("batch_size", 1 if batch_size is None else batch_size)
+        checked = ((index, self._check(x, 3)) for index, x in images)
+        first = next(checked, None)
+        if first is None:
+            return
+        size = self._batch_size(batch_size, first[1].shape)
+        jobs = self.sampler.jobs(itertools.chain([first], checked), partial(plan.course, sigma), seed)
+        for job in self.sampler.complete(jobs, sigma, size):
+            yield job.index, job.result, job.seconds
+
+    def predict(
+        self,
+        x: Tensor,
+        sigma: float,
+        *,
+        n: int = 1000,
+        alpha: float = 0.001,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        index: int = 0,
+    ) -> int:
+        """Predict the smoothed classifier's class of one image, or abstain.
+
+        With probability at most alpha the result is neither ABSTAIN nor the smoothed classifier's class.
+
+        Args:
+            x: Pixels in [0, 1], float (C, H, W).
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            n: Samples.
+            alpha: Failure probability.
+            batch_size: Images a network batch; None takes what suits network and device.
+            seed: Seed of the noise; None takes the operating system's entropy.
+            index: The image's index.
+
+        Returns:
+            The class, or ABSTAIN (-1).
+
+        Raises:
+            TypeError: If x holds no floating-point pixels.
+            ValueError: If an argument is outside its range; n must be able to decide, 2^(1 - n) <= alpha.
+
+        Source: Cohen et al. 2019, Predict.
+        """
+        check_prediction(n, alpha)
+        check_sigma(sigma)
+        self._check(x, 3)
+        size = min(self._batch_size(batch_size, x.shape), n)
+        jobs = self.sampler.jobs([(index, x)], partial(prediction_course, n, alpha), seed)
+        (job,) = self.sampler.complete(jobs, sigma, size)
+        return job.result
+
+    def classify(self, x: Tensor, *, batch_size: int | None = None) -> Tensor:
+        """Classify clean images with the base classifier: no noise, no guarantee.
+
+        Args:
+            x: Pixels in [0, 1], float (B, C, H, W).
+            batch_size: Images a network batch; None takes what suits network and device.
+
+        Returns:
+            Classes, int64 (B,), on the CPU.
+
+        Raises:
+            TypeError: If x holds no floating-point pixels.
+            ValueError: If x has another shape, or the model returns NaN or no (B, K) logits.
+        """
+        self._check(x, 4)
+        one = batch_size is None and len(x) == 1
+        return self.sampler.classify(x, 1 if one else self._batch_size(batch_size, x.shape[1:]))
+
+    def suited_batch_size(self, shape: Sequence[int]) -> int:
+        """Say what batch size None stands for with images of a shape, (C, H, W)."""
+        return self.sampler.suited_batch_size(shape)
+
+    def _certify(
+        self,
+        x: Tensor,
+        indices: Sequence[int],
+        sigma: float,
+        plan: Plan,
+        batch_size: int | None,
+        seed: int | None,
+    ) -> list[Certificate]:
+        """Certify images that were checked, (B, C, H, W)."""
+        plan.check(sigma)
+        size = min(self._batch_size(batch_size, x.shape[1:]), len(x) * plan.most)
+        jobs = self.sampler.jobs(zip(indices, x, strict=True), partial(plan.course, sigma), seed)
+        certificates = {job.index: job.result for job in self.sampler.complete(jobs, sigma, size)}
+        return [certificates[i] for i in indices]
+
+    def _check(self, x: Tensor, ndim: int, hint: str = "") -> Tensor:
+        """Refuse what are no pixels in [0, 1] of so many dimensions and of the channels of mean and std."""
+        if isinstance(x, Tensor) and x.ndim != ndim:
+            raise ValueError(f"expected {_EXPECTED[ndim]}, got shape {tuple(x.shape)}{hint}")
+        check_pixels(x)
+        if x.shape[-3] != len(self.mean):
+            raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[-3]}")
+        return x
+
+    def _batch_size(self, batch_size: int | None, shape: Sequence[int]) -> int:
+        """Give the batch size asked for, else one that suits the network and images of a shape, (C, H, W)."""
+        if batch_size is None:
+            return self.sampler.suited_batch_size(shape)
+        check_samples("batch_size", batch_size)
+        return batch_size

@@ -1,0 +1,137 @@
+"""Commands that certify, set tables from records and time it: certify, report, bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from robust_hub.cli.options import (
+    DTYPE,
+    FILE,
+    FOLDER,
+    NUMBERS,
+    compile_option,
+    data_options,
+    load_to_certify,
+    test_split_option,
+)
+from robust_hub.files import replace_text
+
+
+@click.command()
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@data_options
+@test_split_option
+@click.option(
+    "--sigma",
+    "sigmas",
+    type=NUMBERS,
+    default="0.25",
+    show_default=True,
+    help="One, or several with commas: a run each.",
+)
+@click.option("--out", type=FOLDER, required=True, help="Folder; a sub-folder sigma_... a run; resumes.")
+@click.option("--every", default=20, show_default=True, help="Certify each image whose index this divides.")
+@click.option("--limit", type=int, help="Certify at most so many images.")
+@click.option(
+    "--radii",
+    type=NUMBERS,
+    help="Decide these radii only, with commas, and stop an image when they are: far fewer samples.",
+)
+@click.option("--n0", type=int, help="Samples that select the class [default: 100; none with --radii].")
+@click.option("--n", type=int, help="Samples that bound its probability, the most with --radii [default: 100,000].")
+@click.option("--alpha", type=float, help="Failure probability of each certificate [default: 0.001].")
+@click.option("--bound", type=click.Choice(["complement", "runner_up"]), help="Bound on p_B [default: complement].")
+@click.option("--batch-size", type=int, help="Images a network batch [default: what suits network and device].")
+@click.option(
+    "--dtype",
+    type=DTYPE,
+    default="float32",
+    show_default=True,
+    help="Type of the network; the certificate is of the network in this type, so deploy it so.",
+)
+@compile_option
+@click.option("--seed", type=int, help="Seed of the noise; without one, the operating system's entropy.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def certify(sigmas: tuple[float, ...], out: Path, quiet: bool, radii: tuple[float, ...] | None, **options: Any) -> None:
+    """Certify test images by randomized smoothing: one record an image.
+
+    Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
+    """
+    from robust_hub.certification.evaluate import certify as run
+    from robust_hub.evidence.tables import markdown_table
+    from robust_hub.guarantee.plans import RADII
+
+    model, data, rest = load_to_certify(**options)
+    runs = [
+        run(model, data, sigma, out=out / f"sigma_{sigma:g}", radii=radii, progress=not quiet, **rest)
+        for sigma in sigmas
+    ]
+    click.echo(markdown_table(runs, [radius for radius in radii if radius] if radii else RADII))
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.option("--format", "kind", type=click.Choice(["markdown", "latex"]), default="markdown", show_default=True)
+@click.option("--radii", type=NUMBERS, default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the table.")
+@click.option("--plot", type=FILE, help="Write the certified-accuracy curves to this PNG.")
+def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Path | None) -> None:
+    """Make tables and curves from run folders, or from logs in the format of Cohen et al.
+
+    Example: robust-hub report runs/digits/certified/sigma_* --plot curves.png
+    """
+    from robust_hub.evidence.plots import plot_curves
+    from robust_hub.evidence.records import read_run
+    from robust_hub.evidence.tables import latex_table, markdown_table
+
+    read = [read_run(path) for path in runs]
+    click.echo((markdown_table if kind == "markdown" else latex_table)(read, radii))
+    if plot is not None:
+        click.echo(f"curves: {plot_curves(read, plot)}", err=True)
+
+
+@click.group()
+def bench() -> None:
+    """Measure what things cost on this machine.
+
+    Example: robust-hub bench certify --model resnet18s_ln_mixednoise --data digits
+    """
+
+
+@bench.command("certify")
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@data_options
+@test_split_option
+@click.option("--sigma", default=0.25, show_default=True, help="Standard deviation of the noise.")
+@click.option(
+    "--radii", type=NUMBERS, default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the sequential plan."
+)
+@click.option("--images", default=20, show_default=True, help="Images, evenly spaced in the data.")
+@click.option("--samples", default=4096, show_default=True, help="Samples that a round of a fixed budget times.")
+@click.option("--n", default=100_000, show_default=True, help="Most samples of the sequential plan.")
+@click.option("--repeats", default=5, show_default=True, help="Rounds; medians count.")
+@click.option("--batch-size", type=int, help="Images a network batch of both plans [default: what suits them].")
+@click.option("--plain-batch-size", default=1000, show_default=True, help="Images a network batch of the plain loop.")
+@compile_option
+@click.option("--dtype", type=DTYPE, default="float32", show_default=True)
+@click.option("--out", type=FILE, help="Write all that was measured to this JSON file.")
+def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -> None:
+    """Time a plain loop, a fixed budget and a sequential plan, in turn, on one network.
+
+    Example: robust-hub bench certify --model runs/cifar10 --data cifar10/ --out bench.json
+    """
+    from robust_hub.certification.bench import bench_certify as run
+    from robust_hub.certification.bench import markdown
+    from robust_hub.guarantee.plans import check_samples
+
+    check_samples("images", images)
+    model, data, rest = load_to_certify(**options)
+    chosen = range(0, len(data), max(1, len(data) // images))[:images]
+    pixels = data.batch(list(chosen))[0].float() / 255
+    result = run(model, pixels, sigma, **rest)
+    click.echo(markdown(result))
+    if out is not None:
+        replace_text(out, json.dumps(result, indent=1) + "\n")

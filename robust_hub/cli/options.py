@@ -1,0 +1,133 @@
+"""Options that several commands share, the types of their values, and what they name, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robust_hub.images.data import ImageData
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between, such as 0.25,0.5; a mistake is a ValueError, which the group words."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Split and convert."""
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError(f"expected numbers with commas between, such as 0.25,0.5, got {value!r}") from None
+
+
+class NamedFolder(click.ParamType[tuple[str, str]]):
+    """NAME=FOLDER; a mistake is a ValueError, which the group words."""
+
+    name = "pair"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split at the first sign of equality."""
+        if not isinstance(value, str):
+            return tuple(value)
+        name, sign, folder = value.partition("=")
+        if not (name and sign and folder):
+            raise ValueError(f"expected --data NAME=FOLDER, such as cifar10=data/cifar10, got {value!r}")
+        return name, folder
+
+
+NUMBERS = Numbers()
+NAMED_FOLDER = NamedFolder()
+FOLDER = FILE = click.Path(path_type=Path)
+DTYPE = click.Choice(["float32", "bfloat16", "float16"])
+
+
+def stack(*options: Decorator[Any]) -> Decorator[Any]:
+    """Make one decorator of several options, which help shows in the same order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+data_options = stack(
+    click.option(
+        "--data", required=True, help="digits, an image folder, a folder or Hub id of datasets, torch/cifar10 ..."
+    ),
+    click.option("--image-column", help="Column of the images, where the data have several."),
+    click.option("--label-column", help="Column of the labels, where the data have several."),
+    click.option("--size", type=int, help="Resize and crop images to this many pixels."),
+)
+training_options = stack(
+    click.option("--split", default="train", show_default=True, help="Split of the data."),
+    click.option("--out", type=FOLDER, required=True, help="Folder of the checkpoint; resumes."),
+    click.option("--batch-size", default=128, show_default=True, help="Images a step and process."),
+    click.option("--momentum", default=0.9, show_default=True, help="Momentum."),
+    click.option("--optimizer", default="sgd", show_default=True, help="Any optimizer of timm."),
+    click.option("--label-smoothing", default=0.0, show_default=True, help="Label smoothing."),
+    click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True),
+    click.option("--save-every", default=60.0, show_default=True, help="Seconds between saved states."),
+    click.option("--seed", default=0, show_default=True, help="Seed of everything random in training."),
+    click.option("--quiet", is_flag=True, help="No progress bar."),
+)
+test_split_option = click.option("--split", default="test", show_default=True, help="Split of the data.")
+compile_option = click.option(
+    "--compile", "compiled", is_flag=True, help="Compile the network: seconds of building, faster batches."
+)
+namespace_option = click.option(
+    "--namespace",
+    envvar="ROBUST_HUB_NAMESPACE",
+    help="User or organisation on the Hub [env: ROBUST_HUB_NAMESPACE].",
+)
+
+
+def load_to_train(
+    *, seed: int, learning_rate: tuple[float, ...], quiet: bool, **options: Any
+) -> tuple[nn.Module, ImageData, dict[str, Any]]:
+    """Load model and data of a training, and give the keywords of the function that trains."""
+    import torch
+
+    torch.manual_seed(seed)  # of weights that are not pretrained
+    model, data, rest = _load(**options)
+    rate = learning_rate if len(learning_rate) > 1 else learning_rate[0]
+    return model, data, {**rest, "seed": seed, "learning_rate": rate, "progress": not quiet}
+
+
+def load_to_certify(*, dtype: str, compiled: bool, **options: Any) -> tuple[nn.Module, ImageData, dict[str, Any]]:
+    """Load data and a network, in the type, memory layout and form in which it is certified, and give what is left."""
+    import torch
+
+    model, data, rest = _load(**options)
+    model = model.to(getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return cast("nn.Module", torch.compile(model, dynamic=False)) if compiled else model, data, rest
+
+
+def _load(
+    *,
+    model: str,
+    data: str,
+    split: str,
+    image_column: str | None,
+    label_column: str | None,
+    size: int | None,
+    **rest: Any,
+) -> tuple[nn.Module, ImageData, dict[str, Any]]:
+    from robust_hub.images.data import load_data
+    from robust_hub.models.resnets import load_model
+
+    network = load_model(model)
+    return network, load_data(data, split, image_column=image_column, label_column=label_column, size=size), rest

@@ -1,0 +1,83 @@
+"""Commands that train: pretrain, finetune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from robust_hub.cli.options import NUMBERS, data_options, load_to_train, training_options
+
+if TYPE_CHECKING:
+    from robust_hub.training.train import TrainResult
+
+
+@click.command()
+@click.option("--model", default="resnet18s_ln", show_default=True, help="A timm name or a checkpoint folder.")
+@data_options
+@training_options
+@click.option(
+    "--sigmas",
+    type=NUMBERS,
+    default="0,0.25,0.5,1.0",
+    show_default=True,
+    help="The noise mixture; 0 is the clean image.",
+)
+@click.option("--epochs", default=100, show_default=True, help="Passes over the data.")
+@click.option(
+    "--learning-rate",
+    type=NUMBERS,
+    default="0.1",
+    show_default=True,
+    help="One, or several with commas: the best is kept.",
+)
+@click.option("--weight-decay", default=5e-4, show_default=True, help="Weight decay.")
+def pretrain(sigmas: tuple[float, ...], **options: Any) -> None:
+    """Pretrain on a mixture of clean and noisy images.
+
+    Example: robust-hub pretrain --model resnet18s_ln --data imagenet32/ --epochs 60 --out runs/mixed
+    """
+    from robust_hub.images.noise import NoiseMixture
+    from robust_hub.training.pretrain import pretrain_mixed_noise
+
+    model, data, rest = load_to_train(**options)
+    result = pretrain_mixed_noise(model, data, mixture=NoiseMixture(sigmas), **rest)
+    _report_training(result, rest["out"])
+
+
+@click.command()
+@click.option(
+    "--model", default="resnet18s_ln_mixednoise", show_default=True, help="A timm name or a checkpoint folder."
+)
+@data_options
+@training_options
+@click.option("--head-scale", default=1.0, show_default=True, help="Factor on the new classifier's learning rate.")
+@click.option("--head-only", is_flag=True, help="Train the classifier only, on fixed features.")
+@click.option("--epochs", default=1, show_default=True, help="Passes over the data.")
+@click.option(
+    "--learning-rate",
+    type=NUMBERS,
+    default="0.01",
+    show_default=True,
+    help="One, or several with commas: the best is kept.",
+)
+@click.option("--weight-decay", default=0.0, show_default=True, help="Weight decay.")
+def finetune(head_only: bool, **options: Any) -> None:
+    """Fine-tune a pretrained model on clean images only.
+
+    Example: robust-hub finetune --data digits --epochs 3 --out runs/digits
+    """
+    from robust_hub.training.finetune import finetune_clean
+
+    model, data, rest = load_to_train(**options)
+    result = finetune_clean(model, data, head_only=head_only, **rest)
+    _report_training(result, rest["out"])
+
+
+def _report_training(result: TrainResult, out: Path) -> None:
+    last = result.history[-1]
+    click.echo(
+        f"{out}: {last['epoch']} epochs, loss {last['loss']:.3f}, training accuracy {100 * last['accuracy']:.1f} %, "
+        f"learning rate {result.learning_rate:g}"
+    )

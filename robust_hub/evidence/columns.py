@@ -1,0 +1,124 @@
+"""The codec of records.tsv: one row a column, with its name, how a value is written and how it is read.
+
+The first six columns are those of Cohen et al. 2019, which every log has; ours are optional, an absent value is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of records.tsv.
+
+    Attributes:
+        name: Its name in the header, which is the attribute's of `robust_hub.evidence.records.Record`.
+        write: Gives a value's text.
+        read: Gives the value of a text that is not empty; raises a ValueError if it is none.
+        optional: Whether a log may lack it, and an empty text stands for None.
+        derived: Whether its value follows from other columns, so that its text is never read.
+    """
+
+    name: str
+    write: Callable[[Any], str]
+    read: Callable[[str], Any]
+    optional: bool = True
+    derived: bool = False
+
+
+def _write_int(value: Any) -> str:
+    return str(int(value))
+
+
+def _write_float(value: Any) -> str:
+    """Keep full precision."""
+    return repr(float(value))
+
+
+def _write_counts(pairs: Sequence[tuple[int, int]]) -> str:
+    return ",".join(f"{int(label)}:{int(votes)}" for label, votes in pairs)
+
+
+def _read_counts(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple((int(label), int(votes)) for label, votes in (pair.split(":") for pair in text.split(",")))
+
+
+def _write_radii(radii: Sequence[float]) -> str:
+    return ",".join(map(_write_float, radii))
+
+
+def _read_radii(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
+
+
+def _read_seconds(text: str) -> float:
+    """Read seconds, or H:MM:SS.ffffff with days before it as Python's timedelta prints them."""
+    if ":" not in text:
+        return float(text)
+    days, _, clock = text.rpartition(",")
+    hours, minutes, seconds = clock.split(":")
+    whole = int(days.split()[0]) if days else 0
+    return 86400.0 * whole + 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+CODEC = (
+    Column("idx", _write_int, int, optional=False),
+    Column("label", _write_int, int, optional=False),
+    Column("predict", _write_int, int, optional=False),
+    Column("radius", _write_float, float, optional=False),
+    Column("correct", _write_int, int, optional=False, derived=True),
+    Column("time", _write_float, _read_seconds, optional=False),
+    Column("base", _write_int, int),
+    Column("p_lower", _write_float, float),
+    Column("count", _write_int, int),
+    Column("n", _write_int, int),
+    Column("n0", _write_int, int),
+    Column("alpha", _write_float, float),
+    Column("sigma", _write_float, float),
+    Column("seed", _write_int, int),
+    Column("counts", _write_counts, _read_counts),
+    Column("plan", str, str),
+    Column("radii", _write_radii, _read_radii),
+    Column("undecided", _write_radii, _read_radii),
+    Column("out_of_reach", _write_radii, _read_radii),
+)
+COLUMNS = tuple(column.name for column in CODEC)
+REQUIRED = tuple(column.name for column in CODEC if not column.optional)
+OURS = "p_lower"  # a header that has it is of a file that we wrote
+
+
+def encode(record: object) -> str:
+    """Give the line, without its newline, of a record: any value with an attribute for each column.
+
+    Args:
+        record: The record; an attribute that is None is written as an empty text.
+    """
+    values = [getattr(record, column.name) for column in CODEC]
+    return "\t".join(["" if v is None else column.write(v) for column, v in zip(CODEC, values, strict=True)])
+
+
+def decoder(header: Sequence[str]) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """Give a function that reads the values of a line, by the name of the column, of a file with this header.
+
+    Args:
+        header: The names of the file's columns, in any order, with the required ones.
+
+    Returns:
+        Takes the texts of a line, as many as the header has names; raises a ValueError at a text that is no value.
+    """
+    positions: Mapping[str, int] = {name: at for at, name in enumerate(header)}
+    absent = {column.name: None for column in CODEC if column.name not in positions}
+    present = [(column, positions[column.name]) for column in CODEC if column.name in positions and not column.derived]
+    steps = [(column.name, column.read, column.optional, at) for column, at in present]
+
+    def decode(texts: Sequence[str]) -> dict[str, Any]:
+        values: dict[str, Any] = dict(absent)
+        for name, read, optional, at in steps:
+            text = texts[at].strip()
+            values[name] = None if optional and not text else read(text)
+        return values
+
+    return decode

@@ -1,0 +1,126 @@
+"""Certified-accuracy curves as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robust_hub.evidence.accuracy import certified_accuracy, curve, grid_of, wilson
+from robust_hub.evidence.comparisons import Runs, labelled
+from robust_hub.evidence.records import Record
+
+
+def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Path:
+    """Draw certified accuracy over the radius, one curve a run, with Wilson 95 % bands.
+
+    A run that decided a grid of radii is drawn at those radii alone, with error bars.
+
+    Args:
+        runs: Records by label, or runs.
+        out: Image file to write (PNG unless its suffix names another format); its folder is made if absent.
+        title: Text above the figure.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If there are no records, or the file cannot be written.
+    """
+    Figure = _figure()
+    table = labelled(runs)
+    out = Path(out)
+    out = out if out.suffix else out.with_suffix(".png")
+    top = max((r.radius for records in table.values() for r in records if r.correct), default=0.0)
+    radii = np.linspace(0, 1.05 * top if top > 0 else 1.0, 501)
+    figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for label, records in table.items():
+        grid = grid_of(records)
+        if grid is None:
+            _draw_curve(axes, label, records, radii)
+        else:
+            _draw_grid(axes, label, records, grid)
+    axes.set(xlabel="l2 radius, pixels in [0, 1]", ylabel="certified accuracy (%)")
+    axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    if title:
+        axes.set_title(title)
+    return _save(figure, out)
+
+
+def _draw_curve(axes: Any, label: str, records: Sequence[Record], radii: NDArray[np.float64]) -> None:
+    n, values = len(records), curve(records, radii)
+    bands = np.array([wilson(round(value * n), n) for value in values])
+    (line,) = axes.plot(radii, 100 * values, drawstyle="steps-pre", label=f"{label}, {n} images")
+    low, high = 100 * bands.T
+    axes.fill_between(radii, low, high, step="pre", alpha=0.15, linewidth=0, color=line.get_color())
+
+
+def _draw_grid(axes: Any, label: str, records: Sequence[Record], grid: tuple[float, ...]) -> None:
+    accuracies = [certified_accuracy(records, radius) for radius in grid]
+    middle = np.array([100 * one.value for one in accuracies])
+    ends = np.array([[100 * one.low for one in accuracies], [100 * one.high for one in accuracies]])
+    axes.errorbar(
+        grid, middle, np.abs(ends - middle), fmt="o:", capsize=3, markersize=4, label=f"{label}, {len(records)} images"
+    )
+
+
+def plot_votes(
+    image: NDArray[np.float32], noisy: NDArray[np.float32], record: Record, classes: Sequence[str], out: str | Path
+) -> Path:
+    """Draw an image, some of its noisy copies, and the votes behind its certificate.
+
+    Args:
+        image: Pixels in [0, 1], float32 (C, H, W).
+        noisy: Noisy copies clipped to [0, 1] for display, float32 (B, C, H, W).
+        record: The image's record, with counts.
+        classes: Names of the classes.
+        out: Image file to write.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If the record has no votes, or the file cannot be written.
+    """
+    if not record.counts:
+        raise ValueError(f"expected a record with votes, got none for image {record.idx}: certify it with this package")
+    figure = _figure()(figsize=(2 * (len(noisy) + 1) + 4, 2.6), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(noisy) + 2, width_ratios=[1] * (len(noisy) + 1) + [2])
+    titles = [f"image {record.idx}: {classes[record.label]}"] + [f"noise, sigma {record.sigma:g}"] * len(noisy)
+    for panel, picture, title in zip(axes, [image, *noisy], titles, strict=False):
+        panel.imshow(np.moveaxis(picture, 0, -1))
+        panel.set_title(title, fontsize=8)
+        panel.axis("off")
+    votes = sorted(record.counts, key=lambda pair: -pair[1])[:5]
+    axes[-1].barh([classes[c] for c, _ in votes], [v for _, v in votes])
+    axes[-1].invert_yaxis()
+    answer = f"{classes[record.predict]}, radius {record.radius:.3f}" if record.predict >= 0 else "abstains"
+    axes[-1].set_title(f"{record.n:,} votes: {answer}", fontsize=8)
+    return _save(figure, Path(out))
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('expected matplotlib for figures; install it: pip install "robust-hub[plot]"') from error
+    return Figure
+
+
+def _save(figure: Any, out: Path) -> Path:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out)
+    except OSError as error:
+        raise ValueError(
+            f"expected a file that can be written, got {out} ({error.strerror or error}); name another file"
+        ) from error
+    return out

@@ -1,0 +1,104 @@
+"""Certified accuracies as tables, in Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides
+from robust_hub.evidence.comparisons import Best, Runs, best_per_radius, incomparable, labelled
+from robust_hub.guarantee.plans import RADII
+
+
+def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
+    """Write the runs as a Markdown table: a row per sigma, then the paper's form, best sigma per radius.
+
+    Accuracies are in percent, with Wilson 95 % intervals.
+
+    Args:
+        runs: Records by label, or runs.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Returns:
+        The table, and a note below it.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+
+    Example:
+        >>> from robust_hub.evidence.records import Record
+        >>> records = [Record(0, 3, 3, 0.6, True, 1.0), Record(1, 5, 5, 0.2, True, 1.0)]
+        >>> print(markdown_table({"mine": records}, radii=(0.25,)).splitlines()[2])
+        | mine | 2 | - | 0.0 [0.0, 65.8] | 50.0 [9.5, 90.5] |
+    """
+    header, rows, best, note = _cells(runs, radii)
+    escaped = [[_escape_markdown(cell) for cell in row] for row in [*rows, *([best] if best else [])]]
+    return f"{set_rows(header, escaped)}\n\n{note}\n"
+
+
+def set_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table of cells that are Markdown already, without a newline at its end."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def latex_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
+    """Write the runs as a LaTeX tabular (package booktabs) with the rows of `markdown_table`.
+
+    Args:
+        runs: Records by label, or runs.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+    """
+    header, rows, best, note = _cells(runs, radii)
+    lines = [f"% {note}", r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
+    lines += [" & ".join(map(_escape_latex, header)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(_escape_latex, row)) + r" \\" for row in rows]
+    if best:
+        lines += [r"\midrule", " & ".join(map(_escape_latex, best)) + r" \\"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str]], list[str], str]:
+    runs = runs if isinstance(runs, Mapping) else list(runs)
+    table = labelled(runs)
+    header = ["run", "images", "clean", "abstain", *(f"r = {radius:g}" for radius in radii)]
+    rows = []
+    for label, records in table.items():
+        clean = clean_accuracy(records)
+        certified = (certified_accuracy(records, radius) if decides(records, radius) else None for radius in radii)
+        abstaining = abstention_rate(records) if decides(records, 0.0) else None
+        shares = (clean, abstaining, *certified)
+        rows.append([label, str(len(records)), *("-" if s is None else s.percent for s in shares)])
+    note = (
+        "Percent of all images with Wilson 95 % intervals; an abstention counts as wrong; "
+        "clean: the base classifier on clean images."
+    )
+    if not all(decides(records, radius) for records in table.values() for radius in (0.0, *radii)):
+        note += " -: the run did not decide this radius (abstain: radius 0)."
+    reason = incomparable(runs)
+    if reason:
+        return header, rows, [], f"{note} No best-sigma row: {reason}."
+    if len(table) == 1:
+        return header, rows, [], note
+    decided = [radius for radius in radii if all(decides(records, radius) for records in table.values())]
+    bests = {best.radius: best for best in best_per_radius(runs, decided)}
+    winners = [_winner(bests[radius]) if radius in bests else "-" for radius in radii]
+    images = str(len(next(iter(table.values()))))
+    note += " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set."
+    return header, rows, ["best per radius", images, "", "", *winners], note
+
+
+def _winner(best: Best) -> str:
+    at_zero = "" if best.at_zero is None else f"({100 * best.at_zero.value:.1f}) "
+    return f"{at_zero}{100 * best.accuracy.value:.1f}"
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _escape_latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)

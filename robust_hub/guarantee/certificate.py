@@ -1,0 +1,319 @@
+"""Votes of a smoothed classifier -> a certificate.
+
+Everything a radius rests on is on this page: two confidence bounds, one formula, one rule for abstaining. Nothing
+here knows a network, a file or a label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv, ndtri
+from scipy.stats import binom, binomtest
+
+ABSTAIN = -1
+BOUNDS = ("complement", "runner_up")
+_ROUND_OFF = 1e-11  # times max(1, sigma), off every radius: above the double-precision error of the formula
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known about one image under one sigma.
+
+    With probability at least 1 - alpha over the noise drawn, the smoothed classifier returns `prediction` for every
+    image whose l2 distance, in [0, 1]-pixel units, is below `radius`.
+
+    Attributes:
+        prediction: Certified class, or ABSTAIN (-1).
+        radius: Certified l2 radius in [0, 1]-pixel units, rounded down; 0 when abstaining.
+        p_lower: Lower confidence bound on the probability of the class that was selected.
+        p_upper: Upper confidence bound on the probability of any other class.
+        sigma: Standard deviation of the noise, [0, 1]-pixel units.
+        alpha: Failure probability of this certificate.
+        n0: Samples that selected the class; 0 if the plan needs none.
+        n: Samples that bounded its probability, none of them among the n0.
+        count: Votes of the selected class among the n.
+        counts: Votes of each class among the n.
+        bound: How p_upper was found, "complement" or "runner_up".
+        plan: How samples were planned, see `robust_hub.guarantee.plans`.
+        radii: The grid of radii that were tested, `radius` being one of them; None if any radius can come out.
+        undecided: Radii of the grid that were neither certified nor given up when the samples ran out.
+        out_of_reach: Radii of the grid that this many samples can never certify; no sample was spent on them.
+
+    Example:
+        >>> import numpy as np
+        >>> from robust_hub.guarantee.certificate import certify_counts
+        >>> certificate = certify_counts(np.array([98, 2]), np.array([990, 10]), sigma=0.25)
+        >>> certificate.prediction, round(certificate.radius, 3), certificate.samples
+        (0, 0.495, 1100)
+    """
+
+    prediction: int
+    radius: float
+    p_lower: float
+    p_upper: float
+    sigma: float
+    alpha: float
+    n0: int
+    n: int
+    count: int
+    counts: tuple[int, ...]
+    bound: str = "complement"
+    plan: str = "fixed"
+    radii: tuple[float, ...] | None = None
+    undecided: tuple[float, ...] = ()
+    out_of_reach: tuple[float, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Noisy copies of the image that the certificate rests on."""
+        return self.n0 + self.n
+
+    @property
+    def abstained(self) -> bool:
+        """Whether no class could be certified."""
+        return self.prediction == ABSTAIN
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a failure probability outside (0, 1)."""
+    if not (isinstance(alpha, (int, float)) and 0 < alpha < 1):
+        raise ValueError(f"expected alpha in (0, 1), the failure probability of one certificate, got {alpha!r}")
+
+
+def check_sigma(sigma: float) -> None:
+    """Refuse a standard deviation that is not a finite positive number."""
+    if not (isinstance(sigma, (int, float)) and math.isfinite(sigma) and sigma > 0):
+        raise ValueError(
+            f"expected a finite sigma > 0, the noise's standard deviation in [0, 1]-pixel units, got {sigma!r}"
+        )
+
+
+def lower_confidence_bound(count: int, n: int, alpha: float) -> float:
+    """Bound a success probability from below.
+
+    With probability at least 1 - alpha over the n samples, the result is at most the true probability.
+
+    Args:
+        count: Successes, 0 <= count <= n.
+        n: Samples, at least 1.
+        alpha: Failure probability, in (0, 1).
+
+    Returns:
+        The bound, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+        >>> round(lower_confidence_bound(990, 1000, alpha=0.001), 3)
+        0.976
+
+    Source: Clopper & Pearson 1934; Cohen et al. 2019, LowerConfBound.
+    """
+    check_alpha(alpha)
+    _check_count(count, n)
+    if count == 0:
+        return 0.0
+    if count == n:
+        return math.exp(math.log(alpha) / n)
+    return float(betaincinv(count, n - count + 1, alpha))
+
+
+def upper_confidence_bound(count: int, n: int, alpha: float) -> float:
+    """Bound a success probability from above.
+
+    With probability at least 1 - alpha over the n samples, the result is at least the true probability.
+
+    Args:
+        count: Successes, 0 <= count <= n.
+        n: Samples, at least 1.
+        alpha: Failure probability, in (0, 1).
+
+    Returns:
+        The bound, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+        >>> round(upper_confidence_bound(10, 1000, alpha=0.001), 3)
+        0.024
+
+    Source: Clopper & Pearson 1934, the lower bound on the failures' side.
+    """
+    _check_count(count, n)
+    return 1.0 - lower_confidence_bound(n - count, n, alpha)
+
+
+def certified_radius(p_lower: float, p_upper: float, sigma: float) -> float:
+    """Turn bounds on two probabilities into a radius: sigma / 2 (Phi^-1(p_lower) - Phi^-1(p_upper)).
+
+    If p_A >= p_lower and every other class has probability at most p_upper, no image closer than the result changes
+    the class of the smoothed classifier. Rounded down by 1e-11 (times sigma
+    where sigma > 1), more than the formula's round-off.
+
+    Args:
+        p_lower: Lower bound on the probability of the class, in [0, 1].
+        p_upper: Upper bound on the probability of every other class, in [0, 1].
+        sigma: Standard deviation of the noise, [0, 1]-pixel units.
+
+    Returns:
+        The l2 radius in [0, 1]-pixel units; 0 where the bounds do not separate the classes.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+        >>> round(certified_radius(0.975, 0.025, sigma=0.25), 3)
+        0.49
+
+    Source: Cohen et al. 2019, Theorem 1; Qiu et al. 2023, Eq. 2.
+    """
+    check_sigma(sigma)
+    if not (0 <= p_lower <= 1 and 0 <= p_upper <= 1):
+        raise ValueError(f"expected probabilities in [0, 1], got p_lower={p_lower!r} and p_upper={p_upper!r}")
+    if p_lower <= p_upper:
+        return 0.0
+    radius = sigma / 2 * (float(ndtri(p_lower)) - float(ndtri(p_upper)))
+    return max(0.0, math.nextafter(radius - _ROUND_OFF * max(1.0, sigma), 0.0))
+
+
+def certify_counts(
+    selection: ArrayLike, counts: ArrayLike, sigma: float, alpha: float = 0.001, bound: str = "complement"
+) -> Certificate:
+    """Certify from two independent sets of votes.
+
+    The first set only guesses the class, the second only bounds its probability. With probability at least
+    1 - alpha over the second, the certificate is true, whatever the first one said.
+
+    Args:
+        selection: Votes of each class among n0 samples, integers (K,).
+        counts: Votes of each class among n fresh samples, integers (K,).
+        sigma: Standard deviation of the noise, [0, 1]-pixel units.
+        alpha: Failure probability, in (0, 1).
+        bound: "complement" takes p_B <= 1 - p_A. "runner_up" bounds p_A and p_B at alpha / 2 each; the larger of the
+            other classes' upper bounds covers the true runner-up, so two shares pay for any number of classes.
+
+    Returns:
+        The certificate; its prediction is ABSTAIN where the bounds do not separate the classes.
+
+    Raises:
+        ValueError: If votes, sigma, alpha or bound are not as described.
+
+    Example:
+        >>> certify_counts([60, 40], [520, 480], sigma=0.25).prediction == ABSTAIN
+        True
+
+    Source: Cohen et al. 2019, Certify.
+    """
+    check_alpha(alpha)
+    check_sigma(sigma)
+    guess, votes = _check_votes(selection), _check_votes(counts)
+    if guess.shape != votes.shape:
+        raise ValueError(
+            f"expected both sets of votes over the same classes, got {guess.size} and {votes.size} classes"
+        )
+    if bound not in BOUNDS:
+        raise ValueError(f"expected bound to be one of {BOUNDS}, got {bound!r}")
+    n = int(votes.sum())
+    top = int(guess.argmax())
+    count = int(votes[top])
+    if bound == "complement":
+        share = alpha
+        p_lower = lower_confidence_bound(count, n, share)
+        p_upper = 1.0 - p_lower
+    else:
+        share = alpha / 2
+        p_lower = lower_confidence_bound(count, n, share)
+        others = np.delete(votes, top)
+        rival = upper_confidence_bound(int(others.max()), n, share) if others.size else 0.0
+        p_upper = min(rival, 1.0 - p_lower)
+    # Clopper-Pearson's defining property, checked on every certificate that leaves this page.
+    assert count == 0 or binom.sf(count - 1, n, p_lower) <= share * (1 + 1e-9)
+    decided = p_lower > p_upper
+    return Certificate(
+        prediction=top if decided else ABSTAIN,
+        radius=certified_radius(p_lower, p_upper, sigma) if decided else 0.0,
+        p_lower=p_lower,
+        p_upper=p_upper,
+        sigma=float(sigma),
+        alpha=float(alpha),
+        n0=int(guess.sum()),
+        n=n,
+        count=count,
+        counts=tuple(int(v) for v in votes),
+        bound=bound,
+    )
+
+
+def predict_counts(counts: ArrayLike, alpha: float = 0.001) -> int:
+    """Predict the smoothed classifier's class, or abstain.
+
+    With probability at most alpha the result is neither ABSTAIN nor the smoothed classifier's class.
+
+    Args:
+        counts: Votes of each class, integers (K,).
+        alpha: Failure probability, in (0, 1).
+
+    Returns:
+        The class, or ABSTAIN where the two most voted classes can't be told apart.
+
+    Raises:
+        ValueError: If votes or alpha are not as described.
+
+    Example:
+        >>> predict_counts([900, 100]), predict_counts([510, 490])
+        (0, -1)
+
+    Source: Cohen et al. 2019, Predict; Hung & Fithian 2019.
+    """
+    check_alpha(alpha)
+    votes = _check_votes(counts)
+    order = np.argsort(-votes, kind="stable")
+    first = int(votes[order[0]])
+    second = int(votes[order[1]]) if votes.size > 1 else 0
+    if first == 0 or binomtest(first, first + second, 0.5).pvalue > alpha:
+        return ABSTAIN
+    return int(order[0])
+
+
+def smallest_n(alpha: float, bound: str = "complement") -> int:
+    """Count the samples below which no vote can ever certify: the smallest n with (alpha's share)^(1/n) > 1/2.
+
+    Returns:
+        The number of samples.
+
+    Raises:
+        ValueError: If alpha or bound are not as described.
+
+    Example:
+        >>> smallest_n(0.001), smallest_n(0.001, "runner_up")
+        (10, 11)
+    """
+    check_alpha(alpha)
+    if bound not in BOUNDS:
+        raise ValueError(f"expected bound to be one of {BOUNDS}, got {bound!r}")
+    share = alpha if bound == "complement" else alpha / 2
+    n = max(1, math.floor(math.log(share) / math.log(0.5)))
+    while not lower_confidence_bound(n, n, share) > 0.5:
+        n += 1
+    return n
+
+
+def _check_count(count: int, n: int) -> None:
+    if n < 1 or not 0 <= count <= n:
+        raise ValueError(f"expected 0 <= count <= n and n >= 1, got count={count} and n={n}")
+
+
+def _check_votes(counts: ArrayLike | Sequence[int]) -> NDArray[np.int64]:
+    votes = np.asarray(counts)
+    if votes.ndim != 1 or votes.size == 0 or not np.issubdtype(votes.dtype, np.integer):
+        raise ValueError(f"expected integer votes of shape (K,), got {votes.dtype} of shape {votes.shape}")
+    if (votes < 0).any() or votes.sum() < 1:
+        raise ValueError("expected at least one vote and no negative one")
+    return votes.astype(np.int64)

@@ -1,0 +1,125 @@
+"""A pilot that plans the samples, then one look at fresh ones: for a radius up to a tolerance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from scipy.stats import binom
+
+from robust_hub.guarantee.budget import check_budget
+from robust_hub.guarantee.certificate import (
+    ABSTAIN,
+    Certificate,
+    certified_radius,
+    certify_counts,
+    check_sigma,
+    lower_confidence_bound,
+    smallest_n,
+)
+from robust_hub.guarantee.look import ESTIMATION, SELECTION, Course, Look
+
+_PILOT, _PILOT_SHARE, _HOPELESS = 64, 0.05, 0.02  # first pilot, its least share of the samples, when to give up
+
+
+@dataclass(frozen=True)
+class RadiusPlan:
+    """A pilot that plans the samples, then one look at fresh ones; see `radius_plan`.
+
+    Attributes:
+        tol: Radius that may be given away, [0, 1]-pixel units.
+        max_radius: Radius beyond which nothing is worth a sample, or None.
+        n: Most samples of the second stage.
+        alpha: Failure probability, all of it spent on the second stage.
+    """
+
+    tol: float
+    max_radius: float | None
+    n: int
+    alpha: float
+
+    @property
+    def most(self) -> int:
+        """The most samples of one image."""
+        return self._most_pilot + self.n
+
+    @property
+    def _most_pilot(self) -> int:
+        return max(_PILOT, math.ceil(_PILOT_SHARE * self.n))
+
+    def describe(self) -> dict[str, Any]:
+        """Say what the plan is, as JSON values."""
+        return {"plan": "radius", **asdict(self)}
+
+    def check(self, sigma: float) -> None:
+        """Refuse a sigma that is none."""
+        check_sigma(sigma)
+
+    def course(self, sigma: float) -> Course[Certificate]:
+        """Lead one image through the plan."""
+        pilot, most = _PILOT, self._most_pilot
+        while True:
+            (selected,) = yield (Look(SELECTION, pilot, most),)
+            count = int(selected.max())
+            wanted = self._wanted(count / pilot, sigma)
+            hopeless = binom.cdf(count, pilot, 0.5) < _HOPELESS or (wanted is None and pilot == most)
+            if hopeless or (wanted is not None and pilot >= _PILOT_SHARE * wanted) or pilot == most:
+                break
+            pilot = min(2 * pilot, most)
+        if hopeless or wanted is None:
+            return Certificate(
+                ABSTAIN, 0.0, 0.0, 1.0, float(sigma), self.alpha, pilot, 0, 0, (0,) * len(selected), plan="radius"
+            )
+        (counted,) = yield (Look(ESTIMATION, wanted, wanted),)
+        return replace(certify_counts(selected, counted, sigma, self.alpha), plan="radius")
+
+    def _wanted(self, share: float, sigma: float) -> int | None:
+        """Find the fewest samples that give the radius but for tol, if the share of votes is as in the pilot."""
+
+        def radius(n: int) -> float:
+            p_lower = lower_confidence_bound(math.floor(share * n), n, self.alpha)
+            return certified_radius(p_lower, 1 - p_lower, sigma)
+
+        full = radius(self.n)
+        goal = min(full, math.inf if self.max_radius is None else self.max_radius) - self.tol
+        if full <= 0:
+            return None
+        low, high = smallest_n(self.alpha) - 1, self.n
+        while high - low > 1:
+            middle = (low + high) // 2
+            reached = radius(middle)
+            low, high = (low, middle) if reached > 0 and reached >= goal else (middle, high)
+        return high
+
+
+def radius_plan(tol: float, max_radius: float | None = None, n: int = 100_000, alpha: float = 0.001) -> RadiusPlan:
+    """Plan a pilot, and from it the fewest fresh samples that give the radius but for a tolerance.
+
+    A certificate of this plan is false with probability at most alpha: class and number of samples depend on the
+    pilot alone, and the bound uses none of its samples. How much radius is really given away is not guaranteed.
+
+    Args:
+        tol: Radius that may be given away, [0, 1]-pixel units.
+        max_radius: Radius beyond which nothing is worth a sample; None for no such radius.
+        n: Most samples of the second stage.
+        alpha: Failure probability, in (0, 1).
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+        >>> radius_plan(0.01, max_radius=1.0).tol
+        0.01
+
+    Source: Chen et al. 2022 (input-specific sampling), with fresh samples; docs/statistics.md.
+    """
+    check_budget(n, alpha)
+    if not (math.isfinite(tol) and tol > 0):
+        raise ValueError(f"expected a finite tol > 0, a radius in [0, 1]-pixel units, got {tol!r}")
+    if max_radius is not None and not (math.isfinite(max_radius) and max_radius > 0):
+        raise ValueError(f"expected a finite max_radius > 0 in [0, 1]-pixel units, or None, got {max_radius!r}")
+    return RadiusPlan(float(tol), None if max_radius is None else float(max_radius), n, alpha)

@@ -1,0 +1,289 @@
+"""Images: a name, a folder or a Dataset becomes ([0, 1] image, label).
+
+`load_data` checks what robust_hub.images.sources finds and holds it in one class, `ImageData`: RGB images of one
+size, kept as uint8 in memory when they fit, so that a training loop never waits for decoding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import operator
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from robust_hub.images.sources import Source, find, stratified
+
+HASHED_IMAGES = 256
+CHUNK = 32  # images that a thread decodes in one go
+
+
+class ImageData(Dataset[tuple[Tensor, int]]):
+    """Hold labelled RGB images of one size; item i is (float32 (3, H, W) in [0, 1], int).
+
+    Made by `load_data`. Pixels are uint8, in memory or decoded when asked for.
+
+    Attributes:
+        classes: Names of the classes; label k means classes[k].
+        name: What the data are, for records.
+        split: The part of the data, such as "train".
+        labels: int64 (N,).
+
+    Example:
+        >>> import torch
+        >>> pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        >>> data = ImageData(pixels, torch.tensor([0, 1, 0, 1]), ("cat", "dog"), name="pets", split="train")
+        >>> image, label = data[1]
+        >>> image.shape, data.classes[label], len(data.subset([0, 2]))
+        (torch.Size([3, 8, 8]), 'dog', 2)
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor | _Encoded,
+        labels: Tensor,
+        classes: Sequence[str],
+        *,
+        name: str,
+        split: str,
+        order: Tensor | None = None,
+    ) -> None:
+        """Keep pixels, uint8 (M, 3, H, W), of which image i is row order[i]; without an order, row i."""
+        self._pixels, self._order = pixels, torch.arange(len(labels)) if order is None else order
+        self.labels, self.classes, self.name, self.split = labels, tuple(classes), name, split
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one image, float32 (3, H, W) in [0, 1], and its label."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
+        """Return several (image, label) pairs, as a DataLoader asks for them."""
+        pixels, labels = self.batch(indices)
+        return [(x, int(y)) for x, y in zip(pixels.float().div_(255), labels, strict=True)]
+
+    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Return images, uint8 (B, 3, H, W) in 0..255, and labels, int64 (B,).
+
+        Raises:
+            IndexError: If an index is outside the data.
+            ValueError: If a lazily read image is damaged or of another size.
+        """
+        chosen = torch.as_tensor(indices, dtype=torch.int64).reshape(-1)
+        if len(chosen) and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            raise IndexError(f"expected indices below {len(self)}, got {int(chosen.min())} to {int(chosen.max())}")
+        return self._pixels[self._order[chosen]], self.labels[chosen]
+
+    def subset(self, indices: Sequence[int] | Tensor) -> ImageData:
+        """Return the images at `indices`, in that order; pixels are shared, not copied."""
+        return self._part(torch.as_tensor(indices, dtype=torch.int64).reshape(-1), self.split)
+
+    def _part(self, chosen: Tensor, split: str) -> ImageData:
+        labels, order = self.labels[chosen], self._order[chosen]
+        return ImageData(self._pixels, labels, self.classes, name=self.name, split=split, order=order)
+
+    def to(self, device: torch.device | str) -> ImageData:
+        """Return the same images with their pixels on a device, so that batches are cut there; only if in memory."""
+        pixels = self._pixels.to(device) if isinstance(self._pixels, Tensor) else self._pixels
+        return ImageData(pixels, self.labels, self.classes, name=self.name, split=self.split, order=self._order)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pixels of a batch are."""
+        return self._pixels.device if isinstance(self._pixels, Tensor) else torch.device("cpu")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of every image."""
+        _, channels, height, width = self._pixels.shape
+        return channels, height, width
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are held in memory."""
+        return isinstance(self._pixels, Tensor)
+
+    @cached_property
+    def data_hash(self) -> str:
+        """Sha256 (hex) over shape, classes, all labels and the pixels of 256 evenly spaced images."""
+        chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), HASHED_IMAGES)).astype(np.int64))
+        digest = hashlib.sha256(json.dumps([len(self), *self.image_shape, *self.classes]).encode())
+        digest.update(self.labels.numpy().astype("<i8").tobytes())
+        digest.update(self.batch(chosen.tolist())[0].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class _Encoded:
+    """The images of a source, decoded when asked for; indexed by rows as the uint8 tensor of `shape` would be."""
+
+    def __init__(self, source: Source, size: int | None) -> None:
+        self.source, self.size = source, size
+        height, width, channels = source.pixels(0, size).shape
+        self.shape = (len(source.labels), channels, height, width)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+
+        def work(start: int) -> None:
+            for at, row in enumerate(rows[start : start + CHUNK].tolist(), start):
+                out[at] = self._image(row)
+
+        starts = range(0, len(rows), CHUNK)
+        if self.source.encoded and len(starts) > 1:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(work, starts))
+        else:
+            list(map(work, starts))
+        return torch.from_numpy(out)
+
+    def _image(self, row: int) -> np.ndarray[Any, Any]:
+        image = self.source.pixels(row, self.size).transpose(2, 0, 1)
+        if image.shape != self.shape[1:]:
+            (_, h, w), (h0, w0) = image.shape, self.shape[2:]
+            got = f"{h}x{w} at {self.source.where(row)}"
+            raise ValueError(f"expected images of one size, {h0}x{w0} as the first, got {got}: pass size=...")
+        return image
+
+
+def load_data(
+    source: str | Path | Dataset[Any] | Any,
+    split: str = "train",
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    size: int | None = None,
+    in_memory: bool | None = None,
+) -> ImageData:
+    """Read labelled images from a name, a folder or a Dataset.
+
+    Args:
+        source: "digits" (scikit-learn's 1,797 handwritten digits at 32x32; train 1,297, test 500); a folder
+            with one subfolder a class, or <split>/<class>/; a folder of parquet files named
+            <split>-*.parquet; a "torch/cifar10"-style name of timm's; a Hub id; a `datasets` Dataset or
+            DatasetDict; a torch Dataset of (image, int), each image a PIL image, a uint8 tensor (C, H, W),
+            or a float tensor in [0, 1], which is rounded to uint8 (multiples of 1/255). An ImageData is
+            returned as it is.
+        split: The split, literally as the source calls it; a Dataset handed in is one split and takes the
+            name. A folder without split folders is the split "train", or the one it is itself called.
+        image_column: Image column of a table; found by its type if None.
+        label_column: Label column of a table; found by its type if None.
+        size: Resize the shorter side to this many pixels and crop the centre. Needed if the images differ
+            in size.
+        in_memory: Decode once into memory as uint8; None does so if that takes at most half of the free
+            memory.
+
+    Returns:
+        The images, as uint8 RGB of one size.
+
+    Raises:
+        ValueError: If the data are empty, damaged, of one class, of several sizes without `size`, without
+            that split or column, or with labels outside the classes.
+        TypeError: If the source or its items are of an unknown type.
+        ImportError: If an optional package is missing.
+
+    Example:
+        >>> digits = load_data("digits", split="test")
+        >>> len(digits), digits.image_shape, digits.classes[:3]
+        (500, (3, 32, 32), ('0', '1', '2'))
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"expected a size of at least 1 pixel, got {size}")
+    if isinstance(source, ImageData):
+        if size is not None and source.image_shape[1:] != (size, size):
+            got = f"{source.image_shape}: give size to the first load_data"
+            raise ValueError(f"expected images of size {size}, got {got}")
+        return source
+    opened = find(source, split, image_column, label_column)
+    labels, classes = _check_labels(opened, split)
+    encoded = _Encoded(opened, size)
+    if in_memory is None:
+        in_memory = math.prod(encoded.shape) <= psutil.virtual_memory().available // 2
+    pixels = encoded[torch.arange(len(labels))] if in_memory else encoded
+    return ImageData(pixels, labels, classes, name=opened.name, split=split)
+
+
+def _check_labels(source: Source, split: str) -> tuple[Tensor, Sequence[str]]:
+    """Return the labels, int64 (N,), and the names of their classes."""
+    name = f"{source.name}, split '{split}'"
+    if len(source.labels) == 0:
+        raise ValueError(f"expected at least one image, got an empty data set: {name}")
+    try:
+        labels = torch.tensor([operator.index(label) for label in source.labels], dtype=torch.int64)
+    except TypeError as error:
+        got = type(source.labels[0]).__name__
+        raise TypeError(f"expected integer labels, got {got} in {name}: {error}") from None
+    classes = source.classes or [str(k) for k in range(int(labels.max()) + 1)]
+    outside = torch.where((labels < 0) | (labels >= len(classes)))[0].tolist()
+    if outside:
+        got = f"{int(labels[outside[0]])} at index {outside[0]} of {name}"
+        raise ValueError(
+            f"expected labels from 0 to {len(classes) - 1}, got {got}: correct them or choose a split that has them"
+        )
+    if len(torch.unique(labels)) < 2:
+        raise ValueError(f"expected at least two classes, got only '{classes[int(labels[0])]}' in {name}")
+    return labels, classes
+
+
+def crop_flip(images: Tensor, generator: torch.Generator | None = None, padding: int = 4) -> Tensor:
+    """Move each image at random by up to `padding` pixels, reflecting at the edges, and mirror half of them.
+
+    Args:
+        images: (B, C, H, W), any dtype, H and W above `padding`; the result has the same shape and dtype.
+        generator: Source of the random numbers, two shifts and one flip an image.
+        padding: Largest shift in pixels, at least 0.
+
+    Raises:
+        ValueError: If the shape or the padding does not fit.
+    """
+    if images.ndim != 4 or not 0 <= padding < min(images.shape[2:]):
+        raise ValueError(
+            f"expected images (B, C, H, W) larger than the padding, got {tuple(images.shape)} and {padding}"
+        )
+    b, c, h, w = images.shape
+    device = generator.device if generator is not None else images.device
+    shift = torch.randint(-padding, padding + 1, (2, b, 1), generator=generator, device=device).to(images.device)
+    flip = torch.randint(0, 2, (b, 1), generator=generator, device=device).to(images.device).bool()
+    rows = torch.arange(h, device=images.device) + shift[0]
+    cols = torch.arange(w, device=images.device) + shift[1]
+    rows, cols = ((n - 1) - ((n - 1) - at.abs()).abs() for at, n in ((rows, h), (cols, w)))
+    cols = torch.where(flip, cols.flip(1), cols)
+    at = (
+        torch.arange(b, device=images.device).view(b, 1, 1, 1),
+        torch.arange(c, device=images.device).view(1, c, 1, 1),
+    )
+    return images[at[0], at[1], rows.view(b, 1, h, 1), cols.view(b, 1, 1, w)]
+
+
+def holdout_split(data: ImageData, fraction: float, seed: int) -> tuple[ImageData, ImageData]:
+    """Split data into a part to train on and a held-out part with about `fraction` of every class.
+
+    The same arguments give the same split; both parts keep the order of the data. Every class keeps at
+    least one image to train on.
+
+    Raises:
+        ValueError: If the fraction is outside (0, 1) or holds out no image.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"expected a fraction in (0, 1), got {fraction}")
+    held = stratified(data.labels, fraction, seed)
+    if not bool(held.any()):
+        raise ValueError(f"expected a fraction that holds out an image, got {fraction} of {len(data)} images: raise it")
+    return data._part(torch.where(~held)[0], data.split), data._part(torch.where(held)[0], f"{data.split}-held-out")

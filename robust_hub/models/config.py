@@ -1,0 +1,154 @@
+"""What config.json of a checkpoint's folder says, as a value; the file itself is in timm's form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robust_hub.errors import CheckpointError
+from robust_hub.layout import CONFIG, WEIGHTS
+from robust_hub.provenance import Provenance
+
+_AGAIN = "fetch or train the checkpoint again"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a difference that is stored in place of weights is read with.
+
+    Attributes:
+        base: Name of the checkpoint that it is a difference to.
+        base_sha256: That checkpoint's files of weights and their hashes.
+        sha256: Hash of the difference's file.
+    """
+
+    base: str
+    base_sha256: Mapping[str, str]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What a checkpoint is.
+
+    Attributes:
+        architecture: timm's name of the network, in our words: one that plain timm can make has its own as well.
+        num_classes: Outputs of the classifier.
+        num_features: Features before the classifier.
+        model_args: Arguments of `timm.create_model` beside the number of classes.
+        pretrained_cfg: timm's: input_size, mean, std and the like.
+        norm: Norm kind, "" of a network that is not ours.
+        stem: Stem, likewise.
+        sha256: Hash of each file of weights.
+        difference: What is stored in place of the weights; None if they are there.
+        probe: What the network computes of two fixed images, see `robust_hub.models.identity.probe`.
+        provenance: How the weights came about; None if that was not recorded.
+        plain_timm: Name and arguments with which timm alone makes the network; None where it cannot.
+    """
+
+    architecture: str
+    num_classes: int
+    num_features: int = 0
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    pretrained_cfg: Mapping[str, Any] = field(default_factory=dict)
+    norm: str = ""
+    stem: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    difference: Difference | None = None
+    probe: Mapping[str, list[list[float]]] | None = None
+    provenance: Provenance | None = None
+    plain_timm: tuple[str, Mapping[str, Any]] | None = None
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """Shape of an image, (C, H, W); empty if it is not said."""
+        return tuple(self.pretrained_cfg.get("input_size") or ())
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the values of config.json."""
+        ours = {"architecture": self.architecture, "model_args": dict(self.model_args)}
+        name, args = self.plain_timm or (self.architecture, self.model_args)
+        whole = set(self.sha256) == {WEIGHTS}
+        return {
+            "architecture": name,
+            "num_classes": self.num_classes,
+            "num_features": self.num_features,
+            "model_args": dict(args),
+            "pretrained_cfg": dict(self.pretrained_cfg),
+            "robust_hub": {
+                **(ours if self.plain_timm else {}),
+                "norm": self.norm,
+                "stem": self.stem,
+                "sha256": self.sha256[WEIGHTS] if whole else dict(self.sha256),
+                **({"difference": _difference_to_json(self.difference)} if self.difference else {}),
+                "fingerprint": self.probe,
+                "recipe": {} if self.provenance is None else self.provenance.to_json(),
+            },
+        }
+
+
+def read_config(folder: str | Path) -> CheckpointConfig:
+    """Read a checkpoint folder's config.json.
+
+    Raises:
+        CheckpointError: If it is missing or no JSON, or lacks what a model is made from.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"expected a checkpoint folder with {CONFIG} and {WEIGHTS}, found no {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): {_AGAIN}") from None
+    needed = {"architecture": str, "num_classes": int, "pretrained_cfg": dict, "robust_hub": dict}
+    lacks = [k for k, kind in needed.items() if not isinstance(values, dict) or not isinstance(values.get(k), kind)]
+    if lacks:
+        raise CheckpointError(f"{path} names no {', no '.join(lacks)}: {_AGAIN}")
+    ours = values["robust_hub"]
+    theirs = (values["architecture"], values.get("model_args") or {}) if "architecture" in ours else None
+    try:
+        provenance = Provenance.from_json(ours.get("recipe") or {})
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): {_AGAIN}") from None
+    return CheckpointConfig(
+        architecture=str(ours.get("architecture", values["architecture"])),
+        num_classes=values["num_classes"],
+        num_features=values.get("num_features") or 0,
+        model_args=ours.get("model_args", values.get("model_args")) or {},
+        pretrained_cfg=values["pretrained_cfg"],
+        norm=str(ours.get("norm") or ""),
+        stem=str(ours.get("stem") or ""),
+        sha256=_hashes(path, ours.get("sha256")),
+        difference=_difference_from_json(path, ours.get("difference")),
+        probe=ours.get("fingerprint"),
+        provenance=provenance,
+        plain_timm=theirs,
+    )
+
+
+def _hashes(path: Path, values: Any) -> dict[str, str]:
+    """Give the files of weights with their hashes; names that lead out of the folder are refused."""
+    files = values if isinstance(values, dict) else {WEIGHTS: values}
+    if not files or not all(isinstance(name, str) and Path(name).name == name for name in files):
+        raise CheckpointError(f"{path} names no files of weights: {_AGAIN}")
+    return {name: str(digest) for name, digest in files.items()}
+
+
+def _difference_from_json(path: Path, values: Any) -> Difference | None:
+    if values is None:
+        return None
+    kinds = {"base": str, "base_sha256": dict, "sha256": str}
+    if not isinstance(values, dict) or any(not isinstance(values.get(k), kind) for k, kind in kinds.items()):
+        raise CheckpointError(f"{path} names no base of its difference: {_AGAIN}")
+    return Difference(values["base"], values["base_sha256"], values["sha256"])
+
+
+def _difference_to_json(difference: Difference) -> dict[str, Any]:
+    return {
+        "base": difference.base,
+        "base_sha256": dict(difference.base_sha256),
+        "sha256": difference.sha256,
+    }

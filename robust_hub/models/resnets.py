@@ -1,0 +1,265 @@
+"""ResNets whose norm and stem are named choices.
+
+`resnet{26,50,152}_{bn,gn,in,ln}` and the small `resnet18s_{bn,gn,in,ln}` are architectures; each has a
+`..._mixednoise` twin, the name of its pretrained weights. robust_hub.models.entrypoints registers them with timm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import build_model_with_cfg
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from robust_hub.errors import CheckpointError
+from robust_hub.models.checkpoint import check_keys, read_weights
+from robust_hub.models.config import CheckpointConfig, read_config
+from robust_hub.models.family import SUFFIX
+from robust_hub.models.identity import check_probe
+from robust_hub.models.norms import NORMS
+from robust_hub.models.pins import read_pins
+from robust_hub.models.remote import fetch, forget
+from robust_hub.models.shelves import checkpoint_folder, not_here
+from robust_hub.names import did_you_mean
+from robust_hub.provenance import Provenance, note_provenance
+
+STEMS = {
+    "imagenet": "7x7 convolution of stride 2 and max-pool, timm's own, for 224x224",
+    "cifar": "3x3 convolution of stride 1, for 32x32",
+    "cifar_s2": "3x3 convolution of stride 2, for 32x32 at a quarter of the cost",
+}
+DEPTHS: dict[str, dict[str, Any]] = {
+    "resnet18s": {"block": BasicBlock, "layers": (2, 2, 2, 2), "channels": (32, 64, 128, 256), "stem": "cifar_s2"},
+    "resnet26": {"block": Bottleneck, "layers": (2, 2, 2, 2), "stem": "cifar"},
+    "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3), "stem": "cifar"},
+    "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3), "stem": "cifar"},
+}
+# The same networks in timm's own words, for whoever has no robust_hub; it has no instance norm and no CIFAR stem.
+PLAIN_DEPTHS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet18s": ("resnet18", {"channels": [32, 64, 128, 256]}),
+    **{depth: (depth, {}) for depth in ("resnet26", "resnet50", "resnet152")},
+}
+PLAIN_NORMS: dict[str, dict[str, Any]] = {
+    "bn": {},
+    "gn": {"norm_layer": "groupnorm"},
+    "ln": {"norm_layer": "groupnorm1"},
+}
+# Arguments of timm.create_model that leave features, and logits of the saved classifier, as they are.
+_SAME_FUNCTION = {
+    *("num_classes", "in_chans", "norm", "stem", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
+    *("drop_rate", "drop_path_rate", "drop_block_rate", "device"),
+}
+
+
+class RobustResNet(ResNet):
+    """timm's ResNet with a norm and a stem chosen by name.
+
+    Args:
+        block: timm's BasicBlock or Bottleneck.
+        layers: Blocks per stage.
+        norm: "bn", "gn" (32 groups), "in" or "ln" (over C, H, W; affine per channel).
+        stem: "cifar", "cifar_s2" or "imagenet".
+        in_chans: Input channels.
+        kwargs: Whatever else timm's ResNet takes.
+
+    Attributes:
+        norm_kind: The norm.
+        stem: The stem.
+        plain_timm: Name and arguments with which timm alone makes the network; None where it cannot.
+
+    Raises:
+        ValueError: If norm or stem are unknown; the near names are offered.
+    """
+
+    plain_timm: tuple[str, dict[str, Any]] | None = None
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        layers: tuple[int, ...],
+        norm: str = "ln",
+        stem: str = "cifar",
+        in_chans: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        _check_name("norm", norm, NORMS)
+        _check_name("stem", stem, STEMS)
+        super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)  # type: ignore[arg-type]
+        self.norm_kind, self.stem = norm, stem
+        if stem != "imagenet":
+            stride = 2 if stem == "cifar_s2" else 1
+            weight = next(self.conv1.parameters())
+            conv1 = nn.Conv2d(in_chans, len(weight), 3, stride, 1, bias=False, device=weight.device, dtype=weight.dtype)
+            nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
+            self.add_module("conv1", conv1)
+            self.add_module("maxpool", nn.Identity())
+            for position, info in enumerate(self.feature_info):
+                info["reduction"] = stride * 2 ** max(0, position - 1)
+
+
+def _check_name(what: str, name: str, names: Mapping[str, Any]) -> None:
+    if name not in names:
+        raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, names, names)}")
+
+
+def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """Build one member of the family; with `pretrained`, from weights whose identity has been checked.
+
+    Args:
+        variant: Its name for timm, without a tag.
+        depth: A key of DEPTHS.
+        norm: A key of NORMS.
+        pretrained: Whether to load weights.
+        kwargs: The arguments of `timm.create_model`.
+
+    Raises:
+        CheckpointError: If the weights are missing, damaged or another network's.
+        ValueError: If norm or stem are unknown, or the norm is another one than the name's.
+    """
+    args = {**DEPTHS[depth], "norm": norm, **kwargs}
+    _check_name("norm", args["norm"], NORMS)
+    _check_name("stem", args["stem"], STEMS)
+    if args["norm"] != norm:
+        raise ValueError(
+            f"{variant} has norm {norm!r} in its name, got norm={args['norm']!r}: create {depth}_{args['norm']}"
+        )
+    overlay = dict(args.pop("pretrained_cfg_overlay", None) or {})
+    build = partial(build_model_with_cfg, RobustResNet, variant, pretrained, **args)
+    model: RobustResNet
+    if pretrained and not overlay.get("state_dict"):
+        given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
+        name = f"{variant}.{given}" if isinstance(given, str) else variant
+        folder, fetched = _locate(name, overlay, given if isinstance(given, dict) else {})
+        try:
+            config, state = _weights(folder, variant, norm, str(args["stem"]))
+            model = build(pretrained_cfg_overlay={**overlay, **_overlay(config, state)})
+            _check_computation(model, config, name, kwargs)
+        except CheckpointError:
+            if fetched:  # so that the next try fetches it anew
+                forget(folder)
+            raise
+        note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+    else:
+        model = build(pretrained_cfg_overlay=overlay)
+    model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
+    return _without_state(model)
+
+
+def _locate(name: str, overlay: dict[str, Any], theirs: Mapping[str, Any]) -> tuple[Path, bool]:
+    """Find the folder of a name's weights, and tell whether it came from the Hub.
+
+    Args:
+        name: The name, its tag included.
+        overlay: The user's own words on where the weights are, which are taken out of it.
+        theirs: timm's, of "local-dir:..." and "hf-hub:...".
+    """
+    file = overlay.pop("file", None) or theirs.get("file")
+    if hub_id := overlay.pop("hf_hub_id", None) or theirs.get("hf_hub_id"):
+        repo_id, _, revision = str(hub_id).partition("@")  # timm's "hf-hub:owner/name@revision"
+        return fetch(repo_id, revision or "main", check=read_weights), True
+    if file:
+        return (Path(file) if Path(file).is_dir() else Path(file).parent), False
+    if (folder := checkpoint_folder(name)) is not None:
+        return folder, False
+    if pin := read_pins().get(name):
+        return fetch(pin["repo_id"], pin["revision"], check=read_weights), True
+    raise CheckpointError(f"{not_here(name, 'the Hub (no revision is pinned)')}; pretrained=False makes random ones")
+
+
+def _plain_timm(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
+    """Give timm's own name and arguments for a network, None where timm cannot make it."""
+    if stem != "imagenet" or norm not in PLAIN_NORMS:
+        return None
+    name, args = PLAIN_DEPTHS[depth]
+    return name, {**args, **PLAIN_NORMS[norm]}
+
+
+def _check_computation(model: nn.Module, config: CheckpointConfig, where: str, kwargs: Mapping[str, Any]) -> None:
+    """Compare what a loaded model computes with its config, unless it was asked to compute something else."""
+    first = next(model.parameters())
+    channels = (config.input_size or (0,))[0]
+    asked = kwargs.keys() - _SAME_FUNCTION or kwargs.get("in_chans", channels) != channels
+    if not asked and first.dtype == torch.float32 and first.device.type != "meta":
+        own_head = int(getattr(model, "num_classes", 0)) == config.num_classes
+        check_probe(model, config.probe, config.input_size, own_head=own_head, where=where)
+
+
+def _overlay(config: CheckpointConfig, state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Make timm load this state dict, adapting head and first layer to the model as it does for its own weights."""
+    cfg = {k: tuple(v) if isinstance(v, list) else v for k, v in config.pretrained_cfg.items()}
+    return {**cfg, "num_classes": config.num_classes, "source": "", "state_dict": state}
+
+
+def _without_state(model: nn.Module) -> nn.Module:
+    cfg: Any = model.pretrained_cfg
+    cfg.pop("state_dict", None)  # default_cfg is the same dict
+    return model
+
+
+def _weights(folder: Path, variant: str, norm: str, stem: str) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
+    """Read a folder's weights and compare them with the architecture."""
+    config = read_config(folder)
+    architecture = config.architecture.removesuffix(SUFFIX)
+    if architecture != variant.removesuffix(SUFFIX):
+        raise CheckpointError(f"{folder} holds weights of {architecture}, the model is {variant.removesuffix(SUFFIX)}")
+    state = read_weights(folder, norm=norm, stem=stem)
+    with torch.device("meta"):
+        depth = architecture.rsplit("_", 1)[0]
+        channels = (config.input_size or (3,))[0]
+        args = {**DEPTHS[depth], "norm": norm, "stem": stem, "in_chans": channels}
+        empty = RobustResNet(**args, num_classes=config.num_classes)
+    check_keys(state, empty)
+    return config, state
+
+
+def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
+    """Make a model from a checkpoint folder, or from any name that timm knows.
+
+    Args:
+        source: A folder of `save_checkpoint`, or a name. A `_mixednoise` one, one with a tag ("resnet18s_ln.clean_tin")
+            and an address ("hf-hub:owner/name") come with their weights, a bare architecture has random ones.
+        kwargs: Arguments for `timm.create_model`.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: If the folder's weights are missing, damaged or another model's.
+        ValueError: If the name is unknown; near names are offered.
+
+    Example:
+        >>> model = load_model("resnet18s_ln_mixednoise")
+        >>> model.num_classes, model.pretrained_cfg["input_size"]
+        (200, (3, 32, 32))
+    """
+    source = str(source)
+    if Path(source).is_dir():
+        return _load_folder(Path(source), kwargs)
+    if ":" not in source and source.split(".")[0] not in timm.list_models():
+        hint = did_you_mean(source, timm.list_models(), most=4) or "`robust-hub models` lists ours"
+        raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
+    kwargs.setdefault("pretrained", "." in source or ":" in source or source.endswith(SUFFIX))
+    model: nn.Module = timm.create_model(source, **kwargs)
+    return model
+
+
+def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
+    """Make the model as it was saved to check the weights, then the one that is asked for to hold them."""
+    config = read_config(folder)
+    args = config.model_args
+    saved = timm.create_model(config.architecture, **{**args, "num_classes": config.num_classes})
+    stem = str(kwargs.get("stem", getattr(saved, "stem", "")))
+    state = read_weights(folder, norm=str(getattr(saved, "norm_kind", "")), stem=stem)
+    check_keys(state, saved)
+    asked, kwargs = kwargs, {"num_classes": config.num_classes, **args, **kwargs, "pretrained": True}
+    overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
+    model: nn.Module = timm.create_model(config.architecture, **kwargs, pretrained_cfg_overlay=overlay)
+    _check_computation(model, config, str(folder), asked)
+    note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+    return _without_state(model)

@@ -1,0 +1,66 @@
+"""The shelves: folders of checkpoints on this machine, in the order in which a name is looked for.
+
+1. The folder that the environment variable ROBUST_HUB_SHELF names.
+2. `model_cards` in the current folder.
+3. `model_cards` of the source tree that this package runs from, if it does (a clone that `pip install -e` installed).
+4. `model_cards` in the user's own data folder, such as ~/.local/share/robust_hub.
+5. The package's own data.
+
+The Hub comes after them all, see `robust_hub.models.resnets`. A folder counts as a checkpoint if it holds
+config.json; nothing else is opened here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from robust_hub.layout import CONFIG
+
+VARIABLE = "ROBUST_HUB_SHELF"
+SHELF = "model_cards"  # the name that a folder of checkpoints has
+PACKAGED = Path(__file__).parents[1] / "weights"
+SOURCE_TREE = Path(__file__).parents[2]
+
+
+def shelves() -> list[Path]:
+    """Give the folders in which checkpoints are looked for, the first one first, whether they are there or not."""
+    named = os.environ.get(VARIABLE)
+    folders = [Path(named).expanduser()] if named else []
+    folders.append(Path.cwd() / SHELF)
+    if (SOURCE_TREE / "pyproject.toml").is_file():  # site-packages has none
+        folders.append(SOURCE_TREE / SHELF)
+    folders += [user_data_path("robust_hub", appauthor=False) / SHELF, PACKAGED]
+    return list(dict.fromkeys(folders))
+
+
+def checkpoint_folder(name: str) -> Path | None:
+    """Find a checkpoint's folder by its name.
+
+    Returns:
+        The folder, of the first shelf that has it; None where none has.
+    """
+    return next((shelf / name for shelf in shelves() if (shelf / name / CONFIG).is_file()), None)
+
+
+def list_checkpoints() -> list[str]:
+    """Name the checkpoints whose weights are here."""
+    folders = [folder for shelf in shelves() if shelf.is_dir() for folder in shelf.iterdir()]
+    return sorted({folder.name for folder in folders if (folder / CONFIG).is_file()})
+
+
+def not_here(name: str, *elsewhere: str) -> str:
+    """Say that a checkpoint is nowhere, where it was looked for, and where its weights are to be had.
+
+    Args:
+        name: Its name.
+        elsewhere: Where it was looked for beside the shelves, in words.
+    """
+    looked = [f"{shelf}{'' if shelf.is_dir() else ' (no such folder)'}" for shelf in shelves()]
+    return (
+        f"{name} has no trained weights in {', '.join([*looked, *elsewhere])}: `robust-hub "
+        f"models` lists what there is. Weights come with a clone of robust_hub (set {VARIABLE} to its {SHELF}), from "
+        f"`robust-hub models --remote --namespace NAME`, or from `robust-hub pretrain`"
+    )

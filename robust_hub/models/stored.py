@@ -1,0 +1,179 @@
+"""The weights of a checkpoint's folder as bytes: whole as they lie there, or made from a difference and its base.
+
+Hashes are compared before anything is read as a tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from robust_hub.errors import CheckpointError
+from robust_hub.layout import CONFIG, DIFFERENCE, INDEX, WEIGHTS
+from robust_hub.models.config import CheckpointConfig, Difference, read_config
+from robust_hub.models.difference import decode
+from robust_hub.models.shelves import checkpoint_folder, not_here
+from robust_hub.models.tensors import pack, unpack
+
+_AGAIN = "fetch or train the checkpoint again"
+
+
+def sha256(path: Path) -> str:
+    """Hash a file, as lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def metadata_of(config: CheckpointConfig) -> dict[str, str]:
+    """Give the metadata of a checkpoint's files of weights."""
+    return {"format": "pt", "architecture": config.architecture, "norm": config.norm, "stem": config.stem}
+
+
+def read_stored(
+    folder: Path, config: CheckpointConfig, network: Mapping[str, str | None] | None = None
+) -> dict[str, Tensor]:
+    """Read a folder's weights in the type that they are stored in.
+
+    Args:
+        folder: The checkpoint's folder.
+        config: Its config.
+        network: Norm and stem of the network that they are for, compared with the files' own where they are given.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged, of another hash, norm or stem.
+    """
+    state: dict[str, Tensor] = {}
+    for name, content in _whole_files(folder, config):
+        try:
+            part, metadata = unpack(content)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / name} is no safetensors file ({error}): {_AGAIN}") from None
+        for what, asked in (network or {}).items():
+            theirs, promised = metadata.get(what, ""), getattr(config, what)
+            if theirs != promised:
+                raise CheckpointError(f"{folder / name} was made with {what} {theirs!r}, {CONFIG} says {promised!r}")
+            if asked is not None and theirs != asked:
+                raise CheckpointError(
+                    f"{folder / name} holds weights of {what} {theirs!r}, the model has {what} {asked!r}"
+                )
+        state |= part
+    return state
+
+
+def copy_whole(folder: Path, target: Path) -> None:
+    """Copy config.json and weights; of a checkpoint that is stored as a difference, the weights that it stands for.
+
+    Args:
+        folder: A checkpoint's folder.
+        target: A folder that exists.
+
+    Raises:
+        CheckpointError: If the weights are not those that config.json promises.
+    """
+    config = read_config(folder)
+    for name, content in _whole_files(folder, config):
+        (target / name).write_bytes(content)
+    if config.difference is None:
+        (target / CONFIG).write_bytes((folder / CONFIG).read_bytes())
+    else:
+        (target / CONFIG).write_text(json.dumps(replace(config, difference=None).to_json(), indent=2) + "\n")
+    if (folder / INDEX).is_file():
+        (target / INDEX).write_bytes((folder / INDEX).read_bytes())
+
+
+def find_base(name: str, folder: Path) -> Path:
+    """Find the checkpoint to which a difference is to be stored.
+
+    Args:
+        name: Its name; looked for beside the folder, then on the shelves.
+        folder: Where the difference is to be stored.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        CheckpointError: If there is none of this name, or a damaged one.
+        ValueError: If it is the folder itself, or holds no weights of its own.
+    """
+    there = _named(name, folder)
+    if not there:
+        raise CheckpointError(f"expected the name of a checkpoint as base: {not_here(name)}")
+    if there[0].resolve() == folder.resolve() or read_config(there[0]).difference is not None:
+        raise ValueError(f"expected another checkpoint with weights of its own as base, got {there[0]}")
+    return there[0]
+
+
+def _whole_files(folder: Path, config: CheckpointConfig) -> Iterator[tuple[str, bytes]]:
+    """Give name and content of each file of weights, as it lies there or made from a difference; its hash is right."""
+    made = None if config.difference is None else _from_difference(folder, config, config.difference)
+    for name, promised in config.sha256.items():
+        if made is None:
+            content = _read(folder / name, promised)
+        elif hashlib.sha256(content := made.get(name, b"")).hexdigest() != promised:
+            raise CheckpointError(
+                f"{folder / DIFFERENCE} and its base make another {name} than {CONFIG} promises: {_AGAIN}"
+            )
+        yield name, content
+
+
+def _read(path: Path, promised: str) -> bytes:
+    """Read a file whose hash is promised."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"expected weights in {path}, found none: {_AGAIN}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != promised:
+        raise CheckpointError(
+            f"{path} has sha256 {digest[:12]}..., {CONFIG} promises {promised[:12]}...: the file is damaged or "
+            f"another one; {_AGAIN}"
+        )
+    return content
+
+
+def _from_difference(folder: Path, config: CheckpointConfig, difference: Difference) -> dict[str, bytes]:
+    """Make the files of weights from a difference and its base."""
+    base = _base(folder, difference)
+    content = _read(folder / DIFFERENCE, difference.sha256)
+    try:
+        tensors = read_stored(base, read_config(base))
+    except CheckpointError as error:
+        raise CheckpointError(f"the base of {folder}: {error}") from None
+    names = list(config.sha256)
+    try:
+        state = decode(content, tensors)
+        file_of = {} if names == [WEIGHTS] else json.loads((folder / INDEX).read_text())["weight_map"]
+        parts = {name: {k: v for k, v in state.items() if file_of.get(k, WEIGHTS) == name} for name in names}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / DIFFERENCE} cannot be read ({error}): {_AGAIN}") from None
+    return {name: pack(part, metadata_of(config)) for name, part in parts.items()}
+
+
+def _base(folder: Path, difference: Difference) -> Path:
+    """Find the base of a difference."""
+    name = difference.base
+    there = _named(name, folder)
+    if not there:
+        raise CheckpointError(f"{folder} holds a difference to {name}, but {not_here(name)}")
+    for candidate in there:
+        config = read_config(candidate)
+        if config.sha256 == difference.base_sha256 and config.difference is None:
+            return candidate
+    raise CheckpointError(
+        f"{folder} holds a difference to {name}, but not to the weights in {there[0]}: config.json says that those "
+        "have another sha256"
+    )
+
+
+def _named(name: str, folder: Path) -> list[Path]:
+    """Find the checkpoints of a name: the one beside a folder, then the shelves'."""
+    inside = Path(name).name == name and name not in ("", "..")
+    folders = [folder.absolute().parent / name, checkpoint_folder(name)] if inside else []
+    return [one for one in folders if one is not None and (one / CONFIG).is_file()]

@@ -1,0 +1,171 @@
+"""Evidence -> model card: the README.md of a checkpoint's folder, prose for people, metadata for the Hub.
+
+The prose stands in card.md.jinja, a template of Jinja; here is what is put into it. Every number is read from a record
+or from config.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from robust_hub.evidence.comparisons import decided_radii
+from robust_hub.evidence.plots import plot_curves
+from robust_hub.evidence.records import Record, Run
+from robust_hub.evidence.tables import markdown_table, set_rows
+from robust_hub.files import replace_text
+from robust_hub.layout import CARD, PICTURE
+from robust_hub.models.family import SUFFIX
+from robust_hub.provenance import Provenance, summary
+from robust_hub.publishing.data_sets import data_set
+from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
+from robust_hub.publishing.metadata import metadata
+
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+_NO_SETTINGS = ("history", "fingerprint", "base")  # of a provenance's JSON, what has no row in the table of settings
+
+
+def card(evidence: Evidence, *, base_model: str | None = None, repo_id: str | None = None) -> str:
+    """Write a checkpoint's card.
+
+    Args:
+        evidence: What its folder says, see `robust_hub.publishing.evidence.read_evidence`.
+        base_model: Repository of the model that it was fine-tuned from.
+        repo_id: Its own repository on the Hub.
+
+    Returns:
+        The text of README.md, metadata included; the same for the same evidence.
+    """
+    values = {
+        "name": evidence.name,
+        "config": evidence.config,
+        "training": evidence.provenance,
+        "repo_id": repo_id or f"OWNER/{evidence.name}",
+        "picture": PICTURE,
+        **_network(evidence),
+        **_certification(evidence.runs),
+        "under_noise": None if evidence.under_noise is None else _under_noise(evidence.under_noise),
+        **_training(evidence.provenance, evidence.bases),
+        **_data(evidence),
+    }
+    return f"{ModelCard.from_template(metadata(evidence, base_model), template_path=str(TEMPLATE), **values)}\n"
+
+
+def write_card(name: str, folder: str | Path, *, base_model: str | None = None, repo_id: str | None = None) -> Path:
+    """Write a checkpoint's README.md and, where there are records, the picture of its curves.
+
+    Args:
+        name: Its name for timm.
+        folder: Its folder.
+        base_model: Repository of the model that it was fine-tuned from.
+        repo_id: Its own repository on the Hub.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        CheckpointError: If the folder holds no checkpoint or a damaged one.
+        ImportError: If matplotlib is not installed and there are records to draw.
+        ValueError: If a record is damaged.
+    """
+    evidence = read_evidence(name, folder)
+    text = card(evidence, base_model=base_model, repo_id=repo_id)
+    if evidence.runs:
+        plot_curves(_labels(evidence.runs), evidence.folder / PICTURE, title=name)
+    replace_text(evidence.folder / CARD, text)
+    return evidence.folder / CARD
+
+
+def _network(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "kind": evidence.name.split(".")[0].removesuffix(SUFFIX).split("_")[0],
+        "size": "x".join(map(str, evidence.config.input_size or ("?",))),
+        "trained": summary(evidence.config.provenance),
+    }
+
+
+def _certification(runs: Sequence[Run]) -> dict[str, Any]:
+    types = {str(run.identity.get("dtype")) for run in runs}
+    return {
+        "alphas": [f"{alpha:g}" for alpha in sorted({float(run.identity["alpha"]) for run in runs})],
+        "certified_table": markdown_table(_labels(runs), decided_radii(runs)).strip() if runs else "",
+        "runs": [_run(run) for run in runs],
+        "dtype": types.pop() if len(types) == 1 else "float32",
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    identity = run.identity
+    return {
+        "sigma": f"{run.sigma:g}",
+        "images": len(run.records),
+        "data": data_set(identity.get("data")).title,
+        "split": identity.get("split"),
+        "every": identity.get("every"),
+        "plan": identity.get("plan", "fixed"),
+        "n": f"{int(identity['n']):,}",
+        "alpha": f"{identity['alpha']:g}",
+        "seed": identity.get("seed"),
+        "dtype": identity.get("dtype"),
+    }
+
+
+def _under_noise(measured: UnderNoise) -> dict[str, Any]:
+    accuracies = list(measured.accuracies.values())
+    header = [f"sigma {sigma:g}" if sigma else "clean" for sigma in measured.accuracies]
+    return {
+        "table": set_rows(header, [[accuracy.percent for accuracy in accuracies]]).strip(),
+        "images": f"{accuracies[0].n:,}",
+        "data": data_set(measured.data).title,
+        "split": measured.split,
+        "dtype": measured.dtype,
+    }
+
+
+def _training(training: Provenance, bases: Sequence[Provenance]) -> dict[str, Any]:
+    settings = {k: v for k, v in training.to_json().items() if k not in _NO_SETTINGS and v is not None}
+    return {
+        "started_from": summary(bases[0]) if bases else None,
+        "settings": [(key.replace("_", " "), _word(value)) for key, value in settings.items()],
+        "last_epoch": _last_epoch(training) if training.history else None,
+    }
+
+
+def _last_epoch(training: Provenance) -> dict[str, str]:
+    last, epochs = training.history[-1], len(training.history)
+    return {
+        "loss": f"{last['loss']:.3f}",
+        "accuracy": f"{100 * last['accuracy']:.1f}",
+        "images_seen": f"{(training.images or 0) * epochs:,}",
+        "minutes": f"{sum(float(row.get('seconds', 0)) for row in training.history) / 60:.1f}",
+    }
+
+
+def _data(evidence: Evidence) -> dict[str, Any]:
+    """Give what is said of the data that a checkpoint was made from and measured on, each set once."""
+    own, bases = evidence.provenance.data, [base.data for base in evidence.bases]
+    trained = dict.fromkeys(str(name) for name in (own, *bases) if name)
+    certified = [run.identity.get("data") for run in evidence.runs]
+    used = dict.fromkeys(str(name) for name in (own, *certified, *bases) if name)
+    titles = [(Path(name).name, data_set(name).title) for name in trained]
+    return {
+        "data_titles": [(name, title) for name, title in titles if title != name],
+        "data_terms": [(data_set(name).title, data_set(name).terms) for name in used],
+        "data_note": data_set(own).note,
+    }
+
+
+def _labels(runs: Sequence[Run]) -> dict[str, Sequence[Record]]:
+    """Label runs by sigma, and by data where there are several."""
+    several = len({run.identity.get("data") for run in runs}) > 1
+    data = [f"{data_set(run.identity.get('data')).title}, " if several else "" for run in runs]
+    return {f"{title}sigma = {run.sigma:g}": run.records for title, run in zip(data, runs, strict=True)}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_word(one)}" for key, one in value.items())
+    return ", ".join(map(_word, value)) if isinstance(value, (list, tuple)) else str(value)

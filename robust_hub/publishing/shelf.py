@@ -1,0 +1,170 @@
+"""Put a trained checkpoint on the shelf with the records that certify it, in one folder.
+
+A folder of the shelf holds config.json and the weights, or their difference to a base, with a run's records in
+`certification/<data>_sigma_<sigma>` and the log of what made it in `training`. Records of another network are refused.
+What such a folder says is read by `robust_hub.publishing.evidence`.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from robust_hub.evidence.records import Run, read_run
+from robust_hub.layout import CERTIFICATION, LOG, RECORDS, RUN, SPEED, TRAINING, UNDER_NOISE
+from robust_hub.models.checkpoint import read_weights, save_checkpoint
+from robust_hub.models.config import CheckpointConfig, read_config
+from robust_hub.models.family import SUFFIX
+from robust_hub.models.identity import weights_hash
+from robust_hub.models.resnets import load_model
+from robust_hub.models.shelves import SHELF
+from robust_hub.models.stored import find_base
+from robust_hub.provenance import summary
+from robust_hub.publishing.evidence import under_noise
+from robust_hub.training.state import write_in_main
+
+
+def shelve(
+    source: str | Path,
+    name: str,
+    *,
+    certified: Sequence[str | Path] = (),
+    dtype: torch.dtype | None = None,
+    base: str | None = None,
+    shelf: str | Path = SHELF,
+) -> Path:
+    """Put a trained checkpoint on the shelf, with its records and its training log.
+
+    Args:
+        source: Checkpoint folder of `pretrain_mixed_noise` or `finetune_clean`.
+        name: Its name for timm, such as "resnet18s_gn_mixednoise" or, fine-tuned, "resnet18s_gn_mixednoise.cifar10".
+        certified: Folders of finished runs of `certify` with this checkpoint.
+        dtype: Type of the file; by default that in which it was certified, float16 if it was not.
+        base: Name of the checkpoint that it was fine-tuned from: the difference is stored in place of the weights,
+            which takes a twentieth of the bytes after a clean epoch at a small rate.
+        shelf: Folder of all checkpoints; `model_cards` in the current folder.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: If the checkpoint or the base is damaged, or the base missing.
+        ValueError: If the name is another architecture's or promises mixed noise that the weights did not see, a run
+            is unfinished or of other weights, two runs share data and sigma, the type would change the certified
+            network, or the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from robust_hub.models.shelves import checkpoint_folder
+        >>> trained = checkpoint_folder("resnet18s_ln_mixednoise")
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     folder = shelve(trained, "resnet18s_ln_mixednoise.mine", shelf=home)
+        ...     (folder / "config.json").exists()
+        True
+    """
+    source, folder = Path(source), Path(shelf) / name
+    runs = [read_run(path) for path in certified]
+    model, config = load_model(source), read_config(source)
+    _check_name(name, config, source)
+    dtype = _dtype_of(runs) if dtype is None else dtype
+    _round(model, dtype)
+    files = _certification_files(runs, model) | _training_files(source, model)  # now: they may lie in `folder`
+    if base is not None:
+        read_weights(find_base(base, folder))  # so that its faults come up before anything is written
+
+    def write() -> None:
+        save_checkpoint(model, folder, provenance=config.provenance, dtype=dtype, base=base)
+        _replace_files(folder, files)
+
+    write_in_main(folder, write)
+    return folder
+
+
+def check_run(run: Run, model: nn.Module) -> None:
+    """Refuse a run that is not finished or did not certify this network, in the type that it was certified in.
+
+    Args:
+        run: The run.
+        model: The network, in float32 holding the stored values.
+
+    Raises:
+        ValueError: If it is unfinished or holds records of other weights.
+    """
+    if not run.finished:
+        raise ValueError(f"expected finished runs, {run.path} is not: give its certify command once more")
+    if run.identity.get("weights") != _weights_hash(model, str(run.identity.get("dtype"))):
+        raise ValueError(
+            f"{run.path} holds records of other weights (its type is {run.identity.get('dtype')}): name the runs that "
+            "certified this checkpoint, and leave dtype out"
+        )
+
+
+def _dtype_of(runs: Sequence[Run]) -> torch.dtype:
+    """Give the type that all runs certified, float32 of several; float16 without runs."""
+    types = {str(run.identity.get("dtype")) for run in runs}
+    if not types:
+        return torch.float16
+    kind: torch.dtype = getattr(torch, types.pop()) if len(types) == 1 else torch.float32
+    return kind
+
+
+def _round(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give a network the values that its weights have once stored in a type."""
+    state = model.state_dict()
+    model.load_state_dict({k: value.to(dtype) if value.is_floating_point() else value for k, value in state.items()})
+
+
+def _certification_files(runs: Sequence[Run], model: nn.Module) -> dict[Path, bytes]:
+    """Read the files of the runs that certify a network, by their path in its folder; others are refused."""
+    files: dict[Path, bytes] = {}
+    for run in runs:
+        check_run(run, model)
+        folder = Path(CERTIFICATION, f"{Path(str(run.identity['data'])).name}_sigma_{run.sigma:g}")
+        if folder / RUN in files:
+            raise ValueError(f"expected one run for data and sigma, got {run.path} beside another: leave one out")
+        files |= {folder / file: (run.path / file).read_bytes() for file in (RECORDS, RUN)}
+    return files
+
+
+def _training_files(source: Path, model: nn.Module) -> dict[Path, bytes]:
+    """Read the log of a training and the accuracies under noise of this very network, by their path in its folder."""
+    names = [LOG, SPEED]
+    measured = under_noise(source)
+    if measured is not None and measured.weights == _weights_hash(model, measured.dtype):
+        names.append(UNDER_NOISE)
+    paths = [Path(TRAINING, name) for name in names]
+    return {path: (source / path).read_bytes() for path in paths if (source / path).is_file()}
+
+
+def _replace_files(folder: Path, files: Mapping[Path, bytes]) -> None:
+    """Put files beside the weights, in place of those of the weights that had the name before."""
+    for old in (CERTIFICATION, TRAINING):
+        shutil.rmtree(folder / old, ignore_errors=True)
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
+def _weights_hash(model: nn.Module, dtype: str) -> str:
+    """Give the hash of a network's weights in a type; an empty one if there is no such type."""
+    kind = getattr(torch, dtype, None)
+    return weights_hash(copy.deepcopy(model).to(kind)) if isinstance(kind, torch.dtype) else ""
+
+
+def _check_name(name: str, config: CheckpointConfig, source: Path) -> None:
+    """Refuse a name of another architecture, or one that promises noise that the weights did not see."""
+    asked, own = (text.split(".")[0].removesuffix(SUFFIX) for text in (name, config.architecture))
+    if asked != own:
+        raise ValueError(f"{source} is a {own}, expected a name that starts with it, got {name!r}")
+    lineage = () if config.provenance is None else config.provenance.lineage()
+    start = next((one for one in lineage if one.job == "pretrain"), None)
+    if start and name.split(".")[0].endswith(SUFFIX) and len(start.sigmas or ()) < 2:
+        raise ValueError(
+            f"expected weights that saw several sigmas for a name with {SUFFIX}, got weights {summary(start)}: "
+            f"call them {own}.<tag>"
+        )

@@ -1,0 +1,234 @@
+"""The options of a training, and whether two trainings were the same.
+
+`Options` is built once at a public door, passed on and recorded. `Training` is what decides the weights beside data and
+start; two of them are compared with `==`, and `difference` words in what they differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from timm.optim import list_optimizers  # type: ignore[attr-defined]
+from torch import nn
+
+from robust_hub.images.pixels import mean_std
+from robust_hub.names import did_you_mean
+from robust_hub.provenance import CLEAN, OPTIONS, Provenance
+
+_WITHOUT_EFFECT = ("save_every", "num_workers", "progress")  # on the weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of one training.
+
+    Attributes:
+        epochs: Passes over the data.
+        mean: Mean per channel, [0, 1] pixel units.
+        std: Standard deviation per channel, likewise.
+        learning_rate: The peak learning rates to try; the only one, or the best on held-out images is kept.
+        batch_size: Images per step and process.
+        momentum: Momentum of the optimizer.
+        weight_decay: Weight decay; normalisation layers and biases have none.
+        optimizer: A name of timm's optimizers; "sgd" is SGD with Nesterov momentum.
+        label_smoothing: Label smoothing of the cross entropy, in [0, 1).
+        warmup: Share of the steps for the linear warm-up, in [0, 1]. None: 10 epochs, or the first tenth of a training
+            of fewer than 100.
+        augment: Whether to crop and flip at random.
+        save_every: Seconds between two saved states; every epoch's end saves one as well.
+        seed: Seed of order, augmentation, corruption and dropout.
+        mixed_precision: "no", "bf16" or "fp16".
+        num_workers: Processes that read batches; 0 reads in this one.
+        progress: Whether to show a progress bar.
+        holdout: Share of the data that judges several learning rates, in (0, 1); unused for a single one.
+
+    Raises:
+        ValueError: If an option is outside its range.
+    """
+
+    epochs: int
+    mean: tuple[float, ...] = field(compare=False)  # of the data
+    std: tuple[float, ...] = field(compare=False)
+    learning_rate: tuple[float, ...] = (0.1,)
+    batch_size: int = 128
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    optimizer: str = "sgd"
+    label_smoothing: float = 0.0
+    warmup: float | None = None
+    augment: bool = True
+    save_every: float = field(default=60.0, compare=False)
+    seed: int = 0
+    mixed_precision: str = "no"
+    num_workers: int = field(default=0, compare=False)
+    progress: bool = field(default=True, compare=False)
+    holdout: float = 0.1
+
+    def __post_init__(self) -> None:
+        rates = self.learning_rate
+        if not rates or len(set(rates)) < len(rates) or not all(math.isfinite(rate) and rate > 0 for rate in rates):
+            raise ValueError(f"expected one or several different learning rates > 0, got {rates}")
+        ranges = {
+            "epochs >= 1": self.epochs >= 1 and self.epochs == int(self.epochs),
+            "batch_size >= 1": self.batch_size >= 1,
+            "momentum in [0, 1)": 0 <= self.momentum < 1,
+            "weight_decay >= 0": math.isfinite(self.weight_decay) and self.weight_decay >= 0,
+            "label_smoothing in [0, 1)": 0 <= self.label_smoothing < 1,
+            "warmup in [0, 1]": self.warmup is None or 0 <= self.warmup <= 1,
+            "save_every >= 0": self.save_every >= 0,
+            "num_workers >= 0": self.num_workers >= 0,
+            "mixed_precision among 'no', 'bf16', 'fp16'": self.mixed_precision in ("no", "bf16", "fp16"),
+            "holdout in (0, 1)": 0 < self.holdout < 1,
+        }
+        for rule, holds in ranges.items():
+            if not holds:
+                raise ValueError(f"expected {rule}, got {getattr(self, rule.split()[0])}")
+        names = [str(name) for name in list_optimizers()]
+        if self.optimizer.lower().removeprefix("lookahead_") not in names:
+            hint = did_you_mean(self.optimizer, names, ["sgd", "adamw", "nmuon"])
+            raise ValueError(f"expected an optimizer of timm, got {self.optimizer!r}: {hint}")
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        *,
+        learning_rate: float | Sequence[float] = 0.1,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **rest: Any,
+    ) -> Options:
+        """Build the options of a model's training.
+
+        Args:
+            model: The classifier.
+            learning_rate: The peak learning rate, or several to choose from.
+            mean: Mean per channel, [0, 1] pixel units. None: from the model's pretrained_cfg.
+            std: Standard deviation per channel, likewise.
+            rest: The further attributes.
+
+        Raises:
+            ValueError: If an option is outside its range, or neither caller nor model says mean and std.
+            TypeError: If there is no such option.
+        """
+        centre, scale = mean_std(model, mean, std)
+        return cls(mean=centre, std=scale, learning_rate=_rates(learning_rate), **rest)
+
+    def recorded(self, *, pixels: bool) -> dict[str, Any]:
+        """Give the options that a provenance has no field for and that are not the defaults, as JSON values.
+
+        Args:
+            pixels: Whether mean and std were named, and are recorded.
+        """
+        defaults = {one.name: one.default for one in fields(self)}
+        names = [n for n in OPTIONS if (pixels if n in ("mean", "std") else getattr(self, n) != defaults[n])]
+        values = {name: getattr(self, name) for name in names}
+        return {name: _plain(value) for name, value in values.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """Give what a resumed training must share, as JSON values."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _WITHOUT_EFFECT}
+        values["holdout"] = self.holdout if len(self.learning_rate) > 1 else None
+        return {name: _plain(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What decides the weights that a training gives, beside its data and the weights that it starts from.
+
+    Attributes:
+        job: "pretrain" or "finetune".
+        sigmas: Sigmas of the noise mixture, [0, 1]-pixel units.
+        head_only: Whether only the classifier is trained.
+        head_scale: Factor on the learning rate of the classifier.
+        options: The options.
+        chosen: Whether the learning rate is the best of several on held-out images.
+    """
+
+    job: str
+    sigmas: tuple[float, ...]
+    options: Options
+    head_only: bool = False
+    head_scale: float = 1.0
+    chosen: bool = False
+
+    @classmethod
+    def asked(
+        cls, job: str, sigmas: Sequence[float], *, head_only: bool = False, head_scale: float = 1.0, **options: Any
+    ) -> Training:
+        """Give the training that keywords of a job ask for, its defaults included; see `Options.of`."""
+        rates = _rates(options.pop("learning_rate"))
+        options = {name: value for name, value in options.items() if name not in ("mean", "std")}  # of the data
+        built = Options(mean=(), std=(), learning_rate=rates, **options)
+        return cls(
+            job=job,
+            sigmas=tuple(sigmas),
+            options=built,
+            head_only=head_only,
+            head_scale=head_scale,
+            chosen=len(rates) > 1,
+        )
+
+    @classmethod
+    def recorded(cls, provenance: Provenance, defaults: Mapping[str, Any]) -> Training:
+        """Give the training that a provenance records.
+
+        Args:
+            provenance: How the weights came about.
+            defaults: epochs, learning_rate and weight_decay where it does not say them.
+
+        Raises:
+            ValueError: If it records no training that there can be.
+            TypeError: Likewise.
+        """
+        values = {name: getattr(provenance, name) for name in ("epochs", "weight_decay", "seed", "learning_rate")}
+        options = {**defaults, **{name: value for name, value in values.items() if value is not None}}
+        training = cls.asked(
+            str(provenance.job),
+            provenance.sigmas or CLEAN,
+            head_only=bool(provenance.head_only),
+            head_scale=1.0 if provenance.head_scale is None else provenance.head_scale,
+            **{**options, **provenance.options},
+        )
+        return training.of_rate(training.options.learning_rate, provenance.held_out_accuracy is not None)
+
+    def of_rate(self, rates: tuple[float, ...], chosen: bool) -> Training:
+        """Give the same training with another learning rate."""
+        return replace(self, options=replace(self.options, learning_rate=rates), chosen=chosen)
+
+
+_COMPARED = {one.name for one in fields(Options) if one.compare}
+
+
+def difference(have: Training, asked: Training) -> str:
+    """Say in what a training differs from the one that is asked for, in words; empty if in nothing."""
+    rates = asked.options.learning_rate
+    if have.options.learning_rate[0] in rates:  # one that was chosen stands for all that were tried
+        asked = asked.of_rate(have.options.learning_rate, asked.chosen)
+    if have == asked:
+        return ""
+    for name, value, other in _pairs(have, asked):
+        if value != other and name != "learning_rate":
+            return f"{name} {_plain(value)}, not {_plain(other)}"
+    best = "the best of " if asked.chosen else ""
+    return f"learning_rate {have.options.learning_rate[0]}, not {best}{', '.join(f'{rate:g}' for rate in rates)}"
+
+
+def _pairs(have: Training, asked: Training) -> list[tuple[str, Any, Any]]:
+    """Give name and values of everything that is compared, the learning rates aside."""
+    names = ("job", "sigmas", "head_only", "head_scale")
+    pairs = [(name, getattr(have, name), getattr(asked, name)) for name in names]
+    return pairs + [(name, getattr(have.options, name), getattr(asked.options, name)) for name in sorted(_COMPARED)]
+
+
+def _plain(value: Any) -> Any:
+    """Give a value as JSON has it, for a sentence."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _rates(learning_rate: float | Sequence[float]) -> tuple[float, ...]:
+    rates = tuple(learning_rate) if isinstance(learning_rate, Sequence) else (learning_rate,)
+    return tuple(float(rate) for rate in rates)

@@ -1,0 +1,157 @@
+"""Pretraining on a mixture of clean and noisy images: training plus a noise mixture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from robust_hub.images.data import ImageData, load_data
+from robust_hub.images.noise import NoiseMixture
+from robust_hub.models.norms import warn_batch_norm
+from robust_hub.provenance import Provenance
+from robust_hub.training.options import Options
+from robust_hub.training.state import check_out
+from robust_hub.training.train import TrainResult, train
+
+EPOCHS, LEARNING_RATE, WEIGHT_DECAY = 100, 0.1, 5e-4
+
+
+def pretrain_mixed_noise(
+    model: nn.Module,
+    dataset: Any,
+    *,
+    mixture: NoiseMixture = NoiseMixture(),  # noqa: B008 (frozen)
+    epochs: int = EPOCHS,
+    learning_rate: float | Sequence[float] = LEARNING_RATE,
+    weight_decay: float = WEIGHT_DECAY,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    batch_size: int = 128,
+    momentum: float = 0.9,
+    optimizer: str = "sgd",
+    label_smoothing: float = 0.0,
+    warmup: float | None = None,
+    augment: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    holdout: float = 0.1,
+    mixed_precision: str = "no",
+    save_every: float = 60.0,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> TrainResult:
+    """Train a classifier in place on images that each draw their own sigma from a mixture.
+
+    The paper's baselines are other mixtures: `NoiseMixture((0,))` trains on clean images, `NoiseMixture((0.25,))` on
+    one sigma. The same call with the same `out` resumes an interrupted training.
+
+    Args:
+        model: A classifier of timm or torch. A timm model whose number of classes differs gets a fresh classifier.
+        dataset: Training data: an ImageData or anything `load_data` takes.
+        mixture: The sigmas, in [0, 1] pixel units, and their weights.
+        epochs: Passes over the data.
+        learning_rate: The peak learning rate, or several of which the best on held-out training images is kept.
+        weight_decay: Weight decay; normalisation layers and biases have none.
+        out: Folder of the checkpoint; log and state of the training lie in its sub-folder `training`.
+        seed: Seed of everything random here.
+        batch_size: Images per step and process.
+        momentum: Momentum of the optimizer.
+        optimizer: A name of timm's optimizers; "sgd" is SGD with Nesterov momentum.
+        label_smoothing: Label smoothing of the cross entropy, in [0, 1).
+        warmup: Share of the steps for the linear warm-up, in [0, 1]. None: 10 epochs, or the first tenth of a training
+            of fewer than 100.
+        augment: Whether to crop and flip at random.
+        mean: Mean per channel, [0, 1] pixel units. None: from the model's pretrained_cfg.
+        std: Standard deviation per channel, likewise.
+        holdout: Share of the data that judges several learning rates; unused for a single one.
+        mixed_precision: "no", "bf16" or "fp16".
+        save_every: Seconds between two saved states; every epoch's end saves one as well.
+        num_workers: Processes that read batches; 0 reads in this one.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The trained model with its history and provenance.
+
+    Returns:
+        The trained model, its history and its learning rate.
+
+    Raises:
+        ValueError: If an option, the data, the model or the folder does not fit; see `robust_hub.training.train.train`.
+        FloatingPointError: If the loss is no longer finite.
+
+    Example:
+        >>> import robust_hub
+        >>> model = robust_hub.load_model("resnet18s_ln")
+        >>> digits = robust_hub.load_data("digits").subset(range(32))
+        >>> result = robust_hub.pretrain_mixed_noise(model, digits, epochs=1, batch_size=16, progress=False)
+        >>> sorted(result.history[0])[:3]
+        ['accuracy', 'epoch', 'images_per_s']
+
+    Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
+    """
+    data = dataset if isinstance(dataset, ImageData) else load_data(dataset)
+    check_out(model, out)
+    options = Options.of(
+        model,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        seed=seed,
+        batch_size=batch_size,
+        momentum=momentum,
+        optimizer=optimizer,
+        label_smoothing=label_smoothing,
+        warmup=warmup,
+        augment=augment,
+        mean=mean,
+        std=std,
+        holdout=holdout,
+        mixed_precision=mixed_precision,
+        save_every=save_every,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    return pretrain(model, data, mixture, options, out=out, pixels=mean is not None or std is not None)
+
+
+def pretrain(
+    model: nn.Module,
+    data: ImageData,
+    mixture: NoiseMixture,
+    options: Options,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    pixels: bool = False,
+) -> TrainResult:
+    """Train as `pretrain_mixed_noise` does, with options that are built already.
+
+    Args:
+        model: The classifier.
+        data: The training data.
+        mixture: The sigmas and their weights.
+        options: The options.
+        out: Folder of the checkpoint, checked already.
+        pixels: Whether mean and std were named, and are recorded.
+
+    Returns:
+        As `pretrain_mixed_noise`, and its errors.
+    """
+    start = Provenance(
+        job="pretrain",
+        sigmas=mixture.sigmas,
+        weights=None if mixture.weights is None else tuple(mixture.weights),
+        options=options.recorded(pixels=pixels),
+    )
+    warn_batch_norm(model, "pretraining")
+    timm_model: Any = model
+    if hasattr(model, "reset_classifier") and timm_model.num_classes != data.num_classes:
+        where = next(model.parameters()).device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            timm_model.reset_classifier(data.num_classes)
+        model.to(where)
+    return train(model, data, options, start=start, corrupt=mixture.add, out=out)

@@ -1,0 +1,246 @@
+"""Training: checks, the choice of the learning rate, the result and its checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_hub.images.data import ImageData, holdout_split
+from robust_hub.layout import TRAINING
+from robust_hub.models.checkpoint import save_checkpoint
+from robust_hub.models.modes import eval_mode
+from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
+from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, run
+from robust_hub.training.options import Options
+from robust_hub.training.schedule import seed_of
+from robust_hub.training.state import claimed, read_result, write_in_main, write_result
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gives back.
+
+    Attributes:
+        model: The model that was passed in, trained, in eval mode.
+        folder: Where log and state lie; None if nothing was written.
+        history: One row per epoch: epoch, step, lr, loss, accuracy, images_per_s, seconds.
+        learning_rate: The peak learning rate, the chosen one if there were several.
+        accuracy: Accuracy on the held-out part of the training data; None if nothing was held out.
+        provenance: How the weights came about; the model carries it as well, see `robust_hub.provenance`.
+    """
+
+    model: nn.Module
+    folder: Path | None
+    history: tuple[dict[str, Any], ...]
+    learning_rate: float
+    accuracy: float | None
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """History, learning rate and, of several, held-out accuracy of what was trained."""
+
+    history: list[dict[str, Any]]
+    learning_rate: float
+    accuracy: float | None = None
+
+
+def train(
+    model: nn.Module,
+    data: ImageData,
+    options: Options,
+    *,
+    start: Provenance = Provenance(),  # noqa: B008 (frozen)
+    corrupt: Corrupt | None = None,
+    parameters: Iterable[nn.Parameter] | None = None,
+    scales: Mapping[nn.Parameter, float] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> TrainResult:
+    """Train a classifier in place.
+
+    The same call with the same folder continues a training that was interrupted, from its last saved state; on the CPU
+    the result equals that of an uninterrupted one bit for bit. A finished one gives its result at once. Under
+    `accelerate launch` each process trains on its own share. Of several learning rates, each is tried on a part of the
+    data, and the one with the best accuracy on the rest is kept (the model is not trained again on all data).
+
+    Args:
+        model: A classifier: normalised images (B, C, H, W) to logits (B, K).
+        data: The training data.
+        options: How to train.
+        start: What of the provenance is settled before: the job, its mixture, the options to record.
+        corrupt: Changes a batch before normalisation: float32 (B, C, H, W) in [0, 1] and a generator on the same
+            device to a tensor of that shape. None trains on the images as they are.
+        parameters: The only parameters to train; modules without one of them stay in eval mode. None: all.
+        scales: Factors on the learning rate of some parameters, a fresh classifier's for example.
+        out: Folder of the checkpoint to write; None writes none.
+        folder: Where log and state are kept; by default the sub-folder `training` of `out`. None keeps nothing.
+
+    Returns:
+        The model with its history and provenance.
+
+    Raises:
+        ValueError: If the model has fewer outputs than the data classes, or the folder holds something else, another
+            training, or cannot be written.
+        FloatingPointError: If the loss is no longer finite (of several learning rates: for all of them). The last
+            good state stays in the folder.
+    """
+    if len(data) < 1:
+        raise ValueError("expected training data, got no image")
+    accelerator = make_accelerator()
+    _check_outputs(model, data)
+    folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
+    settings = options.settings()
+    settings |= {"data": data.data_hash, "images": len(data), "model": _signature(model)}
+    settings |= {"identity": replace(start, options={}).to_json(), "processes": accelerator.num_processes}
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with claimed(folder, settings):
+        with torch.random.fork_rng(devices=devices), _only(model, parameters) as trained:
+            job = Job(model, corrupt, trained, scales)
+            done = _train_rates(job, data, options, folder)
+        model.to(memory_format=torch.contiguous_format)
+        model.eval()
+        provenance = _provenance(start, model, data, options, done)
+        note_provenance(model, provenance)
+        if out is not None:
+            whole = replace(provenance, history=tuple(done.history))
+            write_in_main(Path(out), lambda: save_checkpoint(model, Path(out), provenance=whole))
+    return TrainResult(model, folder, tuple(done.history), done.learning_rate, done.accuracy, provenance)
+
+
+def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: Options, done: _Trained) -> Provenance:
+    """Say how trained weights came about; those that the model started from become the base."""
+    return replace(
+        start,
+        epochs=options.epochs,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        learning_rate=done.learning_rate,
+        held_out_accuracy=done.accuracy,
+        data=data.name,
+        split=data.split,
+        images=len(data),
+        data_hash=data.data_hash,
+        versions=versions(),
+        commit=commit(),
+        base=provenance_of(model),
+    )
+
+
+def _train_rates(job: Job, data: ImageData, options: Options, folder: Path | None) -> _Trained:
+    """Train with the learning rate, or once with each of several, leaving the weights of the best in the model."""
+    rates = options.learning_rate
+    if len(rates) == 1:
+        return _Trained(run(job, data, options, rates[0], folder), rates[0])
+    part, held = holdout_split(data, options.holdout, options.seed)
+    initial = copy.deepcopy(job.model.state_dict())
+    best: tuple[_Trained, dict[str, Tensor]] | None = None
+    for rate in rates:
+        job.model.load_state_dict(initial)
+        tried = _try_rate(job, part, held, options, rate, None if folder is None else folder / f"lr-{rate:g}")
+        if tried is not None and (best is None or _accuracy_of(tried) > _accuracy_of(best[0])):
+            best = tried, {k: v.detach().cpu().clone() for k, v in job.model.state_dict().items()}
+    if best is None:
+        raise FloatingPointError(
+            f"training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in rates)}): try smaller ones"
+        )
+    job.model.load_state_dict(best[1])
+    return best[0]
+
+
+def _try_rate(
+    job: Job, part: ImageData, held: ImageData, options: Options, rate: float, folder: Path | None
+) -> _Trained | None:
+    """Train with one of several learning rates and judge it; None if it diverged."""
+    earlier = read_result(folder)
+    try:
+        if "diverged" in earlier:
+            raise FloatingPointError(earlier["diverged"])
+        history = run(job, part, options, rate, folder)
+    except FloatingPointError as error:
+        warnings.warn(f"learning rate {rate:g} is left out: {error}", stacklevel=5)
+        write_result(folder, {"learning_rate": rate, "diverged": str(error)})
+        return None
+    accuracy = earlier["accuracy"] if "accuracy" in earlier else _accuracy(job, held, options)
+    write_result(folder, {"learning_rate": rate, "accuracy": accuracy, "held_out_images": len(held)})
+    return _Trained(history, rate, accuracy)
+
+
+def _accuracy_of(trained: _Trained) -> float:
+    return -1.0 if trained.accuracy is None else trained.accuracy
+
+
+def _accuracy(job: Job, data: ImageData, options: Options) -> float:
+    """Give the accuracy on data under the corruption of training, with noise that is the same for every call."""
+    accelerator = make_accelerator()
+    device, world = accelerator.device, accelerator.num_processes
+    order = list(range(len(data)))
+    batches = [order[i : i + options.batch_size] for i in range(0, len(order), options.batch_size)]
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    job.model.eval()
+    for index in range(accelerator.process_index, len(batches), world):
+        images, labels = data.batch(batches[index])
+        generator = torch.Generator(device=device).manual_seed(seed_of(options.seed, "held-out", index))
+        inputs = network_input(images.to(device), options, job.corrupt, generator, augment=False)
+        with torch.no_grad(), autocast(device, options.mixed_precision):
+            right += (job.model(inputs).argmax(1) == labels.to(device)).sum()
+    return float(accelerator.reduce(right, "sum").item()) / len(data)
+
+
+@contextmanager
+def _only(model: nn.Module, parameters: Iterable[nn.Parameter] | None) -> Iterator[set[nn.Parameter] | None]:
+    """Let only some parameters need a gradient, and restore what was before."""
+    if parameters is None:
+        yield None
+        return
+    trained = set(parameters)
+    before = [(p, p.requires_grad) for p in model.parameters()]
+    if not trained or not trained <= {p for p, _ in before}:
+        raise ValueError(
+            f"expected parameters of the model, got {len(trained)} of which "
+            f"{len(trained - {p for p, _ in before})} are not its own: pass some of model.parameters()"
+        )
+    for parameter, _ in before:
+        parameter.requires_grad_(parameter in trained)
+    try:
+        yield trained
+    finally:
+        for parameter, needed in before:
+            parameter.requires_grad_(needed)
+            parameter.grad = None
+
+
+def _signature(model: nn.Module) -> str:
+    """Name a model by its class and the names and shapes of its weights."""
+    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    return f"{type(model).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
+
+
+def _check_outputs(model: nn.Module, data: ImageData) -> None:
+    """Raise unless the model takes the data's images and has an output for each of their classes."""
+    where = next(model.parameters()).device
+    try:
+        with eval_mode(model), torch.no_grad():
+            logits = model(torch.zeros(2, *data.image_shape, device=where))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"expected a model for images {tuple(data.image_shape)}, got one that fails: {error}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise ValueError("expected a classifier with logits (B, K), got another output: give the model a classifier")
+    if logits.shape[1] < data.num_classes:
+        raise ValueError(
+            f"expected at least {data.num_classes} outputs, one per class of the data, got {logits.shape[1]}: "
+            f"reset the classifier with model.reset_classifier({data.num_classes})"
+        )

@@ -1,0 +1,104 @@
+"""Figures: one labelled curve a run, with the right heights; words when matplotlib is absent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robust_hub.evidence.plots import plot_curves, plot_votes
+from robust_hub.evidence.records import Record
+
+RUNS = {
+    "sigma = 0.25": [Record(0, 1, 1, 0.4, 1, 1.0), Record(1, 1, 2, 0.9, 0, 1.0)],
+    "sigma = 0.5": [Record(0, 1, 1, 0.8, 1, 1.0), Record(1, 1, 1, 0.2, 1, 1.0)],
+}
+
+
+def test_png_is_a_picture_of_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure_module = pytest.importorskip("matplotlib.figure")
+    image_module = pytest.importorskip("matplotlib.image")
+    saved: list[Any] = []
+    original = figure_module.Figure.savefig
+
+    def keep(self: Any, *args: Any, **options: Any) -> None:
+        saved.append(self)
+        original(self, *args, **options)
+
+    monkeypatch.setattr(figure_module.Figure, "savefig", keep)
+    out = plot_curves(RUNS, tmp_path / "new" / "curves", title="digits")
+    assert out == tmp_path / "new" / "curves.png"
+    assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert np.ptp(image_module.imread(out)) > 0.5
+    (axes,) = saved[0].axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert set(lines) == {"sigma = 0.25, 2 images", "sigma = 0.5, 2 images"}
+    radii, heights = lines["sigma = 0.25, 2 images"].get_data()
+    np.testing.assert_array_equal(heights, np.where(radii <= 0.4, 50.0, 0.0))
+    assert radii[0] == 0 and radii[-1] > 0.8
+    assert axes.get_title() == "digits"
+
+
+def test_nothing_certified_still_draws(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = plot_curves({"x": [Record(0, 1, -1, 0.0, 0, 1.0)]}, tmp_path / "curves.png")
+    assert out.stat().st_size > 1000
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match="at least one run"):
+        plot_curves({}, tmp_path / "curves.png")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="expected a file that can be written"):
+        plot_curves(RUNS, tmp_path / "file" / "curves.png")
+
+
+def test_missing_matplotlib_gives_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'pip install "robust-hub\[plot\]"'):
+        plot_curves(RUNS, tmp_path / "curves.png")
+
+
+def test_votes_are_drawn_most_voted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure_module = pytest.importorskip("matplotlib.figure")
+    saved: list[Any] = []
+    original = figure_module.Figure.savefig
+
+    def keep(self: Any, *args: Any, **options: Any) -> None:
+        saved.append(self)
+        original(self, *args, **options)
+
+    monkeypatch.setattr(figure_module.Figure, "savefig", keep)
+    record = Record(5, 1, 1, 0.3125, 1, 1.0, n=100, sigma=0.25, counts=((0, 3), (1, 90), (2, 7)))
+    image = np.full((3, 8, 8), 0.5, dtype=np.float32)
+    out = plot_votes(image, np.stack([image] * 2), record, ("cat", "dog", "emu"), tmp_path / "votes.png")
+    assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    pictures, bars = saved[0].axes[:-1], saved[0].axes[-1]
+    assert len(pictures) == 3
+    assert [bar.get_width() for bar in bars.patches] == [90, 7, 3]
+    assert [tick.get_text() for tick in bars.get_yticklabels()] == ["dog", "emu", "cat"]
+    assert bars.get_title() == "100 votes: dog, radius 0.312"
+
+
+def test_votes_of_a_foreign_record_are_refused(tmp_path: Path) -> None:
+    image = np.zeros((3, 8, 8), dtype=np.float32)
+    with pytest.raises(ValueError, match="expected a record with votes"):
+        plot_votes(image, image[None], Record(0, 1, 1, 0.4, 1, 1.0), ("a", "b"), tmp_path / "votes.png")
+
+
+def test_a_grid_is_drawn_at_its_radii_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure_module = pytest.importorskip("matplotlib.figure")
+    saved: list[Any] = []
+    original = figure_module.Figure.savefig
+    monkeypatch.setattr(figure_module.Figure, "savefig", lambda self, out: (saved.append(self), original(self, out)))
+    grid = (0.25, 0.5)
+    records = [Record(0, 1, 1, 0.5, 1, 1.0, radii=grid), Record(1, 1, -1, 0.0, 0, 1.0, radii=grid)]
+    plot_curves({"sequential": records, **RUNS}, tmp_path / "x.png")
+    (axes,) = saved[0].axes
+    points = axes.containers[0].lines[0]
+    assert points.get_xdata().tolist() == [0.25, 0.5]
+    assert points.get_ydata().tolist() == [50.0, 50.0]

@@ -1,0 +1,155 @@
+"""The journal: written line by line, resumed without a lost or doubled row."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import logs
+import numpy as np
+import pytest
+from logs import IDENTITY, make, write
+
+from robust_hub.evidence.records import read_records, read_run
+from robust_hub.evidence.writer import open_run
+from robust_hub.provenance import Provenance
+
+
+def test_a_run_keeps_how_its_network_was_trained_from_its_start(tmp_path):
+    pretraining = Provenance(job="pretrain", sigmas=(0.0, 0.25), base=Provenance(epochs=2), notes={"by": "hand"})
+    open_run(tmp_path, IDENTITY, provenance=pretraining).release()
+    open_run(tmp_path, IDENTITY, provenance=Provenance(job="another")).close()
+    assert read_run(tmp_path).provenance == pretraining
+    open_run(tmp_path / "none", IDENTITY).release()
+    assert read_run(tmp_path / "none").provenance is None
+    run = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**run, "recipe": {"base": 3}}))
+    with pytest.raises(ValueError, match="run.json is damaged .expected how weights came about"):
+        read_run(tmp_path)
+
+
+def test_truncation_anywhere_loses_at_most_the_cut_row(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    write(whole, [0, 20, 40])
+    expected = (whole / "records.tsv").read_bytes()
+    header = expected.index(b"\n") + 1
+    second = expected.index(b"\n", header) + 1
+    # Cuts inside the header, at line ends and inside every part of a row.
+    for cut in [
+        0,
+        5,
+        header - 1,
+        header,
+        *range(second - 3, second + 3),
+        *range(second + 3, len(expected), 5),
+    ]:
+        folder = tmp_path / f"cut{cut}"
+        write(folder, [0], close=False)
+        (folder / "records.tsv").write_bytes(expected[:cut])
+        lines = expected[:cut].count(b"\n")
+        if cut >= header:
+            assert [r.idx for r in read_records(folder)] == [0, 20, 40][: lines - 1]
+        with open_run(folder, IDENTITY) as writer:
+            assert writer.done == set([0, 20, 40][: max(lines - 1, 0)])
+        write(folder, [0, 20, 40])
+        assert (folder / "records.tsv").read_bytes() == expected
+
+
+def test_kill_during_the_run_then_resume(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[2]); from logs import IDENTITY, make\n"
+        "from robust_hub.evidence.writer import open_run\n"
+        "writer = open_run(sys.argv[1], IDENTITY)\n"
+        "writer.append(make(0)); writer.append(make(20)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    folder = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", code, str(folder), str(Path(logs.__file__).parent)], timeout=60)
+    assert done.returncode == -9
+    assert read_run(folder).finished is False
+    write(folder, [0, 20, 40])
+    run = read_run(folder)
+    assert run.records == (make(0), make(20), make(40))
+    assert run.finished
+    assert len(json.loads((folder / "run.json").read_text())["environment"]["resumed"]) == 1
+
+
+def test_failed_append_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_run(tmp_path, IDENTITY) as writer:
+        writer.append(make(0))
+        before = writer.path.read_bytes()
+
+        def full(handle: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+            patch.setattr("os.fsync", full)
+            writer.append(make(20))
+        assert writer.path.read_bytes() == before
+        assert writer.done == {0}
+        writer.append(make(20))
+    assert [r.idx for r in read_records(tmp_path)] == [0, 20]
+
+
+def test_no_image_twice(tmp_path: Path) -> None:
+    with open_run(tmp_path, IDENTITY) as writer:
+        writer.append(make(0))
+        with pytest.raises(ValueError, match="expected a new image, got idx 0 again"):
+            writer.append(make(0))
+    with pytest.raises(ValueError, match="expected an open run"):
+        writer.append(make(20))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sigma": 0.5}, "sigma is 0.25 there and 0.5 here"),
+        ({"seed": 2}, "seed is 1 there and 2 here"),
+        ({"data": {"name": "digits", "every": 10}}, "data.every is 20 there and 10 here"),
+        ({"extra": True}, "extra is absent there and true here"),
+    ],
+)
+def test_other_identity_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    write(tmp_path, [0], close=False)
+    before = (tmp_path / "records.tsv").read_bytes()
+    with pytest.raises(ValueError, match=words) as error:
+        open_run(tmp_path, {**IDENTITY, **change})
+    assert "model" not in str(error.value)
+    assert (tmp_path / "records.tsv").read_bytes() == before
+    write(tmp_path, [20])  # the failure gave the lock back
+
+
+def test_equal_identity_in_other_types_resumes(tmp_path: Path) -> None:
+    open_run(tmp_path, {"a": (1, 2), "b": np.float64(0.5)}).release()
+    open_run(tmp_path, {"a": [1, 2], "b": 0.5}).release()
+    with pytest.raises(TypeError, match="expected JSON values"):
+        open_run(tmp_path, {"a": object()})
+
+
+def test_two_writers(tmp_path: Path) -> None:
+    first = open_run(tmp_path, IDENTITY)
+    with pytest.raises(ValueError, match="another process is writing: wait for it"):
+        open_run(tmp_path, IDENTITY)
+    code = "import sys; from robust_hub.evidence.writer import open_run; open_run(sys.argv[1], {})"
+    other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert other.returncode == 1
+    assert "another process is writing" in other.stderr
+    first.release()
+    open_run(tmp_path, IDENTITY).release()
+
+
+def test_folders_that_cannot_be_runs(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(ValueError, match="expected a folder that can be written"):
+        open_run(file, IDENTITY)
+    with pytest.raises(ValueError, match="expected a new or empty folder or a certification with run.json.* with file"):
+        open_run(tmp_path, IDENTITY)
+    write(tmp_path / "run", [0])
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="expected a readable .*restore"):
+        open_run(tmp_path / "run", IDENTITY)
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected identity and environment"):
+        read_run(tmp_path / "run")
