@@ -68,8 +68,8 @@ def decided_radii(runs: Sequence[Run]) -> tuple[float, ...]:
         runs: The runs.
     """
     grids = [grid for run in runs if (grid := grid_of(run.records)) is not None]
-    wanted = RADII if not grids else tuple(radius for radius in grids[0] if radius)
-    return tuple(radius for radius in wanted if all(decides(run.records, radius) for run in runs))
+    radii = RADII if not grids else tuple(radius for radius in grids[0] if radius)
+    return tuple(radius for radius in radii if all(decides(run.records, radius) for run in runs))
 
 
 def best_per_radius(runs: Runs, radii: Sequence[float] = RADII) -> list[Best]:

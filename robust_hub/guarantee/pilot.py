@@ -62,19 +62,19 @@ class RadiusPlan:
         while True:
             (selected,) = yield (Look(SELECTION, pilot, most),)
             count = int(selected.max())
-            wanted = self._wanted(count / pilot, sigma)
-            hopeless = binom.cdf(count, pilot, 0.5) < _HOPELESS or (wanted is None and pilot == most)
-            if hopeless or (wanted is not None and pilot >= _PILOT_SHARE * wanted) or pilot == most:
+            needed = self._needed(count / pilot, sigma)
+            hopeless = binom.cdf(count, pilot, 0.5) < _HOPELESS or (needed is None and pilot == most)
+            if hopeless or (needed is not None and pilot >= _PILOT_SHARE * needed) or pilot == most:
                 break
             pilot = min(2 * pilot, most)
-        if hopeless or wanted is None:
+        if hopeless or needed is None:
             return Certificate(
                 ABSTAIN, 0.0, 0.0, 1.0, float(sigma), self.alpha, pilot, 0, 0, (0,) * len(selected), plan="radius"
             )
-        (counted,) = yield (Look(ESTIMATION, wanted, wanted),)
+        (counted,) = yield (Look(ESTIMATION, needed, needed),)
         return replace(certify_counts(selected, counted, sigma, self.alpha), plan="radius")
 
-    def _wanted(self, share: float, sigma: float) -> int | None:
+    def _needed(self, share: float, sigma: float) -> int | None:
         """Find the fewest samples that give the radius but for tol, if the share of votes is as in the pilot."""
 
         def radius(n: int) -> float:

@@ -1,7 +1,7 @@
 """The weights of a fine-tuned network as their difference to those that it started from.
 
 One clean epoch at a small learning rate leaves more than nine tenths of a network's bfloat16 weights bit for bit as
-they were, and moves nearly all others by one unit in the last place. What it taught is then told in a twentieth of the
+they were, and moves nearly all others by one unit in the last place. What it taught then takes a twentieth of the
 bytes, exactly.
 
 The format is one zlib stream of a safetensors file. A floating-point tensor that the base has in the same shape is

@@ -27,7 +27,7 @@ from robust_hub.provenance import provenance_of
 from robust_hub.training.finetune import finetune
 from robust_hub.training.options import Options, Training
 from robust_hub.training.pretrain import pretrain
-from robust_hub.training.state import check_out
+from robust_hub.training.state import check_destination
 
 SIZE = 32  # pixels; what is larger is resized
 Source = str | Path | ImageData
@@ -176,13 +176,13 @@ def _pretrain(architecture: str, asked: Training, data: ImageData, out: Path, pr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: nn.Module = timm.create_model(architecture)
-    check_out(model, out)
+    check_destination(model, out)
     pretrain(model, data, NoiseMixture(asked.sigmas), _options(asked, model, progress), out=out)
 
 
 def _finetune(model: nn.Module, asked: Training, data: ImageData, out: Path, progress: bool) -> None:
     """Train a pretrained network further."""
-    check_out(model, out)
+    check_destination(model, out)
     mixture, options = NoiseMixture(asked.sigmas), _options(asked, model, progress)
     finetune(model, data, mixture, options, head_only=asked.head_only, head_scale=asked.head_scale, out=out)
 

@@ -49,7 +49,9 @@ class Job:
     scales: Mapping[nn.Parameter, float] | None = None
 
 
-def run(job: Job, data: ImageData, options: Options, learning_rate: float, folder: Path | None) -> list[dict[str, Any]]:
+def train_at(
+    job: Job, data: ImageData, options: Options, learning_rate: float, folder: Path | None
+) -> list[dict[str, Any]]:
     """Train with one learning rate, from the newest state in the folder if there is one.
 
     Args:
@@ -68,7 +70,7 @@ def run(job: Job, data: ImageData, options: Options, learning_rate: float, folde
     """
     loop = _Loop(job, data, options, learning_rate, folder)
     try:
-        loop.run()
+        loop.train()
     finally:
         loop.close()
     return loop.monitor.done.history
@@ -109,7 +111,7 @@ class _Loop:
         """Give the learning rate of a step."""
         return learning_rate_at(step, self.total, self.warmup_steps, self.learning_rate)
 
-    def run(self) -> None:
+    def train(self) -> None:
         """Train the epochs that are left."""
         options, done = self.options, self.monitor.done
         for epoch in range(done.step // self.per_epoch, options.epochs):

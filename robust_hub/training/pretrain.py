@@ -14,7 +14,7 @@ from robust_hub.images.noise import NoiseMixture
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.provenance import Provenance
 from robust_hub.training.options import Options
-from robust_hub.training.state import check_out
+from robust_hub.training.state import check_destination
 from robust_hub.training.train import TrainResult, train
 
 EPOCHS, LEARNING_RATE, WEIGHT_DECAY = 100, 0.1, 5e-4
@@ -94,7 +94,7 @@ def pretrain_mixed_noise(
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """
     data = dataset if isinstance(dataset, ImageData) else load_data(dataset)
-    check_out(model, out)
+    check_destination(model, out)
     options = Options.of(
         model,
         epochs=epochs,

@@ -13,7 +13,7 @@ def learning_rate_at(step: int, total: int, warmup_steps: int, base: float) -> f
 
     Args:
         step: Index of the step, 0 <= step < total.
-        total: Steps of the whole run.
+        total: Steps of the whole training.
         warmup_steps: Steps of the warm-up; the last of them has the learning rate base.
         base: The peak learning rate.
     """
@@ -31,7 +31,7 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, rank: int 
     Args:
         count: Images in the data.
         batch_size: Images per batch of one process.
-        seed: Seed of the run.
+        seed: Seed of the training.
         epoch: Index of the epoch.
         rank: Index of the process.
         world: Number of processes.

@@ -48,7 +48,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_out(model: nn.Module, out: str | os.PathLike[str] | None) -> None:
+def check_destination(model: nn.Module, out: str | os.PathLike[str] | None) -> None:
     """Refuse a folder that a model's checkpoint cannot go to.
 
     Args:
@@ -69,7 +69,7 @@ def check_out(model: nn.Module, out: str | os.PathLike[str] | None) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"expected a folder, got the file {out}: choose another one")
     if out.exists() and any(out.iterdir()) and not (out / TRAINING).is_dir():
-        raise ValueError(f"expected a new or empty folder or a training run, got {out}: choose another one")
+        raise ValueError(f"expected a new or empty folder or a training, got {out}: choose another one")
 
 
 def write_in_main(folder: Path, job: Callable[[], object]) -> None:

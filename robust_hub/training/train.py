@@ -20,7 +20,7 @@ from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.modes import eval_mode
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
-from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, run
+from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, train_at
 from robust_hub.training.options import Options
 from robust_hub.training.schedule import seed_of
 from robust_hub.training.state import claimed, read_result, write_in_main, write_result
@@ -142,7 +142,7 @@ def _train_rates(job: Job, data: ImageData, options: Options, folder: Path | Non
     """Train with the learning rate, or once with each of several, leaving the weights of the best in the model."""
     rates = options.learning_rate
     if len(rates) == 1:
-        return _Trained(run(job, data, options, rates[0], folder), rates[0])
+        return _Trained(train_at(job, data, options, rates[0], folder), rates[0])
     part, held = holdout_split(data, options.holdout, options.seed)
     initial = copy.deepcopy(job.model.state_dict())
     best: tuple[_Trained, dict[str, Tensor]] | None = None
@@ -167,7 +167,7 @@ def _try_rate(
     try:
         if "diverged" in earlier:
             raise FloatingPointError(earlier["diverged"])
-        history = run(job, part, options, rate, folder)
+        history = train_at(job, part, options, rate, folder)
     except FloatingPointError as error:
         warnings.warn(f"learning rate {rate:g} is left out: {error}", stacklevel=5)
         write_result(folder, {"learning_rate": rate, "diverged": str(error)})

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from toys import PIXELS, full_disk, same_weights, toy_data, toy_model, toy_run, train
 
 from robust_hub.layout import TRAINING
-from robust_hub.training.state import check_out
+from robust_hub.training.state import check_destination
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def test_a_damaged_state_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_the_checkpoints_folder_is_new_or_of_a_run(tmp_path: Path) -> None:
     model = toy_model()
     model.pretrained_cfg = {"architecture": "toy"}
-    check_out(model, None)
-    check_out(model, tmp_path / "new")
+    check_destination(model, None)
+    check_destination(model, tmp_path / "new")
     (tmp_path / TRAINING).mkdir()
-    check_out(model, tmp_path)
+    check_destination(model, tmp_path)
