@@ -16,8 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STATISTICS = " ".join(
-    f"tests/guarantee/test_{name}.py"
-    for name in ("certificate", "guarantee/boundaries", "plans", "fixed", "sequential", "pilot")
+    f"tests/guarantee/test_{name}.py" for name in ("certificate", "boundaries", "plans", "fixed", "sequential", "pilot")
 )
 SAMPLING = "tests/images/test_noise.py tests/certification/test_queue.py tests/certification/test_smoothing.py"
 SAMPLING += " tests/guarantee/test_guarantee.py"
@@ -47,7 +46,7 @@ MUTATIONS = [
     ),
     (
         "Clopper-Pearson of one vote too many",
-        "certificate",
+        "guarantee/certificate",
         "betaincinv(count, n - count + 1, alpha)",
         "betaincinv(count + 1, n - count, alpha)",
         STATISTICS,
@@ -76,14 +75,14 @@ MUTATIONS = [
     ),
     (
         "selection votes counted again",
-        "fixed",
+        "guarantee/fixed",
         "certify_counts(selected, counted, sigma, self.alpha, self.bound)",
         "certify_counts(selected, counted + selected, sigma, self.alpha, self.bound)",
         STATISTICS,
     ),
     (
         "pilot votes counted again",
-        "pilot",
+        "guarantee/pilot",
         "certify_counts(selected, counted, sigma, self.alpha), plan",
         "certify_counts(selected, counted + selected, sigma, self.alpha), plan",
         STATISTICS,
@@ -107,7 +106,7 @@ MUTATIONS = [
     ),
     (
         "looks before the last cost nothing",
-        "boundaries",
+        "guarantee/boundaries",
         "crossed += float(law[stop:].sum())",
         "crossed = float(law[stop:].sum())",
         STATISTICS,
@@ -170,7 +169,7 @@ MUTATIONS = [
     ("seed ignored", "images/noise", "|{int(seed)}|", "|0|", SAMPLING),
     (
         "noise of eight bits",
-        "noise",
+        "images/noise",
         "dtype=np.float32))",
         "dtype=np.float32)).bfloat16().float()",
         SAMPLING,
@@ -197,7 +196,7 @@ def survives(file: str, before: str, after: str, tests: str) -> bool:
         except subprocess.TimeoutExpired:
             return False
         if done.returncode not in (0, 1):
-            raise SystemExit(f"pytest could not run: {done.stdout.decode()[-2000:]}")
+            raise SystemExit(f"pytest could not run: {(done.stdout + done.stderr).decode()[-2000:]}")
         return done.returncode == 0
 
 
