@@ -13,7 +13,7 @@ from platformdirs import user_config_path
 
 from robust_hub.files import replace_text
 
-SHIPPED = Path(__file__).parent / "pins.json"
+SHIPPED = Path(__file__).parents[1] / "pins.json"
 
 
 def user_pins() -> Path:
