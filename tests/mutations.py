@@ -20,6 +20,7 @@ STATISTICS = " ".join(
 )
 SAMPLING = "tests/images/test_noise.py tests/certification/test_queue.py tests/certification/test_smoothing.py"
 SAMPLING += " tests/guarantee/test_guarantee.py"
+HALVING = "tests/certification/test_batches.py"
 
 # what it is, file, before, after, the tests that are asked first
 MUTATIONS = [
@@ -159,6 +160,14 @@ MUTATIONS = [
         "torch.arange(rows)",
         "torch.arange(rows).clamp(max=rows - 3)",
         SAMPLING,
+    ),
+    ("votes of a part counted again", "certification/batches", "part[rows - start :]", "part", HALVING),
+    (
+        "a part that failed left out",
+        "certification/batches",
+        "                continue\n",
+        "                rows += size\n                continue\n",
+        HALVING,
     ),
     ("training mode", "models/modes", "model.eval()", "model.train()", SAMPLING),
     ("mode not restored", "models/modes", "module.training = True", "pass", SAMPLING),

@@ -6,12 +6,11 @@ A `Sampler` trusts its callers: pixels and arguments are checked once, at the do
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -19,15 +18,12 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor, nn
 
+from robust_hub.certification.batches import Parts, suggest_batch_size
 from robust_hub.certification.queue import Chunk, Job, fill
 from robust_hub.guarantee.look import Course, Result
 from robust_hub.images.noise import BLOCK, NoiseStream
 from robust_hub.images.pixels import normalize
 from robust_hub.models.modes import eval_mode
-
-CACHED = 4 * 2**20  # bytes of the largest activation for each CPU thread, so that it is read back from the cache
-_ALIVE = 8  # largest activations that an accelerator has to hold at a time, with room to spare
-_LEAST, _MOST = 8, 1024
 
 
 class Sampler:
@@ -41,7 +37,8 @@ class Sampler:
 
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.model, self.mean, self.std = model, mean, std
-        self._suited: dict[tuple[tuple[int, ...], torch.dtype, torch.device], int] = {}
+        self._suited: dict[Hashable, int] = {}
+        self._parts = Parts()
 
     @property
     def device(self) -> torch.device:
@@ -60,18 +57,24 @@ class Sampler:
 
     def suited_batch_size(self, shape: Sequence[int]) -> int:
         """Choose a batch size for images of a shape, (C, H, W); see `suggest_batch_size`."""
-        key = (tuple(shape), self.dtype, self.device)
-        if key not in self._suited:
+        kind = self._kind(shape)
+        if kind not in self._suited:
             plain = uncompiled(self.model)  # a compiled one would be built for this one image
             with self._inference():
-                self._suited[key] = suggest_batch_size(plain, self._input(torch.zeros((1, *shape), device=self.device)))
-        return self._suited[key]
+                one = self._input(torch.zeros((1, *shape), device=self.device))
+                self._suited[kind] = suggest_batch_size(plain, one)
+        return self._parts.most(kind, self._suited[kind])
+
+    def _kind(self, shape: Sequence[int]) -> Hashable:
+        """Give what decides how many images a batch takes."""
+        return tuple(shape), self.dtype, self.device
 
     def classify(self, x: Tensor, batch_size: int) -> Tensor:
         """Classify clean images, float (B, C, H, W); classes, int64 (B,), on the CPU."""
+        kind = self._kind(x.shape[1:])
         with self._inference():
-            parts = [self._logits(part.to(self.device, torch.float32)) for part in torch.split(x, batch_size)]
-        logits = torch.cat(parts)
+            batches = [self._parts.run(self._logits, batch, len(batch), kind) for batch in torch.split(x, batch_size)]
+        logits = torch.cat(batches)
         _refuse_nan(bool(logits.isnan().any()))
         return logits.argmax(1).cpu()
 
@@ -136,9 +139,9 @@ class Sampler:
                 torch.add(chunk.job.image, noise, alpha=sigma, out=batch[filled:end])
                 filled = end
             batch[filled:] = 0  # every batch has one shape, so that the network computes the same function
-            logits = self._logits(batch)
+            logits = self._parts.run(self._logits, batch, filled, self._kind(batch.shape[1:]))
             rows, classes = len(chunks) + 2, logits.shape[1]
-            sizes = torch.tensor([*(chunk.size for chunk in chunks), len(batch) - filled, 0])
+            sizes = torch.tensor([*(chunk.size for chunk in chunks), len(logits) - filled, 0])
             row = torch.repeat_interleave(torch.arange(rows), sizes).to(batch.device, non_blocking=True)
             cell = row * classes + logits.argmax(1)
             votes = torch.zeros(rows * classes, dtype=torch.int64, device=batch.device)
@@ -147,8 +150,8 @@ class Sampler:
         return votes.view(rows, classes)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Normalise and classify."""
-        logits = self.model(self._input(images))
+        """Normalise and classify, on the network's device."""
+        logits = self.model(self._input(images.to(self.device, torch.float32)))
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
@@ -172,37 +175,6 @@ def uncompiled(model: nn.Module) -> nn.Module:
     """Give the network that `torch.compile` was given, with its names and layers; any other is given back."""
     plain: nn.Module = getattr(model, "_orig_mod", model)
     return plain
-
-
-def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
-    """Choose a batch size from the largest activation of the network.
-
-    On the CPU the batch's largest activation is meant to stay in the cache and below the size that the C library
-    takes from the system anew each time; on an accelerator the batch takes half the memory that is free, at most.
-
-    Args:
-        model: The network, in eval mode.
-        x: One image as the network takes it, (1, C, H, W), on its device.
-
-    Returns:
-        A power of two from 8 to 1024.
-    """
-    sizes = [x.nbytes]
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, y: sizes.append(getattr(y, "nbytes", 0)))
-        for module in model.modules()
-    ]
-    try:
-        with torch.inference_mode():
-            model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if x.device.type == "cuda":
-        room = torch.cuda.mem_get_info(x.device)[0] // (2 * _ALIVE)
-    else:
-        room = CACHED * torch.get_num_threads()
-    return max(_LEAST, min(_MOST, 1 << int(math.log2(max(1, room // max(sizes))))))
 
 
 def _deliver(chunks: Sequence[Chunk], votes: Tensor, begun: float) -> None:

@@ -136,7 +136,7 @@ class SmoothedClassifier:
                 same table at a small part of the cost. None certifies the largest radius that n samples give.
             plan: Any other plan of `robust_hub.guarantee.plans`; it says n0, n, alpha, bound and radii itself.
             batch_size: Images a network batch, the last one padded; memory grows with it and not with n. None takes
-                what suits network and device.
+                what suits network and device. Where memory does not hold a batch, the network takes it in parts.
             seed: Seed of the noise; None takes the operating system's entropy. Fix model and image first.
             index: The image's index: equal seeds and indices mean equal noise.
 
@@ -147,6 +147,7 @@ class SmoothedClassifier:
             TypeError: If x holds no floating-point pixels.
             ValueError: If an argument is outside its range or contradicts the plan, or the model returns NaN or no
                 (B, K) logits.
+            MemoryError: If memory does not hold one image's activations.
 
         Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii, docs/statistics.md.
         """

@@ -22,7 +22,7 @@ class _Group(click.Group):
         warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
         try:
             return super().invoke(ctx)
-        except (ValueError, TypeError, ImportError, OSError, CheckpointError, FloatingPointError) as error:
+        except (ValueError, TypeError, ImportError, OSError, MemoryError, CheckpointError, FloatingPointError) as error:
             click.echo(f"robust-hub: {' '.join(str(error).split())}", err=True)
             sys.exit(2)
 

@@ -1,0 +1,122 @@
+"""How many images the network takes at a time: what suits it, and fewer where memory runs out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor, nn
+
+CACHED = 4 * 2**20  # bytes of the largest activation for each CPU thread, so that it is read back from the cache
+_ALIVE = 8  # largest activations that an accelerator has to hold at a time, with room to spare
+_LEAST, _MOST = 8, 1024
+
+
+def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
+    """Choose a batch size from the largest activation of the network.
+
+    On the CPU the batch's largest activation is meant to stay in the cache and below the size that the C library
+    takes from the system anew each time; on an accelerator the batch takes half the memory that is free, at most.
+
+    Args:
+        model: The network, in eval mode.
+        x: One image as the network takes it, (1, C, H, W), on its device.
+
+    Returns:
+        A power of two from 8 to 1024.
+    """
+    sizes = [x.nbytes]
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, y: sizes.append(getattr(y, "nbytes", 0)))
+        for module in model.modules()
+    ]
+    try:
+        with torch.inference_mode():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if x.device.type == "cuda":
+        room = torch.cuda.mem_get_info(x.device)[0] // (2 * _ALIVE)
+    else:
+        room = CACHED * torch.get_num_threads()
+    return max(_LEAST, min(_MOST, 1 << int(math.log2(max(1, room // max(sizes))))))
+
+
+class Parts:
+    """Run a network on batches, in parts where memory does not hold a whole one.
+
+    A part that runs out of memory is halved and run again, and so are all that come after it; a warning says so once.
+    All parts of a batch have one shape, so that a compiled network is built once more for a halving and no more: the
+    last part may begin among images whose logits are there already, and gives those of the rest alone.
+    """
+
+    def __init__(self) -> None:
+        self._most: dict[Hashable, int] = {}
+        self._warned = False
+
+    def most(self, kind: Hashable, size: int) -> int:
+        """Give the size of a batch of a kind, or of its parts once they are smaller."""
+        return min(size, self._most.get(kind, size))
+
+    def run(self, network: Callable[[Tensor], Tensor], images: Tensor, wanted: int, kind: Hashable) -> Tensor:
+        """Compute the network's output for the first images of a batch.
+
+        Args:
+            network: From images (B, C, H, W) to logits (B, K), row by row.
+            images: The batch, (B, C, H, W).
+            wanted: Images at the front whose logits are needed, at least 1; parts beyond them are left out.
+            kind: What decides how many images memory holds: their shape, the network's type and device.
+
+        Returns:
+            Logits (at least `wanted`, K), each image's computed once, in order.
+
+        Raises:
+            MemoryError: If memory does not hold one image.
+        """
+        size = self.most(kind, len(images))
+        done: list[Tensor] = []
+        rows = 0
+        while rows < wanted:
+            start = min(rows, len(images) - size)
+            part = _attempt(network, images[start : start + size])
+            if part is None:
+                size = self._most[kind] = math.ceil(size / 2)
+                continue
+            done.append(part[rows - start :])
+            rows = start + size
+        if size < len(images) and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"memory did not hold a batch of {len(images)} images: it goes on with {size} at a time, and the "
+                f"results are the same; batch_size={size} avoids the failed batches",
+                stacklevel=2,
+            )
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+
+def _attempt(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor | None:
+    """Run the network; None, and what it held given back, if memory runs out."""
+    try:
+        return network(images)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        if len(images) == 1:
+            raise MemoryError(
+                f"expected memory for one image {tuple(images.shape[1:])}, got none on {images.device}: end what else "
+                "takes it, or use a smaller network or another device"
+            ) from error
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)  # the error is gone, and with it the activations that its frames held
+    return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out, from an error's type or from the words of torch's allocators."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
