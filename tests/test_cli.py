@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 
 import robust_hub
+from robust_hub.cli.certify import certify as certify_command
 from robust_hub.cli.main import main
 from robust_hub.cli.options import NAMED_FOLDER, NUMBERS
 from robust_hub.models.checkpoint import read_weights
@@ -41,6 +42,16 @@ def test_help_has_an_example(command):
     assert f"Example: robust-hub {command}" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "choice"),
+    [((), "auto"), (("--compile",), "always"), (("--compile", "never"), "never"), (("--compile", "auto"), "auto")],
+)
+@pytest.mark.parametrize("after", [(), ("--quiet",), ("--dtype", "bfloat16")])
+def test_compile_is_a_flag_and_a_choice(words, choice, after):
+    needed = ["--model", "m", "--data", "digits", "--out", "x"]
+    assert certify_command.make_context("certify", [*needed, *words, *after]).params["compile"] == choice
+
+
 def test_the_whole_way_on_the_command_line(tmp_path):
     words = ("--data", "digits", "--quiet")
     assert run("pretrain", *words, "--epochs", 1, "--out", tmp_path / "mixed", "--batch-size", 256).exit_code == 0
@@ -54,7 +65,7 @@ def test_the_whole_way_on_the_command_line(tmp_path):
     assert config["num_classes"] == 10
     certified = run(
         *("certify", "--model", tmp_path / "tuned", *words, "--sigma", "0.25,0.5"),
-        *("--n", 100, "--every", 250, "--out", tmp_path / "runs", "--seed", 1),
+        *("--n", 100, "--every", 250, "--out", tmp_path / "runs", "--seed", 1, "--compile", "auto"),
     )
     assert certified.exit_code == 0, certified.output
     folders = [tmp_path / "runs" / f"sigma_{sigma}" for sigma in ("0.25", "0.5")]

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from torch import nn
 from tqdm import tqdm
 
+from robust_hub.certification.compiling import CompileChoice, check_choice
 from robust_hub.certification.sampler import uncompiled
 from robust_hub.certification.smoothing import SmoothedClassifier
+from robust_hub.certification.task import Task, choose_form, identity_of, open_task
 from robust_hub.evidence.records import Record, Run, read_run
-from robust_hub.evidence.writer import RecordWriter, open_run
 from robust_hub.guarantee.certificate import Certificate
 from robust_hub.guarantee.plans import Plan, check_samples, make_plan
 from robust_hub.images.data import ImageData, load_data
-from robust_hub.layout import RUN
-from robust_hub.models.identity import weights_hash
 from robust_hub.models.norms import warn_batch_norm
-from robust_hub.provenance import provenance_of
 
 ROUND = 64  # images of one process between two meetings of several
 
@@ -46,6 +40,7 @@ def certify(
     radii: Sequence[float] | None = None,
     plan: Plan | None = None,
     batch_size: int | None = None,
+    compile: CompileChoice = "auto",
     seed: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -73,6 +68,8 @@ def certify(
             radii at a small part of the cost. With 0 among them, accuracy at radius 0 is known too.
         plan: Any other plan of `robust_hub.guarantee.plans`; it says n0, n, alpha, bound and radii itself.
         batch_size: Images a network batch; None takes what suits network and device.
+        compile: "always" compiles the network, "never" does not; "auto" does on a CUDA device where the work is worth
+            it, see `robust_hub.certification.compiling`. run.json says what was done, and a resumed run goes on so.
         seed: Seed of the noise; None takes the operating system's entropy once, and run.json keeps it.
         mean: Per-channel means, [0, 1]-pixel units; by default the model's.
         std: Per-channel standard deviations, likewise.
@@ -102,14 +99,19 @@ def certify(
     plan.check(sigma)
     for name, value in (("every", every), ("limit", limit), ("batch_size", batch_size)):
         check_samples(name, 1 if value is None else value)
+    check_choice(compile, model)
     data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test")
     warn_batch_norm(model, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
-    smoothed = SmoothedClassifier(model, mean=mean, std=std)
     indices = list(range(0, len(data), every))[:limit]
-    task = _Task(smoothed, data, sigma, plan, batch_size)
-    with _opened(out, _identity(task, every, len(indices)), seed, uncompiled(model), state) as (writer, drawn, done):
+    task = Task(SmoothedClassifier(model, mean=mean, std=std), data, sigma, plan, batch_size)
+    task = choose_form(task, compile, out, len(indices), state)
+    with open_task(out, identity_of(task, every, len(indices)), seed, uncompiled(model), state) as (
+        writer,
+        drawn,
+        done,
+    ):
         todo = [i for i in indices if i not in done]
         hidden = not progress or writer is None
         with tqdm(total=len(indices), initial=len(indices) - len(todo), unit="image", disable=hidden) as bar:
@@ -123,70 +125,7 @@ def certify(
     return read_run(out)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What is certified, and how."""
-
-    smoothed: SmoothedClassifier
-    data: ImageData
-    sigma: float
-    plan: Plan
-    batch_size: int | None
-
-
-def _identity(task: _Task, every: int, images: int) -> dict[str, Any]:
-    """Say what must be equal for two runs to be one, the seed aside."""
-    smoothed, plain = task.smoothed, uncompiled(task.smoothed.model)
-    return {
-        "model": _name(plain),
-        "weights": weights_hash(plain),
-        "compiled": plain is not smoothed.model,
-        "dtype": str(smoothed.dtype).removeprefix("torch."),
-        "mean": list(smoothed.mean),
-        "std": list(smoothed.std),
-        "data": task.data.name,
-        "split": task.data.split,
-        "data_fingerprint": task.data.data_hash,
-        "every": every,
-        "images": images,
-        "sigma": float(task.sigma),
-        **task.plan.describe(),
-        "device": smoothed.device.type,
-    }
-
-
-@contextlib.contextmanager
-def _opened(
-    out: str | Path, identity: dict[str, Any], seed: int | None, model: nn.Module, state: PartialState
-) -> Iterator[tuple[RecordWriter | None, int, set[int]]]:
-    """Open the run: its writer in the main process alone; its seed, and the images that it has, in each."""
-    with contextlib.ExitStack() as stack:
-        writer = None
-        shared: list[Any] = [None, None]
-        if state.is_main_process:
-            drawn = _seed(out, seed)
-            writer = open_run(out, {**identity, "seed": drawn}, provenance=provenance_of(model))
-            stack.enter_context(writer)
-            shared = [drawn, sorted(writer.done)]
-        if state.num_processes > 1:
-            broadcast_object_list(shared)
-        yield writer, shared[0], set(shared[1])
-
-
-def _name(model: nn.Module) -> str:
-    config = getattr(model, "pretrained_cfg", None)
-    return str((config.get("architecture") if isinstance(config, dict) else None) or type(model).__name__)
-
-
-def _seed(out: str | Path, seed: int | None) -> int:
-    """Give the seed asked for, else the one that the folder's run has drawn, else a fresh one."""
-    if seed is None:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            seed = int(json.loads((Path(out) / RUN).read_text())["identity"]["seed"])
-    return secrets.randbits(63) if seed is None else int(seed)
-
-
-def _shared(task: _Task, indices: Sequence[int], seed: int, state: PartialState) -> Iterator[Record]:
+def _shared(task: Task, indices: Sequence[int], seed: int, state: PartialState) -> Iterator[Record]:
     """Certify images that all processes share; each is given every record, in the order of indices.
 
     Several processes meet after each round of images; one alone never waits.
@@ -201,7 +140,7 @@ def _shared(task: _Task, indices: Sequence[int], seed: int, state: PartialState)
         yield from sorted(gather_object(own), key=lambda record: record.idx)
 
 
-def _certify(task: _Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
+def _certify(task: Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""
     data, smoothed = task.data, task.smoothed
     images = ((index, data[index][0]) for index in indices)

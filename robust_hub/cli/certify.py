@@ -53,7 +53,15 @@ from robust_hub.files import replace_text
     show_default=True,
     help="Type of the network; the certificate is of the network in this type, so deploy it so.",
 )
-@compile_option
+@click.option(
+    "--compile",
+    type=click.Choice(["auto", "always", "never"]),
+    is_flag=False,
+    flag_value="always",
+    default="auto",
+    show_default=True,
+    help="Compile the network; --compile alone is always, auto does on CUDA where the work is worth the building.",
+)
 @click.option("--seed", type=int, help="Seed of the noise; without one, the operating system's entropy.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def certify(sigmas: tuple[float, ...], out: Path, quiet: bool, radii: tuple[float, ...] | None, **options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -107,13 +107,17 @@ def load_to_train(
     return model, data, {**rest, "seed": seed, "learning_rate": rate, "progress": not quiet}
 
 
-def load_to_certify(*, dtype: str, compiled: bool, **options: Any) -> tuple[nn.Module, ImageData, dict[str, Any]]:
-    """Load data and a network, in the type, memory layout and form in which it is certified, and give what is left."""
+def load_to_certify(
+    *, dtype: str, compiled: bool = False, **options: Any
+) -> tuple[nn.Module, ImageData, dict[str, Any]]:
+    """Load data and a network, in the type, layout and form to certify it in, and give what is left."""
     import torch
+
+    from robust_hub.certification.compiling import compile_network
 
     model, data, rest = _load(**options)
     model = model.to(getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return cast("nn.Module", torch.compile(model, dynamic=False)) if compiled else model, data, rest
+    return compile_network(model) if compiled else model, data, rest
 
 
 def _load(

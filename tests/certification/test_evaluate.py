@@ -18,12 +18,12 @@ FLAT = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "progress": False}
 SCRIPT = """
 import os, sys, torch
 from torch import nn
-from robust_hub.certification import evaluate
+from robust_hub.certification import evaluate, task
 from robust_hub.images.data import load_data
 
 torch.manual_seed(0)
 model = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 10))
-left, append = int(sys.argv[2]), evaluate.open_run
+left, append = int(sys.argv[2]), task.open_run
 
 def opened(*args, **options):
     writer = append(*args, **options)
@@ -37,7 +37,7 @@ def opened(*args, **options):
     writer.append = dying
     return writer
 
-evaluate.open_run = opened
+task.open_run = opened
 radii = (0.0, 0.1, 0.25) if "radii" in sys.argv else None
 evaluate.certify(model, load_data("digits", split="test"), 0.25, out=sys.argv[1], every=25, n=200, seed=7,
                  radii=radii, mean=(0.5,) * 3, std=(0.5,) * 3, progress=False)
