@@ -8,6 +8,7 @@ has.
 import os
 from pathlib import Path
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
@@ -18,3 +19,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("ROBUST_HUB_SHELF", None)
 os.environ["XDG_DATA_HOME"] = str(Path(__file__).parent / "no checkpoints of the user")
 os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parent / "no pins of the user")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a CUDA device where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
