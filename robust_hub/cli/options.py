@@ -110,13 +110,16 @@ def load_to_train(
 def load_to_certify(
     *, dtype: str, compiled: bool = False, **options: Any
 ) -> tuple[nn.Module, ImageData, dict[str, Any]]:
-    """Load data and a network, in the type, layout and form to certify it in, and give what is left."""
+    """Load data and a network, on the device, in the type, layout and form to certify it in, and give what is left."""
     import torch
+    from accelerate import PartialState
 
     from robust_hub.certification.compiling import compile_network
 
     model, data, rest = _load(**options)
-    model = model.to(getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = PartialState(cpu=not torch.accelerator.is_available()).device  # this process's, where there are several
+    device = device if device.type == "cuda" else torch.device("cpu")
+    model = model.to(device, getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return compile_network(model) if compiled else model, data, rest
 
 
