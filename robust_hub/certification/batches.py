@@ -26,6 +26,9 @@ def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
 
     Returns:
         A power of two from 8 to 1024.
+
+    Raises:
+        MemoryError: If memory does not hold one image.
     """
     sizes = [x.nbytes]
     hooks = [
@@ -34,7 +37,7 @@ def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
     ]
     try:
         with torch.inference_mode():
-            model(x)
+            _attempt(model, x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -137,6 +137,8 @@ def test_one_image_at_a_time_is_the_least() -> None:
     assert one == smoothed(Small(8)).certify(x, 0.5, n0=5, n=50, seed=1, batch_size=8)
     with pytest.raises(MemoryError, match=r"expected memory for one image \(3, 8, 8\), got none on cpu"):
         smoothed(Small(0)).certify(x, 0.5, n0=5, n=50, seed=1, batch_size=8)
+    with pytest.raises(MemoryError, match=r"expected memory for one image \(3, 8, 8\)"):
+        smoothed(Small(0)).suited_batch_size(SHAPE)
 
 
 def test_later_work_begins_with_what_memory_holds_and_warns_no_more() -> None:
