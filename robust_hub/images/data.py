@@ -11,7 +11,6 @@ import json
 import math
 import operator
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from robust_hub.images.encoded import EncodedImages
 from robust_hub.images.sources import Source, find, stratified
 
 HASHED_IMAGES = 256
-CHUNK = 32  # images that a thread decodes in one go
 
 
 class ImageData(Dataset[tuple[Tensor, int]]):
@@ -50,7 +49,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        pixels: Tensor | _Encoded,
+        pixels: Tensor | EncodedImages,
         labels: Tensor,
         classes: Sequence[str],
         *,
@@ -131,38 +130,6 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return digest.hexdigest()
 
 
-class _Encoded:
-    """The images of a source, decoded when asked for; indexed by rows as the uint8 tensor of `shape` would be."""
-
-    def __init__(self, source: Source, size: int | None) -> None:
-        self.source, self.size = source, size
-        height, width, channels = source.pixels(0, size).shape
-        self.shape = (len(source.labels), channels, height, width)
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-
-        def work(start: int) -> None:
-            for at, row in enumerate(rows[start : start + CHUNK].tolist(), start):
-                out[at] = self._image(row)
-
-        starts = range(0, len(rows), CHUNK)
-        if self.source.encoded and len(starts) > 1:
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(work, starts))
-        else:
-            list(map(work, starts))
-        return torch.from_numpy(out)
-
-    def _image(self, row: int) -> np.ndarray[Any, Any]:
-        image = self.source.pixels(row, self.size).transpose(2, 0, 1)
-        if image.shape != self.shape[1:]:
-            (_, h, w), (h0, w0) = image.shape, self.shape[2:]
-            got = f"{h}x{w} at {self.source.where(row)}"
-            raise ValueError(f"expected images of one size, {h0}x{w0} as the first, got {got}: pass size=...")
-        return image
-
-
 def load_data(
     source: str | Path | Dataset[Any] | Any,
     split: str = "train",
@@ -185,8 +152,8 @@ def load_data(
             name. A folder without split folders is the split "train", or the one it is itself called.
         image_column: Image column of a table; found by its type if None.
         label_column: Label column of a table; found by its type if None.
-        size: Resize the shorter side to this many pixels and crop the centre. Needed if the images differ
-            in size.
+        size: Resize the shorter side to this many pixels and crop the centre. None keeps the images' own size,
+            which must be the same of all.
         in_memory: Decode once into memory as uint8; None does so if that takes at most half of the free
             memory.
 
@@ -198,6 +165,7 @@ def load_data(
             that split or column, or with labels outside the classes.
         TypeError: If the source or its items are of an unknown type.
         ImportError: If an optional package is missing.
+        ChildProcessError: If a process that decodes images ended.
 
     Example:
         >>> digits = load_data("digits", split="test")
@@ -213,7 +181,7 @@ def load_data(
         return source
     opened = find(source, split, image_column, label_column)
     labels, classes = _check_labels(opened, split)
-    encoded = _Encoded(opened, size)
+    encoded = EncodedImages(opened, size)
     if in_memory is None:
         in_memory = math.prod(encoded.shape) <= psutil.virtual_memory().available // 2
     pixels = encoded[torch.arange(len(labels))] if in_memory else encoded

@@ -6,7 +6,6 @@ bytes, items), the labels unchecked, and a name for records. robust_hub.images.d
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset
+
+from robust_hub.images.decoding import fit, has_bytes, open_image
 
 USUAL = {"image": ("image", "img"), "label": ("label", "labels", "fine_label", "target", "class")}
 SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
@@ -52,7 +53,7 @@ class Source:
         return str(self.rows[i]) if self.encoded and isinstance(self.rows, list) else f"index {i} of {self.name}"
 
     def pixels(self, i: int, size: int | None) -> np.ndarray[Any, Any]:
-        """Read image i: RGB uint8 (H, W, 3) in 0..255, fitted to (size, size) if a size is given.
+        """Read image i: RGB uint8 (3, H, W) in 0..255, fitted to (size, size) if a size is given.
 
         Raises:
             ValueError: If the image is damaged, not of 8 bits, or a tensor of another shape or outside [0, 1].
@@ -61,7 +62,7 @@ class Source:
         try:
             item = self._read(i)
             if isinstance(item, Image.Image):
-                if item.mode[0] in "IF":
+                if not has_bytes(item):
                     got = f"mode {item.mode} at {self.where(i)}"
                     raise ValueError(f"expected an 8-bit image, got {got}: convert it to 8 bits")
                 item = item.convert("RGB")
@@ -69,23 +70,29 @@ class Source:
             got = f"a damaged one at {self.where(i)} ({error})"
             raise ValueError(f"expected an image that can be decoded, got {got}: replace or remove it") from error
         image = item if isinstance(item, Image.Image) else Image.fromarray(_bytes(item, self.where(i)))
-        if size is not None and image.size != (size, size):
-            image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-        return np.asarray(image)
+        return fit(image, size)
+
+    def cells(self, rows: list[int]) -> list[Any]:
+        """Read several images of an encoded source, still encoded: bytes or paths."""
+        if self.key is not None:  # of a datasets.Dataset, three times as fast so as row by row
+            cells = self.rows[rows][self.key]
+        else:
+            cells = self.rows.take(rows).to_pylist() if hasattr(self.rows, "take") else [self.rows[i] for i in rows]
+        return [_encoded(cell) for cell in cells]
 
     def _read(self, i: int) -> Any:
         cell = self.rows[i] if self.key is None else self.rows[i][self.key]
         if not self.encoded:
             return cell
-        if hasattr(cell, "as_py"):  # a pyarrow scalar
-            cell = cell.as_py()
-        if isinstance(cell, dict):
-            cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
-        if not isinstance(cell, bytes | str):
-            return cell
-        with Image.open(io.BytesIO(cell) if isinstance(cell, bytes) else cell) as image:
-            image.load()
-            return image
+        cell = _encoded(cell.as_py() if hasattr(cell, "as_py") else cell)  # of a pyarrow scalar
+        return open_image(cell) if isinstance(cell, bytes | str) else cell
+
+
+def _encoded(cell: Any) -> Any:
+    """Give the bytes or else the path that a table's cell holds."""
+    if isinstance(cell, dict):
+        return cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    return cell
 
 
 def _bytes(item: Any, where: str) -> np.ndarray[Any, Any]:
