@@ -3,9 +3,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 import robust_hub
 from robust_hub.cli.certify import certify as certify_command
@@ -104,6 +106,29 @@ def test_errors_are_one_sentence_and_exit_code_2(words, message, tmp_path, monke
     assert message in result.output
     assert "Traceback" not in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_larger_images_are_pretrained_on_in_parts(tmp_path):
+    for i in range(12):
+        picture = Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        (tmp_path / "pets" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "pets" / "ab"[i % 2] / f"{i}.png")
+    words = ("pretrain", "--data", tmp_path / "pets", "--epochs", 1, "--batch-size", 6, "--quiet")
+    cases = {
+        "fresh": ((), {"view_size": 32}, 2),
+        "views": (("--size", 24, "--views", 3), {"view_size": 24, "view_count": 3}, 6),
+    }
+    for name, (more, said, steps) in cases.items():
+        result = run(*words, *more, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        settings = json.loads((tmp_path / name / "training" / "settings.json").read_text())
+        assert {key: settings[key] for key in ("view_size", "view_count") if key in settings} == said
+        assert json.loads((tmp_path / name / "training" / "log.jsonl").read_text())["step"] == steps
+    Image.new("RGB", (50, 44)).save(tmp_path / "pets" / "a" / "wide.png")
+    mixed = run(*words, "--size", 32, "--out", tmp_path / "mixed")
+    assert mixed.exit_code == 2 and "wide.png: pass size=... to resize them" in mixed.output
+    assert "--resize" in mixed.output
+    assert run(*words, "--size", 32, "--resize", 36, "--out", tmp_path / "mixed").exit_code == 0
 
 
 def test_bench_prints_a_table_and_writes_json(tmp_path):

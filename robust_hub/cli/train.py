@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 @click.option("--model", default="resnet18s_ln", show_default=True, help="A timm name or a checkpoint folder.")
 @data_options
 @training_options
+@click.option("--views", type=int, help="Fixed views of each image, in place of a new one each epoch.")
+@click.option("--resize", type=int, help="Resize and crop images to this many pixels when read, before any view.")
 @click.option(
     "--sigmas",
     type=NUMBERS,
@@ -33,16 +35,18 @@ if TYPE_CHECKING:
     help="One, or several with commas: the best is kept.",
 )
 @click.option("--weight-decay", default=5e-4, show_default=True, help="Weight decay.")
-def pretrain(sigmas: tuple[float, ...], **options: Any) -> None:
+def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **options: Any) -> None:
     """Pretrain on a mixture of clean and noisy images.
+
+    Of images larger than --size, by default the network's input, each epoch sees a new random part.
 
     Example: robust-hub pretrain --model resnet18s_ln --data imagenet32/ --epochs 60 --out runs/mixed
     """
     from robust_hub.images.noise import NoiseMixture
     from robust_hub.training.pretrain import pretrain_mixed_noise
 
-    model, data, rest = load_to_train(**options)
-    result = pretrain_mixed_noise(model, data, mixture=NoiseMixture(sigmas), **rest)
+    model, data, rest = load_to_train(size=resize, **options)
+    result = pretrain_mixed_noise(model, data, mixture=NoiseMixture(sigmas), size=size, **rest)
     _report_training(result, rest["out"])
 
 

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from robust_hub.images.data import ImageData, crop_flip
 from robust_hub.images.pixels import normalize
+from robust_hub.images.views import Views, to_size
 from robust_hub.training.monitor import Monitor
 from robust_hub.training.options import Options
 from robust_hub.training.schedule import epoch_batches, learning_rate_at, seed_of
@@ -89,8 +90,8 @@ class _Loop:
         if self.scaler.is_enabled():
             accelerator.register_for_checkpointing(self.scaler)
         _set_modes(job, self.network)
-        self.data = _near(data, options, self.device)
-        self.per_epoch = len(epoch_batches(len(data), options.batch_size, options.seed, 0, self.rank, self.world))
+        self.data = _views(_near(data, options, self.device), options)
+        self.per_epoch = len(epoch_batches(len(self.data), options.batch_size, options.seed, 0, self.rank, self.world))
         self.total = options.epochs * self.per_epoch
         share = min(10, options.epochs / 10) / options.epochs if options.warmup is None else options.warmup
         self.warmup_steps = round(share * self.total)
@@ -174,7 +175,8 @@ def autocast(device: torch.device, mixed_precision: str) -> contextlib.AbstractC
 def network_input(
     images: Tensor, options: Options, corrupt: Corrupt | None, generator: torch.Generator, *, augment: bool
 ) -> Tensor:
-    """Turn uint8 images (B, C, H, W) into the network's input: crop and flip, corrupt, normalise."""
+    """Turn uint8 images (B, C, H, W) into the network's input: to its size, crop and flip, corrupt, normalise."""
+    images = to_size(images, options.view_size, generator if augment else None)
     if augment:
         images = crop_flip(images, generator)
     pixels = images.float() / 255.0
@@ -221,8 +223,16 @@ def _near(data: ImageData, options: Options, device: torch.device) -> ImageData:
     return data.to(device) if len(data) * math.prod(data.image_shape) <= free // 4 else data
 
 
+def _views(data: ImageData, options: Options) -> ImageData | Views:
+    """Give the views of the images that are the same in every epoch, if such views are trained on."""
+    if options.view_count is None or options.view_size is None:
+        return data
+    seeds = [seed_of(options.seed, "view", view) for view in range(1, options.view_count)]
+    return Views(data, options.view_size, seeds)
+
+
 def _batches(
-    data: ImageData, batches: list[list[int]], options: Options, device: torch.device
+    data: ImageData | Views, batches: list[list[int]], options: Options, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (uint8 images, labels) on the device; workers read whole batches."""
     source: Any = DataLoader(

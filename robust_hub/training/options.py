@@ -19,6 +19,7 @@ from robust_hub.names import did_you_mean
 from robust_hub.provenance import CLEAN, OPTIONS, Provenance
 
 _WITHOUT_EFFECT = ("save_every", "num_workers", "progress")  # on the weights
+_IF_NAMED = ("view_size", "view_count")  # settings of a training that has them, so that older ones resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,10 @@ class Options:
         num_workers: Processes that read batches; 0 reads in this one.
         progress: Whether to show a progress bar.
         holdout: Share of the data that judges several learning rates, in (0, 1); unused for a single one.
+        view_size: Side of the square, in pixels, that images are brought to by a random resized crop in each step, or
+            whole where nothing is augmented. None: they are trained on at their own size.
+        view_count: Views of that size of each image, the same in every epoch, in place of a new crop in each step; the
+            first one is the whole image. None: no such views.
 
     Raises:
         ValueError: If an option is outside its range.
@@ -66,6 +71,8 @@ class Options:
     num_workers: int = field(default=0, compare=False)
     progress: bool = field(default=True, compare=False)
     holdout: float = 0.1
+    view_size: int | None = None
+    view_count: int | None = None
 
     def __post_init__(self) -> None:
         rates = self.learning_rate
@@ -82,6 +89,9 @@ class Options:
             "num_workers >= 0": self.num_workers >= 0,
             "mixed_precision among 'no', 'bf16', 'fp16'": self.mixed_precision in ("no", "bf16", "fp16"),
             "holdout in (0, 1)": 0 < self.holdout < 1,
+            "view_size >= 1 pixel": self.view_size is None or self.view_size >= 1,
+            "view_count >= 1 view of each image": self.view_count is None or self.view_count >= 1,
+            "view_size of the views": self.view_count is None or self.view_size is not None,
         }
         for rule, holds in ranges.items():
             if not holds:
@@ -132,6 +142,7 @@ class Options:
         """Give what a resumed training must share, as JSON values."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _WITHOUT_EFFECT}
         values["holdout"] = self.holdout if len(self.learning_rate) > 1 else None
+        values = {name: value for name, value in values.items() if name not in _IF_NAMED or value is not None}
         return {name: _plain(value) for name, value in values.items()}
 
 

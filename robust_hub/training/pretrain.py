@@ -39,6 +39,8 @@ def pretrain_mixed_noise(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     holdout: float = 0.1,
+    size: int | None = None,
+    views: int | None = None,
     mixed_precision: str = "no",
     save_every: float = 60.0,
     num_workers: int = 0,
@@ -48,6 +50,10 @@ def pretrain_mixed_noise(
 
     The paper's baselines are other mixtures: `NoiseMixture((0,))` trains on clean images, `NoiseMixture((0.25,))` on
     one sigma. The same call with the same `out` resumes an interrupted training.
+
+    Images larger than the network's input are cropped: in each step a new random part of them, an area of 0.25 to 1 of
+    the image with an aspect ratio of 3/4 to 4/3, resized to the input. Images of that size, and smaller ones, are
+    trained on as they are.
 
     Args:
         model: A classifier of timm or torch. A timm model whose number of classes differs gets a fresh classifier.
@@ -64,10 +70,14 @@ def pretrain_mixed_noise(
         label_smoothing: Label smoothing of the cross entropy, in [0, 1).
         warmup: Share of the steps for the linear warm-up, in [0, 1]. None: 10 epochs, or the first tenth of a training
             of fewer than 100.
-        augment: Whether to crop and flip at random.
+        augment: Whether to crop and flip at random. If not, larger images are averaged whole to the size.
         mean: Mean per channel, [0, 1] pixel units. None: from the model's pretrained_cfg.
         std: Standard deviation per channel, likewise.
         holdout: Share of the data that judges several learning rates; unused for a single one.
+        size: Side of the square that the network sees, in pixels, to which images of any other size are brought. None:
+            from the model's pretrained_cfg, for larger images alone.
+        views: Train on this many views of each image, the same in every epoch, in place of a new one in each step: the
+            whole image averaged to the size, and random ones. An epoch has that many times as many images.
         mixed_precision: "no", "bf16" or "fp16".
         save_every: Seconds between two saved states; every epoch's end saves one as well.
         num_workers: Processes that read batches; 0 reads in this one.
@@ -110,12 +120,28 @@ def pretrain_mixed_noise(
         mean=mean,
         std=std,
         holdout=holdout,
+        view_size=_view_size(model, data.image_shape, size, views),
+        view_count=views,
         mixed_precision=mixed_precision,
         save_every=save_every,
         num_workers=num_workers,
         progress=progress,
     )
     return pretrain(model, data, mixture, options, out=out, pixels=mean is not None or std is not None)
+
+
+def _view_size(model: nn.Module, shape: tuple[int, int, int], size: int | None, views: int | None) -> int | None:
+    """Give the size that images (C, H, W) are brought to; None if they are trained on as they are."""
+    _, height, width = shape
+    if size is not None:
+        return None if views is None and height == width == size else size
+    config = getattr(model, "pretrained_cfg", None)
+    own = (config if isinstance(config, dict) else getattr(config, "__dict__", {})).get("input_size")
+    if own is not None and own[1] == own[2]:
+        return int(own[2]) if views is not None or max(height, width) > own[2] else None
+    if views is not None:
+        raise ValueError("expected the size of the views, got a model whose pretrained_cfg does not say it: pass size=")
+    return None
 
 
 def pretrain(

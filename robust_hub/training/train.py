@@ -99,7 +99,7 @@ def train(
     if len(data) < 1:
         raise ValueError("expected training data, got no image")
     accelerator = make_accelerator()
-    _check_outputs(model, data)
+    _check_outputs(model, data, options.view_size)
     folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
     settings = options.settings()
     settings |= {"data": data.data_hash, "images": len(data), "model": _signature(model)}
@@ -227,16 +227,15 @@ def _signature(model: nn.Module) -> str:
     return f"{type(model).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
 
 
-def _check_outputs(model: nn.Module, data: ImageData) -> None:
-    """Raise unless the model takes the data's images and has an output for each of their classes."""
+def _check_outputs(model: nn.Module, data: ImageData, size: int | None) -> None:
+    """Raise unless the model takes the data's images, of a size or their own, and has an output for each class."""
     where = next(model.parameters()).device
+    shape = data.image_shape if size is None else (data.image_shape[0], size, size)
     try:
         with eval_mode(model), torch.no_grad():
-            logits = model(torch.zeros(2, *data.image_shape, device=where))
+            logits = model(torch.zeros(2, *shape, device=where))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise ValueError(
-            f"expected a model for images {tuple(data.image_shape)}, got one that fails: {error}"
-        ) from error
+        raise ValueError(f"expected a model for images {tuple(shape)}, got one that fails: {error}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ValueError("expected a classifier with logits (B, K), got another output: give the model a classifier")
     if logits.shape[1] < data.num_classes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -119,6 +120,7 @@ def full_disk(*_: Any, **__: Any) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1] == "killed":
-        toy_run(Path(sys.argv[2]), kill_at=int(sys.argv[3]), save_every=float(sys.argv[4]))
+        options = json.loads(sys.argv[5]) if len(sys.argv) > 5 else {}
+        toy_run(Path(sys.argv[2]), kill_at=int(sys.argv[3]), save_every=float(sys.argv[4]), **options)
     else:
         shared(Path(sys.argv[2]))
