@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,8 +15,8 @@ from robust_hub.training.options import Options
 from robust_hub.training.speed import Speedometer
 from robust_hub.training.state import Keeper, Progress
 
-_CHECK_EVERY = 50  # steps between two looks at the loss on an accelerator; each look waits for the device
-_SHOW_EVERY = 20  # steps between two refreshes of the progress bar's figures
+_READ_EVERY = 50  # steps between two looks at the loss on an accelerator; each look waits for the device
+_SHOW_EVERY = 20  # steps between two refreshes of the progress bar's figures, where looks are no rarer
 
 
 class Monitor:
@@ -53,6 +53,7 @@ class Monitor:
         self.accelerator, self.keeper, self.model, self.options = accelerator, keeper, model, options
         self.per_epoch, self.rate_at = per_epoch, rate_at
         self.alone = accelerator.num_processes == 1
+        self.every = 1 if self.alone and accelerator.device.type == "cpu" else _READ_EVERY
         self.done: Progress = keeper.resume()
         self.meter = _Meter(accelerator, self.done)
         self.begun = time.monotonic() - self.done.seconds
@@ -91,13 +92,13 @@ class Monitor:
         step = self.done.step
         self.bar.update()
         self.speed.add(inputs, last=step % self.per_epoch == 0)
-        if (self.alone and inputs.device.type == "cpu") or step % _CHECK_EVERY == 0:
+        if step % self.every == 0:
             self._check()
-        if not self.bar.disable and step % _SHOW_EVERY == 0:
+        if not self.bar.disable and step % max(_SHOW_EVERY, self.every) == 0:
             images = (step - self.shown[1]) * len(labels) * self.accelerator.num_processes
             self.bar.set_postfix(self.meter.figures(images, self.shown[0]), refresh=False)
             self.shown = time.monotonic(), step
-        together = self.alone or step % _SHOW_EVERY == 0
+        together = self.alone or step % self.every == 0
         within = self.keeper.folder is not None and step % self.per_epoch != 0
         if within and together and self.keeper.due(self.options.save_every):
             self._save()
@@ -117,7 +118,7 @@ class Monitor:
         }
         self.done.history.append(row)
         self.begun = time.monotonic()
-        self.meter.sums.zero_()
+        self.meter.clear()
         self._save()
 
     def close(self) -> None:
@@ -126,6 +127,7 @@ class Monitor:
 
     def _check(self) -> None:
         """Raise FloatingPointError if a step was not finite in any process."""
+        self.meter.read()
         bad = self.meter.bad()
         if bad is not None:
             newest = self.keeper.newest()
@@ -136,7 +138,8 @@ class Monitor:
             )
 
     def _save(self) -> None:
-        self.meter.look(self.done.step - 1, _finite(self.model))
+        if not _finite(self.model):
+            self.meter.note(self.done.step - 1)
         self._check()
         self.done.loss, self.done.correct, self.done.seen = self.meter.total()
         self.done.seconds = time.monotonic() - self.begun
@@ -144,43 +147,64 @@ class Monitor:
 
 
 class _Meter:
-    """Loss, correct answers and images of an epoch, kept on the device so that no step waits for it."""
+    """Loss, correct answers and images of an epoch in this process.
+
+    What a step adds stays on the device until it is read, many steps together, so that no step waits for it.
+    """
 
     def __init__(self, accelerator: Accelerator, done: Progress) -> None:
         self.accelerator = accelerator
-        kind: Any = {"device": accelerator.device}
-        kind["dtype"] = torch.float32 if accelerator.device.type == "mps" else torch.float64
-        saved = [done.loss, done.correct, done.seen] if accelerator.is_main_process else [0.0, 0.0, 0.0]
-        self.sums = torch.tensor(saved, **kind)  # of this process
-        self.first = torch.full((1,), -1, dtype=torch.int64, device=accelerator.device)  # step that is not finite
+        self.clear()
+        if accelerator.is_main_process:
+            self.loss, self.correct, self.seen = done.loss, done.correct, done.seen
+        self.first: int | None = None  # step that is not finite
+        self.unread: list[tuple[int, int, Tensor, Tensor]] = []  # step, images, mean loss, correct answers
+
+    def clear(self) -> None:
+        """Begin to count anew."""
+        self.loss = self.correct = self.seen = 0.0
 
     def add(self, step: int, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch; its loss is the mean over its images."""
-        size, dtype = len(labels), self.sums.dtype
-        right = (logits.argmax(1) == labels).sum()
-        self.sums += torch.stack([loss.to(dtype) * size, right.to(dtype), torch.full_like(loss, size)])
-        self.look(step, loss.isfinite())
+        """Take note of a batch; its loss is the mean over its images."""
+        self.unread.append((step, len(labels), loss, (logits.argmax(1) == labels).sum()))
 
-    def look(self, step: int, finite: Tensor) -> None:
-        """Remember the step if it is the first that is not finite."""
-        self.first = torch.where((self.first < 0) & ~finite, step, self.first)
+    def read(self) -> None:
+        """Wait for the device, and count the batches that were added."""
+        if not self.unread:
+            return
+        steps, sizes, losses, correct = zip(*self.unread, strict=True)
+        self.unread = []
+        rows = zip(steps, sizes, torch.stack(losses).tolist(), torch.stack(correct).tolist(), strict=True)
+        for step, size, loss, right in rows:
+            self.loss, self.correct, self.seen = self.loss + loss * size, self.correct + right, self.seen + size
+            if not math.isfinite(loss):
+                self.note(step)
+
+    def note(self, step: int) -> None:
+        """Remember a step that is not finite, the earliest one."""
+        self.first = step if self.first is None else min(step, self.first)
 
     def bad(self) -> int | None:
         """Give the first step that was not finite in any process, if there is one."""
-        return min((s for s in self.accelerator.gather(self.first).tolist() if s >= 0), default=None)
+        if self.accelerator.num_processes == 1:
+            return self.first
+        first = torch.tensor([-1 if self.first is None else self.first], device=self.accelerator.device)
+        return min((step for step in self.accelerator.gather(first).tolist() if step >= 0), default=None)
 
     def total(self) -> list[float]:
         """Add up loss, correct and seen of all processes."""
-        sums: list[float] = self.accelerator.reduce(self.sums, "sum").tolist()
-        return sums
+        self.read()
+        kind = torch.float32 if self.accelerator.device.type == "mps" else torch.float64
+        sums = torch.tensor([self.loss, self.correct, self.seen], dtype=kind, device=self.accelerator.device)
+        total: list[float] = self.accelerator.reduce(sums, "sum").tolist()
+        return total
 
     def figures(self, images: int, since: float) -> dict[str, str]:
-        """Word the progress bar: means of this process, and the speed of images since a time."""
-        loss, correct, seen = self.sums.tolist()
-        speed = images / max(time.monotonic() - since, 1e-9)
-        return {"loss": f"{loss / seen:.3f}", "accuracy": f"{correct / seen:.3f}", "images/s": f"{speed:.0f}"}
+        """Word the progress bar: means of this process, as far as they were read; the speed of images since a time."""
+        speed, seen = images / max(time.monotonic() - since, 1e-9), self.seen
+        return {"loss": f"{self.loss / seen:.3f}", "accuracy": f"{self.correct / seen:.3f}", "images/s": f"{speed:.0f}"}
 
 
-def _finite(model: nn.Module) -> Tensor:
+def _finite(model: nn.Module) -> bool:
     values = [v.detach().isfinite().all() for v in model.state_dict().values() if v.is_floating_point()]
-    return torch.stack(values).all()
+    return bool(torch.stack(values).all())
