@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,31 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             IndexError: If an index is outside the data.
             ValueError: If a lazily read image is damaged or of another size.
         """
-        chosen = torch.as_tensor(indices, dtype=torch.int64).reshape(-1)
-        if len(chosen) and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
-            raise IndexError(f"expected indices below {len(self)}, got {int(chosen.min())} to {int(chosen.max())}")
+        chosen = self._checked(torch.as_tensor(indices, dtype=torch.int64).reshape(-1))
         return self._pixels[self._order[chosen]], self.labels[chosen]
+
+    def batches(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images, uint8 (B, 3, H, W), and labels, int64 (B,), of each row, all where the pixels are.
+
+        The indices go there once, so that no batch waits for a copy of its own.
+
+        Args:
+            indices: int64 (batches, B).
+
+        Raises:
+            IndexError: If an index is outside the data.
+            ValueError: If a lazily read image is damaged or of another size.
+        """
+        chosen = self._checked(indices)
+        order, labels = self._order[chosen].to(self.device), self.labels[chosen].to(self.device)
+        for rows, classes in zip(order, labels, strict=True):
+            yield self._pixels[rows], classes
+
+    def _checked(self, chosen: Tensor) -> Tensor:
+        """Give indices back, int64 of any shape, if all are within the data."""
+        if chosen.numel() and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            raise IndexError(f"expected indices below {len(self)}, got {int(chosen.min())} to {int(chosen.max())}")
+        return chosen
 
     def subset(self, indices: Sequence[int] | Tensor) -> ImageData:
         """Return the images at `indices`, in that order; pixels are shared, not copied."""

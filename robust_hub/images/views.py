@@ -8,7 +8,7 @@ of the image, so that a batch of boxes is two batched products of matrices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -69,6 +69,12 @@ class Views:
             boxes = self._boxes[view[part] - 1, image[part]].to(views.device)
             views[part.to(views.device)] = resized_boxes(pixels[part], boxes, self.size)
         return views, labels
+
+    def batches(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield views and labels of each row of indices, int64 (batches, B), where the images are."""
+        for row in indices:
+            views, labels = self.batch(row)
+            yield views, labels.to(self.device)
 
 
 def to_size(images: Tensor, size: int | None, generator: torch.Generator | None) -> Tensor:

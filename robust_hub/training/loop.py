@@ -85,7 +85,8 @@ class _Loop:
         self.accelerator = accelerator = make_accelerator()
         self.rank, self.world, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
         job.model.to(memory_format=torch.channels_last)
-        self.network, self.optimizer = accelerator.prepare(job.model, _optimizer(job, options, learning_rate))
+        self.optimizer = _optimizer(job, options, learning_rate)
+        self.network, _ = accelerator.prepare(job.model, self.optimizer)  # a state is saved with what was prepared
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.mixed_precision == "fp16")
         if self.scaler.is_enabled():
             accelerator.register_for_checkpointing(self.scaler)
@@ -131,14 +132,15 @@ class _Loop:
         options, step = self.options, self.monitor.done.step
         seed = seed_of(options.seed, "step", step, self.rank)
         self.generator.manual_seed(seed)
-        torch.manual_seed(seed)
+        _seed_modules(seed, self.device)
+        rate = self.rate_at(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate_at(step) * group.get("lr_scale", 1.0)
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         inputs = network_input(images, options, self.job.corrupt, self.generator, augment=options.augment)
         with autocast(self.device, options.mixed_precision):
             logits = self.network(inputs)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
-        self.accelerator.backward(self.scaler.scale(loss))
+        torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -163,6 +165,16 @@ def make_accelerator() -> Accelerator:
             f"expected a process whose Accelerator has no mixed precision of its own, got another ({error}): create "
             "yours with mixed_precision='no' and pass mixed_precision to the training"
         ) from None
+
+
+def _seed_modules(seed: int, device: torch.device) -> None:
+    """Seed what modules draw from, such as dropout: `torch.manual_seed`, which takes longer, on this device alone."""
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def autocast(device: torch.device, mixed_precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -232,9 +244,12 @@ def _views(data: ImageData, options: Options) -> ImageData | Views:
 
 
 def _batches(
-    data: ImageData | Views, batches: list[list[int]], options: Options, device: torch.device
+    data: ImageData | Views, batches: Tensor, options: Options, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (uint8 images, labels) on the device; workers read whole batches."""
+    """Yield (uint8 images, labels) of each row of indices, on the device; workers read whole batches."""
+    if data.device.type == device.type and not options.num_workers:
+        yield from data.batches(batches)
+        return
     source: Any = DataLoader(
         batches,  # type: ignore[arg-type]
         batch_size=None,

@@ -6,6 +6,7 @@ import hashlib
 import math
 
 import torch
+from torch import Tensor
 
 
 def learning_rate_at(step: int, total: int, warmup_steps: int, base: float) -> float:
@@ -22,7 +23,7 @@ def learning_rate_at(step: int, total: int, warmup_steps: int, base: float) -> f
     return 0.5 * base * (1.0 + math.cos(math.pi * (step - warmup_steps) / max(1, total - warmup_steps)))
 
 
-def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1) -> Tensor:
     """List the batches of one process in one epoch.
 
     The order is a permutation that depends on seed and epoch only. A last, partial batch is left out; data smaller
@@ -37,7 +38,7 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, rank: int 
         world: Number of processes.
 
     Returns:
-        One list of image indices per step; the same number of steps for every process.
+        Indices of the images, int64 (steps, B); the same number of steps for every process.
 
     Raises:
         ValueError: If there are fewer images than processes.
@@ -45,9 +46,9 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, rank: int 
     if count < world:
         raise ValueError(f"expected at least one image per process, got {count} images for {world} processes")
     size = min(batch_size, count // world)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))).tolist()
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
     steps = count // (size * world)
-    return [order[(t * world + rank) * size : (t * world + rank + 1) * size] for t in range(steps)]
+    return order[: steps * world * size].view(steps, world, size)[:, rank]
 
 
 def seed_of(*parts: object) -> int:

@@ -27,6 +27,20 @@ def test_items_are_unit_floats_and_batches_are_bytes() -> None:
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
+def test_batches_are_those_that_are_asked_for_one_by_one(in_memory: bool) -> None:
+    data = load_data(Items([(picture(i), i % 3) for i in range(9)]), in_memory=in_memory).subset([8, 1, 5, 0, 4, 2])
+    rows = torch.tensor([[5, 0], [2, 2], [1, 4]])
+    cut = list(data.batches(rows))
+    assert len(cut) == 3
+    for (images, labels), row in zip(cut, rows, strict=True):
+        expected = data.batch(row)
+        assert torch.equal(images, expected[0]) and torch.equal(labels, expected[1])
+    assert list(data.batches(rows[:0])) == []
+    with pytest.raises(IndexError, match="expected indices below 6, got 0 to 6"):
+        next(data.batches(torch.tensor([[0, 6]])))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
 def test_subset_keeps_order_and_reads_the_same_pixels(in_memory: bool) -> None:
     data = load_data(Items([(picture(i), i % 2) for i in range(9)]), in_memory=in_memory)
     assert data.in_memory is in_memory
