@@ -11,7 +11,7 @@ import json
 import math
 import operator
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -248,17 +248,21 @@ def crop_flip(images: Tensor, generator: torch.Generator | None = None, padding:
         )
     b, c, h, w = images.shape
     device = generator.device if generator is not None else images.device
-    shift = torch.randint(-padding, padding + 1, (2, b, 1), generator=generator, device=device).to(images.device)
-    flip = torch.randint(0, 2, (b, 1), generator=generator, device=device).to(images.device).bool()
-    rows = torch.arange(h, device=images.device) + shift[0]
-    cols = torch.arange(w, device=images.device) + shift[1]
-    rows, cols = ((n - 1) - ((n - 1) - at.abs()).abs() for at, n in ((rows, h), (cols, w)))
-    cols = torch.where(flip, cols.flip(1), cols)
-    at = (
-        torch.arange(b, device=images.device).view(b, 1, 1, 1),
-        torch.arange(c, device=images.device).view(1, c, 1, 1),
-    )
-    return images[at[0], at[1], rows.view(b, 1, h, 1), cols.view(b, 1, 1, w)]
+    shift = torch.randint(2 * padding + 1, (2, b), generator=generator, device=device).to(images.device)
+    flip = torch.randint(0, 2, (b,), generator=generator, device=device).to(images.device)
+    rows, cols = _shifts(h, padding, images.device)[0], _shifts(w, padding, images.device)
+    at = rows[shift[0]].mul_(w).view(b, 1, h, 1) + cols[flip, shift[1]].view(b, 1, 1, w)
+    return images.flatten(2).gather(2, at.view(b, 1, h * w).expand(b, c, h * w)).view(b, c, h, w)
+
+
+@lru_cache(maxsize=16)
+def _shifts(length: int, padding: int, device: torch.device) -> Tensor:
+    """Give where the pixels of a line come from, int64 (2, 2 * padding + 1, length): mirrored or not, by its shift."""
+    with torch.inference_mode(mode=False):
+        last = length - 1
+        at = torch.arange(length) + torch.arange(-padding, padding + 1).view(-1, 1)
+        at = last - (last - at.abs()).abs()
+        return torch.stack([at, at.flip(1)]).to(device)
 
 
 def holdout_split(data: ImageData, fraction: float, seed: int) -> tuple[ImageData, ImageData]:

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -72,10 +73,17 @@ class NoiseMixture:
         if max(self.sigmas) == 0:
             return images
         device = images.device
-        weights = torch.tensor(self.weights or (1.0,) * len(self.sigmas), device=device)
+        weights = _on(device, self.weights or (1.0,) * len(self.sigmas))
         choice = torch.multinomial(weights, len(images), replacement=True, generator=generator)
-        sigma = torch.tensor(self.sigmas, device=device)[choice].view(-1, 1, 1, 1)
+        sigma = _on(device, self.sigmas)[choice].view(-1, 1, 1, 1)
         return images + sigma * torch.randn(images.shape, device=device, generator=generator)
+
+
+@lru_cache(maxsize=64)
+def _on(device: torch.device, values: tuple[float, ...]) -> Tensor:
+    """Bring a few values to a device once: doing so for each batch would make the host wait for it."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(values, device=device)
 
 
 class NoiseStream:
