@@ -153,7 +153,7 @@ def test_images_move_to_a_device_with_their_order() -> None:
     assert same.data_hash == data.data_hash
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.gpu
 def test_batches_are_cut_on_cuda() -> None:
     data = load_data("digits")
     pixels, labels = data.to("cuda").batch([4, 7])
