@@ -21,7 +21,7 @@ CLEAN = (0.0,)  # sigmas of a training without noise
 # Options of training that a provenance names where they are not the job's defaults; epochs and others have fields.
 OPTIONS = (
     *("mean", "std", "batch_size", "momentum", "optimizer", "label_smoothing", "warmup", "augment"),
-    *("mixed_precision", "holdout", "view_size", "view_count"),
+    *("mixed_precision", "compile", "fast_norm", "holdout", "view_size", "view_count"),
 )
 _JSON_NAMES = {"data_hash": "fingerprint"}  # where config.json and run.json have another word than we have
 _ATTRIBUTE = "robust_hub_provenance"

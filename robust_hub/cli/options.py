@@ -80,6 +80,8 @@ training_options = stack(
     click.option("--optimizer", default="sgd", show_default=True, help="Any optimizer of timm."),
     click.option("--label-smoothing", default=0.0, show_default=True, help="Label smoothing."),
     click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True),
+    click.option("--compile", is_flag=True, help="Compile the network's blocks: slow first steps, faster ones then."),
+    click.option("--fast-norm", is_flag=True, help="Norms in the type of mixed precision, not in float32."),
     click.option("--save-every", default=60.0, show_default=True, help="Seconds between saved states."),
     click.option("--seed", default=0, show_default=True, help="Seed of everything random in training."),
     click.option("--quiet", is_flag=True, help="No progress bar."),

@@ -44,6 +44,8 @@ def finetune_clean(
     std: Sequence[float] | None = None,
     holdout: float = 0.1,
     mixed_precision: str = "no",
+    compile: bool = False,
+    fast_norm: bool = False,
     save_every: float = 60.0,
     num_workers: int = 0,
     progress: bool = True,
@@ -76,6 +78,10 @@ def finetune_clean(
         std: Standard deviation per channel, likewise.
         holdout: Share of the data that judges several learning rates; unused for a single one.
         mixed_precision: "no", "bf16" or "fp16".
+        compile: Whether to compile the network's blocks: slow first steps, faster ones then on an accelerator. The
+            weights differ from those of an uncompiled training within rounding.
+        fast_norm: Whether timm's norms compute in the type of mixed precision, not in float32; without mixed precision
+            it changes nothing.
         save_every: Seconds between two saved states; every epoch's end saves one as well.
         num_workers: Processes that read batches; 0 reads in this one.
         progress: Whether to show a progress bar.
@@ -119,6 +125,8 @@ def finetune_clean(
         std=std,
         holdout=holdout,
         mixed_precision=mixed_precision,
+        compile=compile,
+        fast_norm=fast_norm,
         save_every=save_every,
         num_workers=num_workers,
         progress=progress,

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from robust_hub.images.data import ImageData, crop_flip
 from robust_hub.images.pixels import normalize
 from robust_hub.images.views import Views, to_size
+from robust_hub.training.compilation import compiled
 from robust_hub.training.monitor import Monitor
 from robust_hub.training.options import Options
 from robust_hub.training.schedule import epoch_batches, learning_rate_at, seed_of
@@ -71,7 +72,8 @@ def train_at(
     """
     loop = _Loop(job, data, options, learning_rate, folder)
     try:
-        loop.train()
+        with compiled(job.model, options.compile):
+            loop.train()
     finally:
         loop.close()
     return loop.monitor.done.history

@@ -116,6 +116,7 @@ class Monitor:
             "images_per_s": round(seen / max(seconds, 1e-9), 1),
             "seconds": round(seconds, 3),
         }
+        row |= {name: True for name in ("compile", "fast_norm") if getattr(self.options, name)}
         self.done.history.append(row)
         self.begun = time.monotonic()
         self.meter.clear()

@@ -19,7 +19,8 @@ from robust_hub.names import did_you_mean
 from robust_hub.provenance import CLEAN, OPTIONS, Provenance
 
 _WITHOUT_EFFECT = ("save_every", "num_workers", "progress")  # on the weights
-_IF_NAMED = ("view_size", "view_count")  # settings of a training that has them, so that older ones resume
+# Settings that older trainings do not have: they are left out where they are off.
+_LATER = ("compile", "fast_norm", "view_size", "view_count")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Options:
         save_every: Seconds between two saved states; every epoch's end saves one as well.
         seed: Seed of order, augmentation, corruption and dropout.
         mixed_precision: "no", "bf16" or "fp16".
+        compile: Whether the network's blocks are compiled; weights then differ within rounding.
+        fast_norm: Whether timm's norms compute in the type of mixed precision, not in float32.
         num_workers: Processes that read batches; 0 reads in this one.
         progress: Whether to show a progress bar.
         holdout: Share of the data that judges several learning rates, in (0, 1); unused for a single one.
@@ -68,6 +71,8 @@ class Options:
     save_every: float = field(default=60.0, compare=False)
     seed: int = 0
     mixed_precision: str = "no"
+    compile: bool = False
+    fast_norm: bool = False
     num_workers: int = field(default=0, compare=False)
     progress: bool = field(default=True, compare=False)
     holdout: float = 0.1
@@ -142,8 +147,7 @@ class Options:
         """Give what a resumed training must share, as JSON values."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _WITHOUT_EFFECT}
         values["holdout"] = self.holdout if len(self.learning_rate) > 1 else None
-        values = {name: value for name, value in values.items() if name not in _IF_NAMED or value is not None}
-        return {name: _plain(value) for name, value in values.items()}
+        return {name: _plain(value) for name, value in values.items() if name not in _LATER or value}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,8 @@ def pretrain_mixed_noise(
     size: int | None = None,
     views: int | None = None,
     mixed_precision: str = "no",
+    compile: bool = False,
+    fast_norm: bool = False,
     save_every: float = 60.0,
     num_workers: int = 0,
     progress: bool = True,
@@ -79,6 +81,10 @@ def pretrain_mixed_noise(
         views: Train on this many views of each image, the same in every epoch, in place of a new one in each step: the
             whole image averaged to the size, and random ones. An epoch has that many times as many images.
         mixed_precision: "no", "bf16" or "fp16".
+        compile: Whether to compile the network's blocks: slow first steps, faster ones then on an accelerator. The
+            weights differ from those of an uncompiled training within rounding.
+        fast_norm: Whether timm's norms compute in the type of mixed precision, not in float32; without mixed precision
+            it changes nothing.
         save_every: Seconds between two saved states; every epoch's end saves one as well.
         num_workers: Processes that read batches; 0 reads in this one.
         progress: Whether to show a progress bar.
@@ -123,6 +129,8 @@ def pretrain_mixed_noise(
         view_size=_view_size(model, data.image_shape, size, views),
         view_count=views,
         mixed_precision=mixed_precision,
+        compile=compile,
+        fast_norm=fast_norm,
         save_every=save_every,
         num_workers=num_workers,
         progress=progress,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robust_hub.images.data import ImageData, holdout_split
 from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import save_checkpoint
-from robust_hub.models.modes import eval_mode
+from robust_hub.models.modes import eval_mode, fast_norms
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
 from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, train_at
 from robust_hub.training.options import Options
@@ -33,7 +33,8 @@ class TrainResult:
     Attributes:
         model: The model that was passed in, trained, in eval mode.
         folder: Where log and state lie; None if nothing was written.
-        history: One row per epoch: epoch, step, lr, loss, accuracy, images_per_s, seconds.
+        history: One row per epoch: epoch, step, lr, loss, accuracy, images_per_s, seconds; compile and
+            fast_norm where they were on.
         learning_rate: The peak learning rate, the chosen one if there were several.
         accuracy: Accuracy on the held-out part of the training data; None if nothing was held out.
         provenance: How the weights came about; the model carries it as well, see `robust_hub.provenance`.
@@ -108,7 +109,8 @@ def train(
     with claimed(folder, settings):
         with torch.random.fork_rng(devices=devices), _only(model, parameters) as trained:
             job = Job(model, corrupt, trained, scales)
-            done = _train_rates(job, data, options, folder)
+            with fast_norms(model, options.fast_norm):
+                done = _train_rates(job, data, options, folder)
         model.to(memory_format=torch.contiguous_format)
         model.eval()
         provenance = _provenance(start, model, data, options, done)

@@ -1,7 +1,11 @@
 import pytest
+import timm
+import torch
+from timm.layers import is_fast_norm
 from torch import nn
 
-from robust_hub.models.modes import eval_mode
+import robust_hub.models.resnets  # noqa: F401
+from robust_hub.models.modes import eval_mode, fast_norms
 
 
 def test_modes_are_restored_module_by_module_and_after_an_error():
@@ -14,3 +18,29 @@ def test_modes_are_restored_module_by_module_and_after_an_error():
     with pytest.raises(RuntimeError, match="inside"), eval_mode(model):
         raise RuntimeError("inside")
     assert [module.training for module in model.modules()] == before
+
+
+def test_norms_compute_in_the_type_of_autocast_for_a_while():
+    model = timm.create_model("resnet18s_ln", num_classes=3)
+    kept = {name: module._fast_norm for name, module in model.named_modules() if hasattr(module, "_fast_norm")}
+    assert len(kept) > 16 and set(kept.values()) == {False}
+    torch.manual_seed(0)
+    nn.init.uniform_(model.bn1.weight, 0.5, 1.5)  # that bfloat16 rounds
+    x = torch.rand(2, 3, 16, 16)
+
+    def run():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return model(x)
+
+    model.eval()
+    expected = run()
+    with fast_norms(model, False):
+        assert torch.equal(run(), expected)
+    with pytest.raises(RuntimeError, match="inside"), fast_norms(model, True):
+        assert all(module._fast_norm for name, module in model.named_modules() if name in kept)
+        assert not torch.equal(run(), expected)
+        assert torch.allclose(run().float(), expected.float(), atol=0.1)
+        raise RuntimeError("inside")
+    assert torch.equal(run(), expected)
+    assert {name: module._fast_norm for name, module in model.named_modules() if name in kept} == kept
+    assert not is_fast_norm()  # what others make meanwhile has timm's own default
