@@ -82,7 +82,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             ValueError: If a lazily read image is damaged or of another size.
         """
         chosen = self._checked(torch.as_tensor(indices, dtype=torch.int64).reshape(-1))
-        return self._pixels[self._order[chosen]], self.labels[chosen]
+        return self._cut(self._order[chosen].to(self.device)), self.labels[chosen]
 
     def batches(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images, uint8 (B, 3, H, W), and labels, int64 (B,), of each row, all where the pixels are.
@@ -99,7 +99,11 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         chosen = self._checked(indices)
         order, labels = self._order[chosen].to(self.device), self.labels[chosen].to(self.device)
         for rows, classes in zip(order, labels, strict=True):
-            yield self._pixels[rows], classes
+            yield self._cut(rows), classes
+
+    def _cut(self, rows: Tensor) -> Tensor:
+        """Give the pixels of rows, int64 (B,) on their device; those in memory image by image, not byte by byte."""
+        return self._pixels.index_select(0, rows) if isinstance(self._pixels, Tensor) else self._pixels[rows]
 
     def _checked(self, chosen: Tensor) -> Tensor:
         """Give indices back, int64 of any shape, if all are within the data."""
