@@ -202,3 +202,18 @@ def test_the_public_names_are_these():
         "save_checkpoint",
     }
     assert all(hasattr(robust_hub, name) for name in robust_hub.__all__)
+
+
+@pytest.mark.parametrize("job", ["pretrain.pretrain_mixed_noise", "finetune.finetune_clean"])
+def test_compile_and_fast_norm_reach_the_training(job, tmp_path, monkeypatch):
+    calls = []
+
+    def watch(model, data, **options):
+        calls.append({name: options[name] for name in ("compile", "fast_norm")})
+        raise ValueError("seen")
+
+    monkeypatch.setattr(f"robust_hub.training.{job}", watch)
+    words = (job.split(".")[0], "--data", "digits", "--model", "resnet18s_ln", "--out", tmp_path / "out")
+    for flags in ((), ("--compile",), ("--fast-norm",)):
+        run(*words, *flags)
+    assert [(call["compile"], call["fast_norm"]) for call in calls] == [(False, False), (True, False), (False, True)]

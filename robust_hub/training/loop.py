@@ -27,7 +27,7 @@ from robust_hub.images.views import Views, to_size
 from robust_hub.training.compilation import compiled
 from robust_hub.training.monitor import Monitor
 from robust_hub.training.options import Options
-from robust_hub.training.schedule import epoch_batches, learning_rate_at, seed_of
+from robust_hub.training.schedule import epoch_batches, learning_rate_at, seed_modules, seed_of
 from robust_hub.training.state import Keeper
 
 Corrupt = Callable[[Tensor, torch.Generator], Tensor]
@@ -134,7 +134,7 @@ class _Loop:
         options, step = self.options, self.monitor.done.step
         seed = seed_of(options.seed, "step", step, self.rank)
         self.generator.manual_seed(seed)
-        _seed_modules(seed, self.device)
+        seed_modules(seed, self.device)
         rate = self.rate_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
@@ -167,16 +167,6 @@ def make_accelerator() -> Accelerator:
             f"expected a process whose Accelerator has no mixed precision of its own, got another ({error}): create "
             "yours with mixed_precision='no' and pass mixed_precision to the training"
         ) from None
-
-
-def _seed_modules(seed: int, device: torch.device) -> None:
-    """Seed what modules draw from, such as dropout: `torch.manual_seed`, which takes longer, on this device alone."""
-    if device.type not in ("cpu", "cuda"):
-        torch.manual_seed(seed)
-        return
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
 
 
 def autocast(device: torch.device, mixed_precision: str) -> contextlib.AbstractContextManager[Any]:

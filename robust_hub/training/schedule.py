@@ -55,3 +55,13 @@ def seed_of(*parts: object) -> int:
     """Give a seed in [0, 2**63) that depends on all parts."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def seed_modules(seed: int, device: torch.device) -> None:
+    """Seed what modules draw from, such as dropout: `torch.manual_seed`, which takes longer, on this device alone."""
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from toys import PIXELS, same_weights, toy_data, toy_model, toy_run, train, without_times
 
 from robust_hub.training import monitor
-from robust_hub.training.loop import make_accelerator
+from robust_hub.training.loop import _Loop, make_accelerator
 from robust_hub.training.monitor import Monitor, _Meter
 from robust_hub.training.state import Progress
 
@@ -80,3 +82,30 @@ def test_a_loss_read_late_stops_the_training_at_its_step(monkeypatch: pytest.Mon
     with pytest.raises(FloatingPointError, match="not at step 5 "):
         train(toy_model(), toy_data(), corrupt=corrupt, **options)
     assert calls == 8
+
+
+class Looks(TorchDispatchMode):
+    """Counts how often a number is taken out of a tensor, for which a host waits for its device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count and do as asked."""
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_looks_at_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, looks = _Loop.step, Looks()
+
+    def watched(self: _Loop, images: Tensor, labels: Tensor) -> None:
+        with looks:
+            step(self, images, labels)
+
+    monkeypatch.setattr(_Loop, "step", watched)
+    monkeypatch.setattr(Monitor, "begin", lambda self: setattr(self, "every", 50))
+    toy_run(None, mixed_precision="bf16", label_smoothing=0.1)
+    assert looks.count == 0
+    with looks:
+        torch.ones(()).item()
+    assert looks.count == 1

@@ -6,8 +6,9 @@ import itertools
 from typing import Any
 
 import pytest
+import torch
 
-from robust_hub.training.schedule import epoch_batches, learning_rate_at
+from robust_hub.training.schedule import epoch_batches, learning_rate_at, seed_modules
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:
@@ -38,3 +39,13 @@ def test_batches_cover_the_data_once_and_split_among_processes() -> None:
     assert sorted(batches(5, 8, 0, 0)[0]) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="got 1 images for 2 processes"):
         batches(1, 8, 0, 0, 0, 2)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_modules_draw_what_they_draw_after_torchs_own_seed(device: str) -> None:
+    for seed in (0, 7, 2**62 + 1):
+        torch.manual_seed(seed)
+        expected = torch.rand(9, device=device), torch.rand(9)
+        torch.rand(5, device=device)
+        seed_modules(seed, torch.device(device))
+        assert torch.equal(torch.rand(9, device=device), expected[0]) and torch.equal(torch.rand(9), expected[1])
