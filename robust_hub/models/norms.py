@@ -18,31 +18,61 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from robust_hub.models.channels_last import (
+    avoids_copies,
+    group_norm,
+    is_channels_last,
+    is_fused,
+    layer_norm,
+    to_autocast_type,
+)
+
 _NARROW = 8  # channels of a group below which torch's CPU kernel for channels_last takes them one at a time
 
 
 def _in_contiguous_memory(kernel: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Run a kernel on contiguous memory, and give its result in the memory format of its input."""
-    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     y = kernel(x.contiguous())
-    return y.contiguous(memory_format=torch.channels_last) if last else y
+    return y.contiguous(memory_format=torch.channels_last) if is_channels_last(x) else y
 
 
 class GroupNorm(timm_norm.GroupNorm):
-    """timm's group norm, which takes narrow groups in contiguous memory on the CPU, where that is many times faster."""
+    """timm's group norm; on the CPU narrow groups in contiguous memory, where that is many times faster.
+
+    On CUDA channels_last images stay in their memory where torch.compile fuses the operations.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each of the groups of an image: float (B, C, H, W) to the same shape, type and memory format."""
+        """Normalise each of the groups of an image: float (B, C, H, W) to the same shape and type."""
+        if avoids_copies(x) and is_fused():
+            x = to_autocast_type(x, fast=self._fast_norm)
+            return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
         narrow = x.device.type == "cpu" and x.ndim == 4 and self.num_channels // self.num_groups < _NARROW
         kernel: Callable[[Tensor], Tensor] = super().forward
         return _in_contiguous_memory(kernel, x) if narrow else kernel(x)
 
 
-class InstanceNorm(nn.InstanceNorm2d):
-    """torch's instance norm; in bfloat16 on the CPU by the kernel of group norm, which is faster on small maps."""
+class GroupNorm1(timm_norm.GroupNorm1):
+    """timm's layer norm over (C, H, W), which on CUDA leaves channels_last images in their memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each channel of an image: float (B, C, H, W) to the same shape, type and memory format."""
+        """Normalise each image: float (B, C, H, W) to the same shape, type and memory format."""
+        if avoids_copies(x) and self.affine:
+            return layer_norm(x, self.weight, self.bias, self.eps, fast=self._fast_norm)
+        y: Tensor = super().forward(x)
+        return y
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """torch's instance norm; in bfloat16 on the CPU by the kernel of group norm, which is faster on small maps.
+
+    On CUDA channels_last images stay in their memory where torch.compile fuses the operations.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of an image: float (B, C, H, W) to the same shape and type."""
+        if avoids_copies(x) and is_fused() and not self.track_running_stats:
+            return group_norm(x, self.num_features, self.weight, self.bias, self.eps)
         slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.ndim == 4 and not self.track_running_stats
         if not slow or x.shape[2] * x.shape[3] == 1:  # torch refuses to train on maps of one pixel
             return super().forward(x)
@@ -55,7 +85,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "bn": nn.BatchNorm2d,
     "gn": partial(GroupNorm, num_groups=32),
     "in": partial(InstanceNorm, affine=True),
-    "ln": timm_norm.GroupNorm1,
+    "ln": GroupNorm1,
 }
 
 

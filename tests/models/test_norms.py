@@ -49,6 +49,17 @@ def test_one_gamma_and_one_beta_a_channel(kind: str) -> None:
     assert torch.equal(layer.bias, torch.zeros(64))
 
 
+def test_layer_norm_is_timms_on_the_cpu_bit_for_bit() -> None:
+    layer, plain = make("ln"), timm_norm.GroupNorm1(64)
+    assert isinstance(layer, timm_norm.GroupNorm1) and repr(layer) == repr(plain)
+    with torch.no_grad():
+        layer.weight.uniform_(0.5, 2), layer.bias.uniform_(-1, 1)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 64, 4, 5, generator=torch.Generator().manual_seed(0))
+    for memory in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(layer(x.to(memory_format=memory)), plain(x.to(memory_format=memory)))
+
+
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2), nn.SyncBatchNorm(2)])
 def test_batch_norm_is_found_wherever_it_stands(layer: nn.Module) -> None:
     assert has_batch_norm(layer)
