@@ -21,6 +21,7 @@ from robust_hub.guarantee.certificate import Certificate
 from robust_hub.guarantee.plans import Plan, check_samples, make_plan
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.models.norms import warn_batch_norm
+from robust_hub.training.bf16 import warn_slow_bf16
 
 ROUND = 64  # images of one process between two meetings of several
 
@@ -105,7 +106,10 @@ def certify(
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
     indices = list(range(0, len(data), every))[:limit]
-    task = Task(SmoothedClassifier(model, mean=mean, std=std), data, sigma, plan, batch_size)
+    smoothed = SmoothedClassifier(model, mean=mean, std=std)
+    if smoothed.dtype == torch.bfloat16:
+        warn_slow_bf16(smoothed.device, "certify the network in float32, if it is to be deployed so")
+    task = Task(smoothed, data, sigma, plan, batch_size)
     task = choose_form(task, compile, out, len(indices), state)
     with open_task(out, identity_of(task, every, len(indices)), seed, uncompiled(model), state) as (
         writer,

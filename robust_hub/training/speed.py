@@ -18,7 +18,7 @@ from robust_hub.files import replace_text
 from robust_hub.layout import SPEED
 from robust_hub.models.modes import eval_mode
 
-_MATRIX = 2048  # side of the matrices whose product gives the machine's rate
+_SIDES = (128, 256, 512, 1024, 2048)  # of the matrices whose product gives the machine's rate
 _WARM, _TIMES = 2, 5  # runs before, and those whose median counts
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,11 +37,23 @@ def middle_time(device: torch.device, job: Callable[[], object]) -> float:
     return median([timed(device, job) for _ in range(_WARM + _TIMES)][_WARM:])
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the device's multiplications and additions a second in a product of two large matrices of a type."""
+def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """Measure the device's multiplications and additions a second in a product of two large matrices of a type.
+
+    Args:
+        device: Where they are multiplied.
+        dtype: Their type.
+        seconds: About how long it may take; where products of 2,048 rows would take longer, smaller ones are timed.
+    """
+    generator = torch.Generator(device=device).manual_seed(0)
     with torch.inference_mode():
-        a = torch.randn(_MATRIX, _MATRIX, device=device).to(dtype)
-        return 2 * _MATRIX**3 / middle_time(device, partial(torch.mm, a, a))
+        for side in _SIDES:
+            a = torch.randn(side, side, device=device, generator=generator).to(dtype)
+            product = partial(torch.mm, a, a)
+            once = min(timed(device, product) for _ in range(2))
+            if 8 * once * (_WARM + _TIMES) > seconds:  # what twice the side would take
+                break
+        return 2 * side**3 / middle_time(device, product)
 
 
 def forward_flop(model: nn.Module, x: Tensor) -> float:

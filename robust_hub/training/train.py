@@ -20,6 +20,7 @@ from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.modes import eval_mode, fast_norms
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
+from robust_hub.training.bf16 import warn_slow_bf16
 from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, train_at
 from robust_hub.training.options import Options
 from robust_hub.training.schedule import seed_of
@@ -101,6 +102,7 @@ def train(
         raise ValueError("expected training data, got no image")
     accelerator = make_accelerator()
     _check_outputs(model, data, options.view_size)
+    _warn_slow(options, accelerator.device)
     folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
     settings = options.settings()
     settings |= {"data": data.data_hash, "images": len(data), "model": _signature(model)}
@@ -221,6 +223,14 @@ def _only(model: nn.Module, parameters: Iterable[nn.Parameter] | None) -> Iterat
         for parameter, needed in before:
             parameter.requires_grad_(needed)
             parameter.grad = None
+
+
+def _warn_slow(options: Options, device: torch.device) -> None:
+    """Warn of options that compute in bfloat16 where that is slow."""
+    if options.mixed_precision == "bf16":
+        warn_slow_bf16(device, "train without mixed precision")
+    elif options.optimizer.lower().endswith("muon") and options.optimizer.lower() not in ("muon", "nmuon"):
+        warn_slow_bf16(device, f"{options.optimizer} computes in it: take nmuon")
 
 
 def _signature(model: nn.Module) -> str:

@@ -13,6 +13,7 @@ from robust_hub.evidence.records import read_run
 from robust_hub.guarantee.plans import sequential_plan
 from robust_hub.images.data import load_data
 from robust_hub.models.identity import weights_hash
+from robust_hub.training import bf16
 
 FLAT = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "progress": False}
 SCRIPT = """
@@ -229,3 +230,10 @@ def test_a_compiled_network_has_the_identity_of_its_weights_and_says_so(model, d
     assert compiled.identity == {**plain.identity, "compiled": True}
     with pytest.raises(ValueError, match="compiled"):
         certify(made, digits, 0.25, out=tmp_path / "plain", **options)
+
+
+def test_bfloat16_where_it_is_slow_warns(tmp_path, model, digits, monkeypatch):
+    monkeypatch.setattr(bf16, "has_fast_bf16", lambda device: False)
+    monkeypatch.setattr(bf16, "_slowdown", lambda device: 40.0)
+    with pytest.warns(UserWarning, match="40 times as long as in float32; certify the network in float32"):
+        certify(model.bfloat16(), digits, 0.25, out=tmp_path, limit=1, n=20, **FLAT)
