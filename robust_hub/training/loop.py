@@ -26,6 +26,7 @@ from robust_hub.images.pixels import normalize
 from robust_hub.images.views import Views, to_size
 from robust_hub.training.compilation import compiled
 from robust_hub.training.monitor import Monitor
+from robust_hub.training.muon import batch_muon
 from robust_hub.training.options import Options
 from robust_hub.training.schedule import epoch_batches, learning_rate_at, seed_modules, seed_of
 from robust_hub.training.state import Keeper
@@ -197,7 +198,7 @@ def _optimizer(job: Job, options: Options, learning_rate: float) -> torch.optim.
         weight_decay=options.weight_decay,
         momentum=options.momentum,
     )
-    return optimizer
+    return batch_muon(optimizer)
 
 
 def _set_modes(job: Job, network: nn.Module) -> None:
