@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -81,6 +82,7 @@ def profile(job: Callable[[], object]) -> dict[str, float]:
         Share of the wall-clock time on the host for each operator above 1 %, and for "outside torch": noise that the
         CPU draws, waiting for it, and Python.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler looks for devices and prints that there are none
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         begun = time.perf_counter()
         job()

@@ -1,4 +1,4 @@
-"""Commands that certify, set tables from records and time it: certify, report, bench."""
+"""Commands that certify, set tables from records and time what things cost: certify, report, bench."""
 
 from __future__ import annotations
 
@@ -122,7 +122,15 @@ def bench() -> None:
 @click.option("--n", default=100_000, show_default=True, help="Most samples of the sequential plan.")
 @click.option("--repeats", default=5, show_default=True, help="Rounds; medians count.")
 @click.option("--batch-size", type=int, help="Images a network batch of both plans [default: what suits them].")
-@click.option("--plain-batch-size", default=1000, show_default=True, help="Images a network batch of the plain loop.")
+@click.option(
+    "--plain-batch-size",
+    "plain_batch_sizes",
+    type=int,
+    multiple=True,
+    default=(256, 1000),
+    show_default=True,
+    help="Images a network batch of the plain loop; once for each that is tried, the best counts.",
+)
 @compile_option
 @click.option("--dtype", type=DTYPE, default="float32", show_default=True)
 @click.option("--out", type=FILE, help="Write all that was measured to this JSON file.")

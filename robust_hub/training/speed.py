@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -54,6 +56,17 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 2.0) 
             if 8 * once * (_WARM + _TIMES) > seconds:  # what twice the side would take
                 break
         return 2 * side**3 / middle_time(device, product)
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Name the device, the CPU's threads and instructions, and the versions that times depend on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "versions": {package: importlib.metadata.version(package) for package in ("torch", "timm", "numpy")},
+    }
 
 
 def forward_flop(model: nn.Module, x: Tensor) -> float:

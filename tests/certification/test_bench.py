@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
 from torch import nn
 
+from robust_hub.certification import bench
 from robust_hub.certification.bench import bench_certify, markdown, plain_votes
+from robust_hub.certification.roofline import profile
 from robust_hub.certification.smoothing import SmoothedClassifier
 
 PIXELS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
@@ -52,7 +55,28 @@ def test_rows_are_consistent_and_json() -> None:
 def test_ours_takes_the_batch_size_that_suits_it() -> None:
     result = bench_certify(network(), images(), 0.5, radii=(0.1,), samples=120, n=200, repeats=1, alpha=0.01, **PIXELS)
     assert result["settings"]["batch_size"] == SmoothedClassifier(network(), **PIXELS).suited_batch_size((3, 8, 8))
-    assert result["settings"]["plain_batch_size"] == 1000
+
+
+def test_the_best_plain_batch_size_is_the_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {8: 0.02, 16: 0.0, 32: 0.04}
+
+    def slow(smoothed: SmoothedClassifier, image: torch.Tensor, sigma: float, samples: int, size: int) -> None:
+        time.sleep(seconds[size])
+
+    monkeypatch.setattr(bench, "plain_votes", slow)
+    sizes = tuple(seconds)
+    result = bench_certify(
+        network(), images(), 0.5, radii=(0.1,), samples=120, n=200, repeats=1, plain_batch_sizes=sizes, **PIXELS
+    )
+    assert result["settings"]["plain_batch_size"] == 16
+    assert list(result["plain_batches"]) == ["8", "16", "32"]
+    assert result["plain"]["samples_per_s"] == result["plain_batches"]["16"] == max(result["plain_batches"].values())
+    assert "samples/s with batches of 8 and " in markdown(result) and "takes 120 samples" in markdown(result)
+
+
+def test_the_profiler_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    profile(lambda: torch.rand(8) @ torch.rand(8))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_plain_loop_votes_as_ours_does() -> None:
@@ -71,6 +95,8 @@ def test_the_plain_loop_votes_as_ours_does() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="expected repeats to be a whole number"):
         bench_certify(network(), images(), 0.5, repeats=0, **PIXELS)
+    with pytest.raises(ValueError, match="expected plain_batch_sizes to be a whole number, at least 1, got 0"):
+        bench_certify(network(), images(), 0.5, plain_batch_sizes=(), **PIXELS)
     with pytest.raises(ValueError, match="expected increasing finite radii"):
         bench_certify(network(), images(), 0.5, radii=(0.5, 0.1), **PIXELS)
     with pytest.raises(ValueError, match=r"expected pixels in \[0, 1\]"):
