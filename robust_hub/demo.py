@@ -11,6 +11,7 @@ from robust_hub.certification.evaluate import certify
 from robust_hub.evidence.plots import plot_curves, plot_votes
 from robust_hub.evidence.records import Run
 from robust_hub.evidence.tables import markdown_table
+from robust_hub.guarantee.plans import RADII
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseStream
 from robust_hub.models.resnets import load_model
@@ -23,9 +24,9 @@ MODEL = "resnet18s_ln_mixednoise"
 def run_demo(
     out: str | Path,
     *,
-    epochs: int = 5,
+    epochs: int = 4,
     sigmas: Sequence[float] = (0.25, 0.5),
-    images: int = 50,
+    images: int = 40,
     n: int = 1000,
     seed: int = 0,
     progress: bool = True,
@@ -37,7 +38,7 @@ def run_demo(
         epochs: Passes over the 1,297 clean training images.
         sigmas: Noise levels to certify at, [0, 1]-pixel units; a run each.
         images: Test images to certify.
-        n: Samples that bound a class's probability, 100 others select it.
+        n: Most samples of an image; it stops as soon as the radii of the table are decided.
         seed: Seed of training and noise.
         progress: Whether to show progress bars.
 
@@ -60,6 +61,7 @@ def run_demo(
             out=out / f"sigma_{sigma:g}",
             every=every,
             limit=images,
+            radii=(0.0, *RADII),
             n=n,
             seed=seed,
             progress=progress,
