@@ -141,6 +141,14 @@ def test_bench_prints_a_table_and_writes_json(tmp_path):
     assert "Example: robust-hub bench certify" in " ".join(run("bench", "certify", "--help").output.split())
 
 
+def test_bench_train_prints_a_table_and_writes_json(tmp_path):
+    words = ("--model", "resnet18s_ln_mixednoise", "--data", "digits", "--batch-size", 4, "--steps", 1, "--repeats", 1)
+    result = run("bench", "train", *words, "--out", tmp_path / "bench.json")
+    assert result.exit_code == 0, result.output
+    assert "| plain loop, float32 |" in result.output and "| ours, float32 |" in result.output
+    assert json.loads((tmp_path / "bench.json").read_text())["settings"]["data"] == "digits"
+
+
 def test_models_lists_every_pretrained_name(monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
     result = run("models", "--all")

@@ -15,6 +15,7 @@ from robust_hub.cli.options import (
     NUMBERS,
     compile_option,
     data_options,
+    load,
     load_to_certify,
     test_split_option,
 )
@@ -148,6 +149,33 @@ def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -
     chosen = range(0, len(data), max(1, len(data) // images))[:images]
     pixels = data.batch(list(chosen))[0].float() / 255
     result = run(model, pixels, sigma, **rest)
+    click.echo(markdown(result))
+    if out is not None:
+        replace_text(out, json.dumps(result, indent=1) + "\n")
+
+
+@bench.command("train")
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@data_options
+@click.option("--split", default="train", show_default=True, help="Split of the data.")
+@click.option("--batch-size", default=128, show_default=True, help="Images a step.")
+@click.option("--steps", default=10, show_default=True, help="Steps that a round times.")
+@click.option("--repeats", default=5, show_default=True, help="Rounds; medians count.")
+@click.option(
+    "--workers", type=int, help="Processes that decode for the plain loop [default: none on a CPU, else one a core]."
+)
+@compile_option
+@click.option("--out", type=FILE, help="Write all that was measured to this JSON file.")
+def bench_train(out: Path | None, **options: Any) -> None:
+    """Time a plain training loop and ours, in float32, bfloat16 and compiled, in turn, on one network.
+
+    Example: robust-hub bench train --model resnet18s_ln_mixednoise --data digits
+    """
+    from robust_hub.training.bench import bench_train as run
+    from robust_hub.training.bench import markdown
+
+    model, data, rest = load(**options)
+    result = run(model, data, **rest)
     click.echo(markdown(result))
     if out is not None:
         replace_text(out, json.dumps(result, indent=1) + "\n")

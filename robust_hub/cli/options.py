@@ -104,7 +104,7 @@ def load_to_train(
     import torch
 
     torch.manual_seed(seed)  # of weights that are not pretrained
-    model, data, rest = _load(**options)
+    model, data, rest = load(**options)
     rate = learning_rate if len(learning_rate) > 1 else learning_rate[0]
     return model, data, {**rest, "seed": seed, "learning_rate": rate, "progress": not quiet}
 
@@ -118,14 +118,14 @@ def load_to_certify(
 
     from robust_hub.certification.compiling import compile_network
 
-    model, data, rest = _load(**options)
+    model, data, rest = load(**options)
     device = PartialState(cpu=not torch.accelerator.is_available()).device  # this process's, where there are several
     device = device if device.type == "cuda" else torch.device("cpu")
     model = model.to(device, getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return compile_network(model) if compiled else model, data, rest
 
 
-def _load(
+def load(
     *,
     model: str,
     data: str,
@@ -135,6 +135,7 @@ def _load(
     size: int | None,
     **rest: Any,
 ) -> tuple[nn.Module, ImageData, dict[str, Any]]:
+    """Load a network and data, and give what is left."""
     from robust_hub.images.data import load_data
     from robust_hub.models.resnets import load_model
 
