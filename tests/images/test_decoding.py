@@ -139,6 +139,7 @@ def test_a_process_that_dies_is_one_sentence() -> None:
 
 def test_ctrl_c_ends_the_processes() -> None:
     with pytest.raises(KeyboardInterrupt), Decoders(2) as decoders:
+        assert os.getpgrp() not in {os.getpgid(one.pid) for one in decoders._all}  # the terminal signals them all
 
         def work(part: int) -> None:
             decoders.decode([png()], None)
