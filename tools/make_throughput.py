@@ -13,6 +13,7 @@ from pages import DOCS, EVIDENCE, write_or_check
 
 from robust_hub.certification.bench import markdown
 from robust_hub.evidence.accuracy import proportion
+from robust_hub.training import bench as training
 
 PAGE = DOCS / "throughput.md"
 BENCH = EVIDENCE / "bench"
@@ -23,6 +24,16 @@ RUNS = ("float32", "float32_compiled", "float32_same_batch", "bfloat16", "bfloat
 def bench() -> str:
     """Set each run of the bench."""
     return "\n".join(markdown(json.loads((BENCH / f"{name}.json").read_text())) for name in RUNS)
+
+
+def batches() -> str:
+    """Set the run of the bench with several batch sizes of the plain loop."""
+    return markdown(json.loads((BENCH / "float32_plain_batches.json").read_text()))
+
+
+def train() -> str:
+    """Set the bench of training."""
+    return training.markdown(json.loads((BENCH / "train.json").read_text()))
 
 
 def plans() -> str:
@@ -72,7 +83,7 @@ def _share(right: list[bool]) -> str:
 
 def parts() -> dict[str, str]:
     """Make every part of the page."""
-    return {"records": bench(), "plans": plans()}
+    return {"records": bench(), "batches": batches(), "plans": plans(), "training": train()}
 
 
 if __name__ == "__main__":
