@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +137,15 @@ def test_a_process_that_dies_is_one_sentence() -> None:
             decoders.each(lambda _: decoders.decode([png()], None), range(4))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What Python does with SIGINT, which a shell makes its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_processes() -> None:
     with pytest.raises(KeyboardInterrupt), Decoders(2) as decoders:
         assert os.getpgrp() not in {os.getpgid(one.pid) for one in decoders._all}  # the terminal signals them all
