@@ -24,7 +24,7 @@ FIRST, GROWTH = 32, 1.1  # samples of the first look, and the factor from one lo
 CLOSED_GROWTH = 1.25  # the same for looks that share alpha in closed form
 SLACK = 1e-3  # share of alpha left unspent: above the round-off of the recursion
 _SHAPE, _LAST = 0.25, 0.6  # a_k = A (n_k / n)^_SHAPE, and the share of alpha at the last look
-_BOTTOM = 0.05  # share of alpha that radius 0 may take in all
+_BOTTOM, _HALF = 0.05, 0.5 + 1e-6  # share of alpha that radius 0 may take in all, and where its null may lie
 _TAIL = 10.0  # standard deviations kept of each step of the recursion; what lies beyond counts as crossing
 _FFT = 400  # sizes from which a convolution is done by FFT
 _BISECTIONS = 14
@@ -84,9 +84,11 @@ def acceptance_counts(looks: Counts, p: float, levels: NDArray[np.float64]) -> C
         Counts, int64 (K,); n_k + 1 where even unanimous votes are not enough.
     """
     counts: Counts = binom.isf(levels, looks, p).astype(np.int64) + 1
-    counts += binom.sf(counts - 1, looks, p) > levels  # the inverse may be one off either way
-    counts -= (counts > 0) & (binom.sf(counts - 2, looks, p) <= levels)
-    assert (binom.sf(counts - 1, looks, p) <= levels).all()
+    # The inverse may be off either way: what counts is the tail itself.
+    while (short := binom.sf(counts - 1, looks, p) > levels).any():
+        counts += short
+    while (spare := (counts > 0) & (binom.sf(counts - 2, looks, p) <= levels)).any():
+        counts -= spare
     return counts
 
 
@@ -121,9 +123,9 @@ def crossing_probability(looks: Counts, counts: Counts, p: float) -> float:
     return crossed
 
 
-def stray_probability(looks: Counts, counts: Counts) -> float:
-    """Sum P(Bin(n_k, 1/2) >= c_k) over the looks."""
-    return float(binom.sf(counts - 1, looks, 0.5).sum())
+def stray_probability(looks: Counts, counts: Counts, p: float = 0.5) -> float:
+    """Sum P(Bin(n_k, p) >= c_k) over the looks."""
+    return float(binom.sf(counts - 1, looks, p).sum())
 
 
 def smallest_reach(p: float, alpha: float, exact: bool = True) -> int:
@@ -145,10 +147,12 @@ def boundary(
     """Build the boundary against the null hypothesis that a class has at most probability p.
 
     P(a class of probability at most p is ever accepted) <= error, with error + max(stray, reserve) <= alpha and
-    2 stray <= alpha; at p = 1/2 it is stray <= alpha / 20 instead, which bounds all classes together.
+    2 stray <= alpha. Where p is 1/2, or above it by no more than a total variation of the noise, all classes may be at
+    the null: there the sum of P(Bin(n_k, p) >= c_k) over the looks is at most alpha / 20 instead, which bounds error,
+    stray and all classes together.
 
     Args:
-        p: The null probability Phi(radius / sigma), in [1/2, 1).
+        p: The null probability Phi(radius / sigma), and what the noise's total variation adds to it, in [1/2, 1).
         n: Samples at the last look.
         alpha: Failure probability, in (0, 1).
         futility: Chance of giving up early an image that the whole budget would certify half of the time.
@@ -164,19 +168,19 @@ def boundary(
     looks = np.array(look_schedule(n, FIRST, GROWTH if exact else CLOSED_GROWTH), dtype=np.int64)
 
     def error(counts: Counts) -> float:
-        return crossing_probability(looks, counts, p) if exact else float(binom.sf(counts - 1, looks, p).sum())
+        return (crossing_probability if exact else stray_probability)(looks, counts, p)
 
     def fits(counts: Counts) -> bool:
+        if p <= _HALF:
+            return stray_probability(looks, counts, p) <= alpha * _BOTTOM
         stray = stray_probability(looks, counts)
-        if p == 0.5:
-            return stray <= alpha * _BOTTOM
         return max(error(counts) + max(stray, reserve), 2 * stray) <= alpha * (1 - SLACK)
 
     counts = (_exact if exact else _closed)(looks, p, alpha, fits)
     if counts is None or counts[-1] > n:
         return None
-    # The sum over k of P(Bin(n_k, q) >= c_k) is convex in q on [0, 1/2] then: the proof of `stray` needs it.
-    assert (2 * (counts - 1) >= looks - 1).all()
+    # More than half: then the sum over k of P(Bin(n_k, q) >= c_k) is convex in q on [0, 1/2], as the proof needs it.
+    counts = np.maximum(counts, looks // 2 + 1)
     reject = _futility(looks, p, _share(p, alpha), futility)
     return Boundary(looks, counts, reject, error(counts), stray_probability(looks, counts))
 
@@ -221,7 +225,7 @@ def _closed(looks: Counts, p: float, alpha: float, fits: Callable[[Counts], bool
 
 def _share(p: float, alpha: float) -> float:
     """Give the part of alpha that a boundary may take: little at radius 0, where all classes are at the null."""
-    return _BOTTOM * alpha if p == 0.5 else alpha
+    return _BOTTOM * alpha if p <= _HALF else alpha
 
 
 def _futility(looks: Counts, p: float, alpha: float, chance: float) -> Counts:

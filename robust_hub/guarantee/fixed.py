@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from robust_hub.guarantee.budget import check_budget, check_samples
-from robust_hub.guarantee.certificate import Certificate, certify_counts, check_alpha, check_sigma, predict_counts
+from robust_hub.guarantee.certificate import (
+    Certificate,
+    certify_counts,
+    check_alpha,
+    check_sigma,
+    check_tau,
+    predict_counts,
+)
 from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION, Course, Look
 
 
@@ -37,14 +44,20 @@ class FixedPlan:
         """Say what the plan is, as JSON values."""
         return {"plan": "fixed", **asdict(self)}
 
-    def check(self, sigma: float) -> None:
-        """Refuse a sigma for which the plan could never certify; a fixed one always can."""
-        check_sigma(sigma)
+    def check(self, sigma: float, tau: float = 0.0) -> None:
+        """Refuse a sigma for which the plan could never certify; a fixed one always can.
 
-    def course(self, sigma: float) -> Course[Certificate]:
-        """Lead one image through the plan."""
+        Args:
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            tau: Total variation between the noise drawn and the theorem's, for one sample.
+        """
+        check_sigma(sigma)
+        check_tau(tau)
+
+    def course(self, sigma: float, tau: float = 0.0) -> Course[Certificate]:
+        """Lead one image through the plan; sigma and tau as in `check`."""
         selected, counted = yield Look(SELECTION, self.n0, self.n0), Look(ESTIMATION, self.n, self.n)
-        return certify_counts(selected, counted, sigma, self.alpha, self.bound)
+        return certify_counts(selected, counted, sigma, self.alpha, self.bound, tau)
 
 
 def fixed_plan(n0: int = 100, n: int = 100_000, alpha: float = 0.001, bound: str = "complement") -> FixedPlan:
@@ -84,7 +97,7 @@ def check_prediction(n: int, alpha: float) -> None:
         raise ValueError(f"expected n >= {least}: at alpha={alpha} fewer votes always abstain, got n={n}")
 
 
-def prediction_course(n: int, alpha: float) -> Course[int]:
+def prediction_course(n: int, alpha: float, tau: float = 0.0) -> Course[int]:
     """Lead one image to a prediction: the class, or ABSTAIN; see `robust_hub.guarantee.certificate.predict_counts`."""
     (votes,) = yield (Look(PREDICTION, n, n),)
-    return predict_counts(votes, alpha)
+    return predict_counts(votes, alpha, tau)

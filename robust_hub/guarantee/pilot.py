@@ -15,6 +15,8 @@ from robust_hub.guarantee.certificate import (
     certified_radius,
     certify_counts,
     check_sigma,
+    check_tau,
+    lower_by,
     lower_confidence_bound,
     smallest_n,
 )
@@ -52,33 +54,40 @@ class RadiusPlan:
         """Say what the plan is, as JSON values."""
         return {"plan": "radius", **asdict(self)}
 
-    def check(self, sigma: float) -> None:
-        """Refuse a sigma that is none."""
-        check_sigma(sigma)
+    def check(self, sigma: float, tau: float = 0.0) -> None:
+        """Refuse a sigma that is none.
 
-    def course(self, sigma: float) -> Course[Certificate]:
-        """Lead one image through the plan."""
+        Args:
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            tau: Total variation between the noise drawn and the theorem's, for one sample.
+        """
+        check_sigma(sigma)
+        check_tau(tau)
+
+    def course(self, sigma: float, tau: float = 0.0) -> Course[Certificate]:
+        """Lead one image through the plan; sigma and tau as in `check`."""
         pilot, most = _PILOT, self._most_pilot
         while True:
             (selected,) = yield (Look(SELECTION, pilot, most),)
             count = int(selected.max())
-            needed = self._needed(count / pilot, sigma)
+            needed = self._needed(count / pilot, sigma, tau)
             hopeless = binom.cdf(count, pilot, 0.5) < _HOPELESS or (needed is None and pilot == most)
             if hopeless or (needed is not None and pilot >= _PILOT_SHARE * needed) or pilot == most:
                 break
             pilot = min(2 * pilot, most)
         if hopeless or needed is None:
+            none = (0,) * len(selected)
             return Certificate(
-                ABSTAIN, 0.0, 0.0, 1.0, float(sigma), self.alpha, pilot, 0, 0, (0,) * len(selected), plan="radius"
+                ABSTAIN, 0.0, 0.0, 1.0, float(sigma), self.alpha, pilot, 0, 0, none, plan="radius", tau=float(tau)
             )
         (counted,) = yield (Look(ESTIMATION, needed, needed),)
-        return replace(certify_counts(selected, counted, sigma, self.alpha), plan="radius")
+        return replace(certify_counts(selected, counted, sigma, self.alpha, tau=tau), plan="radius")
 
-    def _needed(self, share: float, sigma: float) -> int | None:
+    def _needed(self, share: float, sigma: float, tau: float) -> int | None:
         """Find the fewest samples that give the radius but for tol, if the share of votes is as in the pilot."""
 
         def radius(n: int) -> float:
-            p_lower = lower_confidence_bound(math.floor(share * n), n, self.alpha)
+            p_lower = lower_by(lower_confidence_bound(math.floor(share * n), n, self.alpha), tau)
             return certified_radius(p_lower, 1 - p_lower, sigma)
 
         full = radius(self.n)

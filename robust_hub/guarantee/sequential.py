@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from robust_hub.guarantee.boundaries import Boundary, boundary, smallest_reach
 from robust_hub.guarantee.budget import check_budget
-from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma
+from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma, check_tau, raise_by
 from robust_hub.guarantee.look import ESTIMATION, Course, Look, Votes
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # at which the paper reports accuracy
@@ -51,35 +51,48 @@ class GridPlan:
         values = {"radii": list(self.radii), "n": self.n, "alpha": self.alpha, "futility": self.futility}
         return {"plan": self.name, **values}
 
-    def check(self, sigma: float) -> None:
+    def check(self, sigma: float, tau: float = 0.0) -> None:
         """Refuse a sigma for which the plan could never certify.
+
+        Args:
+            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            tau: Total variation between the noise drawn and the theorem's, for one sample.
 
         Raises:
             ValueError: If n samples cannot certify any of the radii; it says how many can.
         """
         check_sigma(sigma)
-        if self.boundaries(sigma)[0] is None:
-            nearest = float(ndtr(self.radii[0] / sigma))
+        check_tau(tau)
+        if self.boundaries(sigma, tau)[0] is None:
+            nearest = self._null(0, sigma, tau)
             least = smallest_reach(nearest, self.alpha, self.exact) if nearest < 1 else math.inf
             raise ValueError(
                 f"expected n >= {max(least, self.n + 1)}: at alpha={self.alpha} and sigma={sigma} fewer samples never "
                 f"certify the radius {self.radii[0]}, the smallest of the grid, got n={self.n}"
             )
 
-    def boundaries(self, sigma: float) -> list[Boundary | None]:
-        """Give the boundary of each radius; None where n samples can never certify it."""
-        nulls = [float(ndtr(radius / sigma)) for radius in self.radii]
+    def boundaries(self, sigma: float, tau: float = 0.0) -> list[Boundary | None]:
+        """Give the boundary of each radius; None where n samples can never certify it.
+
+        A class of true probability at most Phi(radius / sigma) has at most tau more under the noise that is drawn: that
+        is the null which is tested.
+        """
         levels: list[Boundary | None] = []
         reserve = 0.0  # what votes for classes without a majority take, at the lowest radius
-        for p in nulls:
+        for i in range(len(self.radii)):
+            p = self._null(i, sigma, tau)
             level = None if p >= 1 else boundary(p, self.n, self.alpha, self.futility, reserve, self.exact)
             reserve = level.stray if level is not None and not levels else reserve
             levels.append(level)
         return levels
 
-    def course(self, sigma: float) -> Course[Certificate]:
-        """Lead one image through the plan."""
-        levels = {i: level for i, level in enumerate(self.boundaries(sigma)) if level is not None}
+    def _null(self, i: int, sigma: float, tau: float) -> float:
+        return raise_by(float(ndtr(self.radii[i] / sigma)), tau)
+
+    def course(self, sigma: float, tau: float = 0.0) -> Course[Certificate]:
+        """Lead one image through the plan; sigma and tau as in `check`."""
+        self.check(sigma, tau)
+        levels = {i: level for i, level in enumerate(self.boundaries(sigma, tau)) if level is not None}
         undecided = list(levels)
         won: dict[int, int] = {}  # index of a certified radius -> class
         for k, look in enumerate(levels[0].looks.tolist()):
@@ -96,17 +109,18 @@ class GridPlan:
             if not undecided:
                 break
         beyond = tuple(radius for i, radius in enumerate(self.radii) if i not in levels)
-        return self._certificate(sigma, votes, won, tuple(self.radii[i] for i in undecided), beyond)
+        return self._certificate(sigma, tau, votes, won, tuple(self.radii[i] for i in undecided), beyond)
 
     def _certificate(
         self,
         sigma: float,
+        tau: float,
         votes: Votes,
         won: Mapping[int, int],
         undecided: tuple[float, ...],
         out_of_reach: tuple[float, ...],
     ) -> Certificate:
-        """Certify what was won of the grid, on the votes of the last look."""
+        """Certify what was won of the grid, on the votes of the last look; p_lower bounds the true probability."""
         reached = _prefix(won)
         prediction = ABSTAIN if reached is None else won[reached]
         p_lower = 0.0 if reached is None else float(ndtr(self.radii[reached] / sigma))
@@ -125,6 +139,7 @@ class GridPlan:
             radii=self.radii,
             undecided=undecided,
             out_of_reach=out_of_reach,
+            tau=float(tau),
         )
 
 
