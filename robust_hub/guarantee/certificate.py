@@ -17,8 +17,8 @@ from scipy.stats import binom
 
 ABSTAIN = -1
 BOUNDS = ("complement", "runner_up")
-# Rounded Gaussian noise from 64-bit words is within this total variation of the true law of one sample, for images of
-# up to some million pixel values: docs/statistics.md has the sum, and the sampler refuses what it does not cover.
+# Rounded Gaussian noise from 64-bit words is within this total variation of the true law of one sample: 2e-11 for
+# 224 x 224 pixels at sigma 1. docs/statistics.md, "Lattice noise", has the sum; larger images are refused.
 TAU = 1e-10
 _ROUND_OFF = 1e-11  # times max(1, sigma), off every radius: above the double-precision error of the formula
 _TAIL_ERROR = 1e-12  # times the size of the counts, see `_spent`: above the relative error of scipy's binomial tails
