@@ -26,7 +26,8 @@ FILES = {"os", "pathlib", "io", "shutil", "tempfile", "pickle", "json", "sqlite3
 LIBRARIES = {"torch", "torchvision", "timm", "safetensors", "datasets", "accelerate", "pyarrow"}
 OURS = "robust_hub."
 NEVER = {  # room -> what it may never import
-    "guarantee": {*LIBRARIES, *NETWORK, *FILES, *(OURS + name for name in GROUND)},
+    # JSON is text: what would make a file of it, pathlib and open, is forbidden here.
+    "guarantee": {*LIBRARIES, *NETWORK, *FILES - {"json"}, *(OURS + name for name in GROUND)},
     "evidence": {*LIBRARIES, OURS + "images"},
     "training": {OURS + "guarantee"},
     "publishing": {OURS + "certification"},

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincc, betainccinv, betaincinv, ndtri
 from scipy.stats import binom
+
+from robust_hub.guarantee.interchange import decode, encode
+from robust_hub.guarantee.origin import Origin
 
 ABSTAIN = -1
 BOUNDS = ("complement", "runner_up")
@@ -48,6 +52,14 @@ class Certificate:
         undecided: Radii of the grid that were neither certified nor given up when the samples ran out.
         out_of_reach: Radii of the grid that this many samples can never certify; no sample was spent on them.
         tau: Total variation between the noise drawn and the theorem's, for one sample; the certificate has paid for it.
+        noise: "float32", normal numbers as they come; or "lattice255", whole 8-bit levels, exact in floating point.
+        seed: Seed of the noise; None if it was not kept.
+        reproduction: Whether the caller gave the seed. Then the noise need not be independent of network and image,
+            which only a seed of the operating system's, drawn after both were fixed, is sure to be.
+        accepted: For each certified radius of the grid, in order, samples and votes at the look that accepted it.
+        limit: Samples that the plan of a grid could have drawn; its looks and boundaries follow from them.
+        class_name: The name of the certified class, where it is known.
+        origin: Which network and image the certificate is about, where it is known.
 
     Example:
         >>> import numpy as np
@@ -55,6 +67,8 @@ class Certificate:
         >>> certificate = certify_counts(np.array([98, 2]), np.array([990, 10]), sigma=0.25)
         >>> certificate.prediction, round(certificate.radius, 3), certificate.samples
         (0, 0.495, 1100)
+        >>> Certificate.from_json(certificate.to_json()) == certificate
+        True
     """
 
     prediction: int
@@ -73,6 +87,13 @@ class Certificate:
     undecided: tuple[float, ...] = ()
     out_of_reach: tuple[float, ...] = ()
     tau: float = 0.0
+    noise: str = "float32"
+    seed: int | None = None
+    reproduction: bool = False
+    accepted: tuple[tuple[int, int], ...] = ()
+    limit: int | None = None
+    class_name: str | None = None
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
     @property
     def samples(self) -> int:
@@ -83,6 +104,34 @@ class Certificate:
     def abstained(self) -> bool:
         """Whether no class could be certified."""
         return self.prediction == ABSTAIN
+
+    @property
+    def squared_distance(self) -> int | None:
+        """The certificate in whole numbers, for 8-bit images: D = ceil((255 radius)^2) - 1, at least 0, exactly.
+
+        Every 8-bit image has the class if the squares of the differences of its pixel values, 0 to 255, sum up to at
+        most D. None where the noise is not of whole levels, so that floating point could betray it, or when abstaining.
+        """
+        if self.noise != "lattice255" or self.abstained:
+            return None
+        return max(0, math.ceil((255 * Fraction(self.radius)) ** 2) - 1)
+
+    def to_json(self) -> str:
+        """Write the certificate as JSON, floats at full precision; `from_json` gives it back.
+
+        Raises:
+            ValueError: If a field is not what the format allows, such as NaN.
+        """
+        return encode(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Read a certificate that anyone may have written; `robust_hub.guarantee.audit` says if the votes support it.
+
+        Raises:
+            ValueError: If the text is damaged, of another format, or holds what no certificate can; one sentence.
+        """
+        return decode(cls, text)
 
 
 def check_alpha(alpha: float) -> None:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy.special import ndtr
 
@@ -16,6 +16,14 @@ from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma, 
 from robust_hub.guarantee.look import ESTIMATION, Course, Look, Votes
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # at which the paper reports accuracy
+
+
+class _Accepted(NamedTuple):
+    """A radius accepted: for which class, after how many samples, with how many votes."""
+
+    top: int
+    samples: int
+    votes: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class GridPlan:
         self.check(sigma, tau)
         levels = {i: level for i, level in enumerate(self.boundaries(sigma, tau)) if level is not None}
         undecided = list(levels)
-        won: dict[int, int] = {}  # index of a certified radius -> class
+        won: dict[int, _Accepted] = {}  # by index of the radius
         for k, look in enumerate(levels[0].looks.tolist()):
             (votes,) = yield (Look(ESTIMATION, look, self.n),)
             top = int(votes.argmax())
@@ -102,7 +110,7 @@ class GridPlan:
             for i in list(undecided):
                 level = levels[i]
                 if i in undecided and count >= level.accept[k]:
-                    won[i] = top
+                    won[i] = _Accepted(top, look, count)
                     undecided.remove(i)
                 elif count <= level.reject[k]:
                     undecided = [j for j in undecided if j < i]  # nothing beyond a radius given up can be reported
@@ -116,13 +124,14 @@ class GridPlan:
         sigma: float,
         tau: float,
         votes: Votes,
-        won: Mapping[int, int],
+        won: Mapping[int, _Accepted],
         undecided: tuple[float, ...],
         out_of_reach: tuple[float, ...],
     ) -> Certificate:
         """Certify what was won of the grid, on the votes of the last look; p_lower bounds the true probability."""
-        reached = _prefix(won)
-        prediction = ABSTAIN if reached is None else won[reached]
+        reached = _prefix({i: one.top for i, one in won.items()})
+        certified = [] if reached is None else [won[i] for i in range(reached + 1)]
+        prediction = certified[-1].top if certified else ABSTAIN
         p_lower = 0.0 if reached is None else float(ndtr(self.radii[reached] / sigma))
         return Certificate(
             prediction=prediction,
@@ -140,6 +149,8 @@ class GridPlan:
             undecided=undecided,
             out_of_reach=out_of_reach,
             tau=float(tau),
+            accepted=tuple((one.samples, one.votes) for one in certified),
+            limit=self.n,
         )
 
 
