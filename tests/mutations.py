@@ -21,6 +21,8 @@ STATISTICS = " ".join(
 SAMPLING = "tests/images/test_noise.py tests/certification/test_queue.py tests/certification/test_smoothing.py"
 SAMPLING += " tests/guarantee/test_guarantee.py"
 HALVING = "tests/certification/test_batches.py"
+AUDIT, TEXT = "tests/guarantee/test_audit.py", "tests/guarantee/test_interchange.py"
+COMPOSITE = "tests/guarantee/test_composite.py"
 
 # what it is, file, before, after, the tests that are asked first
 MUTATIONS = [
@@ -184,6 +186,56 @@ MUTATIONS = [
         SAMPLING,
     ),
     ("mixture of squared sigmas", "images/noise", "images + sigma *", "images + sigma**2 *", SAMPLING),
+    ("an edited radius", "guarantee/audit", "0 <= c.radius <= radius + _ROUND_OFF * max(1.0, c.sigma)", "True", AUDIT),
+    ("an edited p_lower", "guarantee/audit", "if not c.p_lower <= lower + _ROUND_OFF", "if False", AUDIT),
+    ("an edited p_upper", "guarantee/audit", "if not c.p_upper >= upper - _ROUND_OFF", "if False", AUDIT),
+    ("edited counts", "guarantee/audit", "sum(c.counts) != c.n or", "", AUDIT),
+    ("another class's votes", "guarantee/audit", "if c.counts[c.prediction] != c.count", "if False", AUDIT),
+    ("an edited alpha", "guarantee/audit", "share = c.alpha if", "share = 0.001 if", AUDIT),
+    ("an edited alpha of a grid", "guarantee/audit", "c.limit, c.alpha)", "c.limit, 0.01)", AUDIT),
+    ("an audit that does not pay for the noise", "guarantee/audit", "share) - c.tau)", "share))", AUDIT),
+    ("missing looks", "guarantee/audit", "if len(c.accepted) != reached + 1", "if False", AUDIT),
+    ("unplanned looks", "guarantee/audit", "(c.n, *(look for look, _ in c.accepted))", "()", AUDIT),
+    ("looks after the last sample", "guarantee/audit", "if walk[-1] != (c.n, c.count)", "if False", AUDIT),
+    ("votes out of nowhere", "guarantee/audit", "not 0 <= votes - had <= look - before", "False", AUDIT),
+    ("one vote too few", "guarantee/audit", "if votes < least", "if votes < least - 1", AUDIT),
+    ("a radius outside the grid", "guarantee/audit", "float(ndtr(c.radius / c.sigma))", "1.0", AUDIT),
+    (
+        "fresh votes against the noise as if it were free",
+        "guarantee/audit",
+        "certificate.p_lower - certificate.tau",
+        "certificate.p_lower",
+        AUDIT,
+    ),
+    ("fresh votes of many classes, one test", "guarantee/audit", "len(tests) * min(tests)", "min(tests)", AUDIT),
+    ("a field twice", "guarantee/interchange", "len(values) < len(pairs)", "False", TEXT),
+    ("a field unknown", "guarantee/interchange", "    if unknown:", "    if False:", TEXT),
+    (
+        "D that the radius itself has",
+        "guarantee/certificate",
+        "Fraction(self.radius)) ** 2) - 1",
+        "Fraction(self.radius)) ** 2)",
+        TEXT,
+    ),
+    (
+        "D of a rounded radius",
+        "guarantee/certificate",
+        "Fraction(self.radius)",
+        "Fraction(round(self.radius, 3))",
+        TEXT,
+    ),
+    ("all of alpha for each sigma", "guarantee/composite", "alpha / len(sigmas)", "alpha", COMPOSITE),
+    ("the largest radius over sigma", "guarantee/composite", "(best - rival) / 2", "best", COMPOSITE),
+    ("a class for each sigma", "guarantee/composite", "chosen[top] =", "chosen[selection.argmax()] =", COMPOSITE),
+    (
+        "the composite's class from the estimation",
+        "guarantee/composite",
+        "_select(guesses)",
+        "_select({s: np.asarray(v) for s, v in counts.items()})",
+        COMPOSITE,
+    ),
+    ("the best of the rival's bounds", "guarantee/composite", "rival = max(", "rival = min(", COMPOSITE),
+    ("a composite rounded up", "guarantee/composite", "/ 2 - _ROUND_OFF", "/ 2 + _ROUND_OFF", COMPOSITE),
 ]
 
 
