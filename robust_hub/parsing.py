@@ -15,7 +15,7 @@ from typing import Any
 MOST_BYTES = 4_000_000
 DEEPEST = 64  # objects and lists in one another; ours are 6 deep
 _DIGITS = 100  # of a whole number: far beyond any seed, and within a float
-_SHOWN = 200
+_SHOWN = 1000
 
 
 def read_bounded_json(source: Path | str, what: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def certified_accuracy(records: Sequence[Record], radius: float) -> Proportion:
         The share, with its number of images and a 95 % interval.
 
     Raises:
-        ValueError: If there are no records, the radius is negative or NaN, or a record decided other radii only.
+        ValueError: If there are no records or those of several sigmas, the radius is negative or NaN, or a record
+            decided other radii only.
 
     Example:
         >>> from robust_hub.evidence.records import Record
@@ -113,7 +114,7 @@ def clean_accuracy(records: Sequence[Record]) -> Proportion | None:
         records: One record per image.
 
     Raises:
-        ValueError: If there are no records.
+        ValueError: If there are no records, or those of several sigmas.
     """
     if any(r.base is None for r in records):
         return None
@@ -127,7 +128,7 @@ def abstention_rate(records: Sequence[Record]) -> Proportion:
         records: One record per image.
 
     Raises:
-        ValueError: If there are no records.
+        ValueError: If there are no records, or those of several sigmas.
     """
     return _proportion(records, [r.predict == -1 for r in records])
 
@@ -139,11 +140,11 @@ def average_certified_radius(records: Sequence[Record]) -> float:
         records: One record per image.
 
     Raises:
-        ValueError: If there are no records, or their radii are those of a grid.
+        ValueError: If there are no records or those of several sigmas, or their radii are those of a grid.
 
     Source: Zhai et al. 2020 (MACER).
     """
-    _check_any(records)
+    _check_one_classifier(records)
     if grid_of(records) is not None:
         raise ValueError("expected radii of a fixed plan for an average, got a grid's: certify without radii")
     return math.fsum(r.radius for r in records if r.correct) / len(records)
@@ -160,9 +161,10 @@ def curve(records: Sequence[Record], radii: ArrayLike) -> NDArray[np.float64]:
         Shares (R,), float64.
 
     Raises:
-        ValueError: If there are no records, a radius is negative or NaN, or a record decided other radii only.
+        ValueError: If there are no records or those of several sigmas, a radius is negative or NaN, or a record decided
+            other radii only.
     """
-    _check_any(records)
+    _check_one_classifier(records)
     points = np.atleast_1d(np.asarray(radii, dtype=np.float64))
     _check_radii(points)
     _check_decided(records, points.tolist())
@@ -181,7 +183,7 @@ def proportion(k: int, n: int) -> Proportion:
 
 
 def _proportion(records: Sequence[Record], hits: Sequence[bool]) -> Proportion:
-    _check_any(records)
+    _check_one_classifier(records)
     return proportion(sum(hits), len(hits))
 
 
@@ -194,9 +196,16 @@ def _check_decided(records: Sequence[Record], radii: Sequence[float]) -> None:
             )
 
 
-def _check_any(records: Sequence[Record]) -> None:
+def _check_one_classifier(records: Sequence[Record]) -> None:
+    """Refuse no records, and those of several sigmas: each sigma is a smoothed classifier of its own."""
     if not records:
         raise ValueError("expected at least one record, got none; certify at least one image first")
+    sigmas = sorted({record.sigma for record in records if record.sigma is not None})
+    if len(sigmas) > 1:
+        raise ValueError(
+            f"expected records of one sigma, got {sigmas[0]:g} and {sigmas[1]:g}: each is a classifier of its own, "
+            "pass one run's"
+        )
 
 
 def _check_radii(radii: NDArray[np.float64]) -> None:

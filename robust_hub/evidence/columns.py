@@ -5,9 +5,12 @@ The first six columns are those of Cohen et al. 2019, which every log has; ours 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+_DIGITS = 18  # characters of a whole number: below 2^63
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Column:
     """A column of records.tsv.
 
     Attributes:
-        name: Its name in the header, which is the attribute's of `robust_hub.evidence.records.Record`.
+        name: Its name in the header, which is the attribute's of `robust_hub.evidence.record.Record`.
         write: Gives a value's text.
         read: Gives the value of a text that is not empty; raises a ValueError if it is none.
         optional: Whether a log may lack it, and an empty text stands for None.
@@ -33,9 +36,30 @@ def _write_int(value: Any) -> str:
     return str(int(value))
 
 
+def _read_int(text: str) -> int:
+    """Read a whole number that 64 bits hold."""
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number of {len(text):,} characters")
+    return int(text)
+
+
+def _read_seed(text: str) -> int:
+    """Read a whole number of the caller's: any that a person would write."""
+    if len(text) > 100:
+        raise ValueError(f"a seed of {len(text):,} characters")
+    return int(text)
+
+
 def _write_float(value: Any) -> str:
     """Keep full precision."""
     return repr(float(value))
+
+
+def _read_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {text[:20]}")
+    return value
 
 
 def _write_counts(pairs: Sequence[tuple[int, int]]) -> str:
@@ -43,7 +67,7 @@ def _write_counts(pairs: Sequence[tuple[int, int]]) -> str:
 
 
 def _read_counts(text: str) -> tuple[tuple[int, int], ...]:
-    return tuple((int(label), int(votes)) for label, votes in (pair.split(":") for pair in text.split(",")))
+    return tuple((_read_int(label), _read_int(votes)) for label, votes in (pair.split(":") for pair in text.split(",")))
 
 
 def _write_radii(radii: Sequence[float]) -> str:
@@ -51,39 +75,40 @@ def _write_radii(radii: Sequence[float]) -> str:
 
 
 def _read_radii(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split(",")))
+    return tuple(map(_read_float, text.split(",")))
 
 
 def _read_seconds(text: str) -> float:
     """Read seconds, or H:MM:SS.ffffff with days before it as Python's timedelta prints them."""
     if ":" not in text:
-        return float(text)
+        return _read_float(text)
     days, _, clock = text.rpartition(",")
     hours, minutes, seconds = clock.split(":")
-    whole = int(days.split()[0]) if days else 0
-    return 86400.0 * whole + 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    whole = _read_int(days.partition(" ")[0]) if days else 0
+    return 86400.0 * whole + 3600 * _read_int(hours) + 60 * _read_int(minutes) + _read_float(seconds)
 
 
 CODEC = (
-    Column("idx", _write_int, int, optional=False),
-    Column("label", _write_int, int, optional=False),
-    Column("predict", _write_int, int, optional=False),
-    Column("radius", _write_float, float, optional=False),
-    Column("correct", _write_int, int, optional=False, derived=True),
+    Column("idx", _write_int, _read_int, optional=False),
+    Column("label", _write_int, _read_int, optional=False),
+    Column("predict", _write_int, _read_int, optional=False),
+    Column("radius", _write_float, _read_float, optional=False),
+    Column("correct", _write_int, _read_int, optional=False, derived=True),
     Column("time", _write_float, _read_seconds, optional=False),
-    Column("base", _write_int, int),
-    Column("p_lower", _write_float, float),
-    Column("count", _write_int, int),
-    Column("n", _write_int, int),
-    Column("n0", _write_int, int),
-    Column("alpha", _write_float, float),
-    Column("sigma", _write_float, float),
-    Column("seed", _write_int, int),
+    Column("base", _write_int, _read_int),
+    Column("p_lower", _write_float, _read_float),
+    Column("count", _write_int, _read_int),
+    Column("n", _write_int, _read_int),
+    Column("n0", _write_int, _read_int),
+    Column("alpha", _write_float, _read_float),
+    Column("sigma", _write_float, _read_float),
+    Column("seed", _write_int, _read_seed),
     Column("counts", _write_counts, _read_counts),
     Column("plan", str, str),
     Column("radii", _write_radii, _read_radii),
     Column("undecided", _write_radii, _read_radii),
     Column("out_of_reach", _write_radii, _read_radii),
+    Column("tau", _write_float, _read_float),
 )
 COLUMNS = tuple(column.name for column in CODEC)
 REQUIRED = tuple(column.name for column in CODEC if not column.optional)
@@ -108,7 +133,12 @@ def decoder(header: Sequence[str]) -> Callable[[Sequence[str]], dict[str, Any]]:
 
     Returns:
         Takes the texts of a line, as many as the header has names; raises a ValueError at a text that is no value.
+
+    Raises:
+        ValueError: If a column stands twice.
     """
+    if twice := [name for name in COLUMNS if header.count(name) > 1]:
+        raise ValueError(f"expected each column once, got {twice[0]} twice")
     positions: Mapping[str, int] = {name: at for at, name in enumerate(header)}
     absent = {column.name: None for column in CODEC if column.name not in positions}
     present = [(column, positions[column.name]) for column in CODEC if column.name in positions and not column.derived]

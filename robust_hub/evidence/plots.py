@@ -39,7 +39,8 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
     radii = np.linspace(0, 1.05 * top if top > 0 else 1.0, 501)
     figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    for label, records in table.items():
+    for name, records in table.items():
+        label = name.replace("$", r"\$")  # which would begin a formula
         grid = grid_of(records)
         if grid is None:
             _draw_curve(axes, label, records, radii)
@@ -50,7 +51,7 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
     axes.grid(alpha=0.3)
     axes.legend()
     if title:
-        axes.set_title(title)
+        axes.set_title(title.replace("$", r"\$"))
     return _save(figure, out)
 
 

@@ -1,9 +1,7 @@
-"""One record per certified image, one run.json per run: what they hold, how they are read."""
+"""A run is read: its records, a line each, and its run.json; ours, or a log in the format of Cohen et al. 2019."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,81 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from robust_hub.evidence.columns import OURS, REQUIRED, decoder, encode
+from robust_hub.evidence.consistency import check_records
+from robust_hub.evidence.identity import check_identity
+from robust_hub.evidence.record import Record
 from robust_hub.layout import RECORDS, RUN
+from robust_hub.parsing import read_bounded_json, shown
 from robust_hub.provenance import Provenance
 
+__all__ = ["Record", "Run", "format_record", "read_json", "read_records", "read_run"]
+
 _PARTS = ("identity", "environment")
-
-
-@dataclass(frozen=True)
-class Record:
-    """Describe the certification of one image: one line of records.tsv.
-
-    Attributes:
-        idx: Index of the image in the unshuffled data set.
-        label: True class.
-        predict: Certified class, -1 when abstaining.
-        radius: Certified l2 radius in [0, 1]-pixel units, 0 when abstaining.
-        correct: 1 if predict equals label, else 0.
-        time: Seconds spent on the image.
-        base: Class the base classifier gives the clean image; this and all below are None in foreign logs.
-        p_lower: Lower confidence bound of the certified class's probability.
-        count: Votes of the guessed class among the n samples.
-        n: Samples of the estimation.
-        n0: Samples of the selection; 0 where the plan needs none.
-        alpha: Failure probability of this certificate.
-        sigma: Standard deviation of the noise, [0, 1]-pixel units.
-        seed: Seed of the noise; None if the operating system's entropy was used.
-        counts: Pairs (class, votes) of the classes that got votes.
-        plan: Name of the plan, see `robust_hub.guarantee.plans`.
-        radii: The grid of radii that were decided, `radius` being one of them; None if any radius can come out.
-        undecided: Radii of the grid that were neither certified nor given up when the samples ran out.
-        out_of_reach: Radii of the grid that so many samples can never certify.
-
-    Raises:
-        ValueError: If the values contradict one another or are outside their range.
-    """
-
-    idx: int
-    label: int
-    predict: int
-    radius: float
-    correct: int
-    time: float
-    base: int | None = None
-    p_lower: float | None = None
-    count: int | None = None
-    n: int | None = None
-    n0: int | None = None
-    alpha: float | None = None
-    sigma: float | None = None
-    seed: int | None = None
-    counts: tuple[tuple[int, int], ...] | None = None
-    plan: str | None = None
-    radii: tuple[float, ...] | None = None
-    undecided: tuple[float, ...] | None = None
-    out_of_reach: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Check that the record can be true."""
-        if self.idx < 0 or self.label < 0 or self.predict < -1:
-            raise ValueError(
-                "expected idx and label >= 0 and predict >= -1, "
-                f"got idx {self.idx}, label {self.label}, predict {self.predict}; correct the record"
-            )
-        if not (math.isfinite(self.radius) and self.radius >= 0):
-            raise ValueError(f"expected a finite radius >= 0, got {self.radius}; correct record {self.idx}")
-        if self.predict == -1 and self.radius != 0:
-            raise ValueError(
-                f"expected radius 0 for an abstention, got {self.radius}; correct the record of {self.idx}"
-            )
-        if bool(self.correct) != (self.predict == self.label):
-            raise ValueError(
-                f"expected correct = (predict == label), got correct {self.correct}, predict {self.predict}, "
-                f"label {self.label}; correct the record of {self.idx}"
-            )
-        if self.radii is not None and self.predict != -1 and self.radius not in self.radii:
-            raise ValueError(f"expected a radius of the grid {self.radii}, got {self.radius}; correct {self.idx}")
+_MOST_BYTES = 1_000_000_000  # of a records.tsv
 
 
 @dataclass(frozen=True)
@@ -98,6 +32,8 @@ class Run:
         path: Folder or file the run was read from.
         finished: False if run.json says that the run has not reached its end.
         provenance: How the certified network's weights came about; None where it did not say.
+        reproduction: Whether the caller gave the seed, so that the network may have been made for its noise; False if
+            it was drawn after network and images were fixed, None where run.json does not say.
     """
 
     records: tuple[Record, ...]
@@ -105,13 +41,19 @@ class Run:
     path: Path
     finished: bool = True
     provenance: Provenance | None = None
+    reproduction: bool | None = None
+
+    @property
+    def noise(self) -> str:
+        """Name the noise of the records: "lattice255", on the grid of 8-bit pixels, or "float32", rounded normals."""
+        return str(self.identity.get("noise", "float32"))
 
     @property
     def sigma(self) -> float | None:
         """Give the noise's standard deviation: from records, identity or a name like ``sigma_0.25``."""
         sigmas = {record.sigma for record in self.records if record.sigma is not None}
         if len(sigmas) > 1:
-            raise ValueError(f"expected one sigma in {self.path}, got {sorted(sigmas)}; keep one run per file")
+            raise ValueError(f"expected one sigma in {shown(self.path)}, got {sorted(sigmas)}; keep one run per file")
         if sigmas:
             return sigmas.pop()
         if "sigma" in self.identity:
@@ -125,34 +67,48 @@ def read_records(path: str | Path) -> list[Record]:
 
     Columns are found by name. Both time formats, CRLF, blank lines and repeated headers are accepted;
     ``correct`` is recomputed as predict == label; extra columns that are absent give None. A truncated last
-    line is dropped.
+    line is dropped. What a log says of its votes is computed again, see `robust_hub.evidence.consistency`.
 
     Args:
         path: Folder with records.tsv, or a TSV file.
 
     Raises:
-        ValueError: If there is no such file, it is not a log, a line is damaged or an image occurs twice.
+        ValueError: If there is no such file, it is not a log, a line is damaged, an image occurs twice or a record
+            contradicts itself or another.
 
     Source: https://github.com/locuslab/smoothing, ``certify.py``.
     """
-    path = Path(path)
+    records, file = _read(Path(path))
+    check_records(records, {}, file, finished=False)
+    return records
+
+
+def _read(path: Path) -> tuple[list[Record], Path]:
+    """Read what stands in a file of records; nothing is said yet of whether it can be true."""
     file = path / RECORDS if path.is_dir() else path
     try:
-        text = file.read_bytes().decode()
+        records = list(_parse(_text(file), file))
     except OSError as error:
         raise ValueError(
-            f"expected a run folder or a TSV of records, got {path} ({error.strerror or error}); "
+            f"expected a run folder or a TSV of records, got {shown(path)} ({error.strerror or error}); "
             "name the folder that certify wrote"
         ) from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"expected a TSV of records, got {file}, not text; restore the file") from error
-    records = list(_parse(text, file))
+        raise ValueError(f"expected a TSV of records, got {shown(file)}, not text; restore the file") from error
     seen: set[int] = set()
     for record in records:
         if record.idx in seen:
-            raise ValueError(f"expected one record per image, got {record.idx} twice in {file}; remove one")
+            raise ValueError(f"expected one record per image, got {record.idx} twice in {shown(file)}; remove one")
         seen.add(record.idx)
-    return records
+    return records, file
+
+
+def _text(file: Path) -> str:
+    if file.exists() and not file.is_file():
+        raise OSError("no file")
+    if file.stat().st_size > _MOST_BYTES:
+        raise OSError(f"more than {_MOST_BYTES:,} bytes")
+    return file.read_bytes().decode()
 
 
 def read_run(folder: str | Path) -> Run:
@@ -165,7 +121,8 @@ def read_run(folder: str | Path) -> Run:
         The run: its records in the order of the file, and what run.json says.
 
     Raises:
-        ValueError: If the records or run.json are absent or damaged.
+        ValueError: If the records or run.json are absent or damaged, rows are lost, or a record contradicts its votes,
+            another record or run.json.
 
     Example:
         >>> import tempfile
@@ -179,15 +136,16 @@ def read_run(folder: str | Path) -> Run:
         (0.25, 0.41)
     """
     folder = Path(folder)
-    records = tuple(read_records(folder))
-    if not folder.is_dir():
-        return Run(records, {}, folder)
-    run = read_json(folder / RUN)
+    # run.json first: a run that ends in between has all the records that it will be asked for
+    run: dict[str, Any] = read_json(folder / RUN) if folder.is_dir() else {"identity": {}, "finished": True}
+    records, file = _read(folder)
+    finished = run.get("finished") is not None
+    check_records(records, run["identity"], file, finished=finished and folder.is_dir())
     try:
         provenance = Provenance.from_json(run.get("recipe") or {})
     except ValueError as error:
-        raise ValueError(f"{folder / RUN} is damaged ({error}): restore the file") from None
-    return Run(records, run["identity"], folder, run.get("finished") is not None, provenance)
+        raise ValueError(f"{shown(folder / RUN)} is damaged ({shown(error)}): restore the file") from None
+    return Run(tuple(records), run["identity"], folder, finished, provenance, run.get("reproduction"))
 
 
 def format_record(record: Record) -> str:
@@ -205,9 +163,13 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
     header = lines[0].rstrip("\r").split("\t")
     if not set(REQUIRED) <= set(header):
         raise ValueError(
-            f"expected the columns {' '.join(REQUIRED)} in {file}, got {lines[0][:80]!r}; name a certification log"
+            f"expected the columns {' '.join(REQUIRED)} in {shown(file)}, got {lines[0][:80]!r}; name a log of "
+            "certification"
         )
-    ours, decode = OURS in header, decoder(header)
+    try:
+        ours, decode = OURS in header, decoder(header)
+    except ValueError as error:
+        raise ValueError(f"{error} in {shown(file)}; restore the file") from None
     for number, raw in enumerate(lines[1:], start=2):
         line = raw.rstrip("\r")
         texts = line.split("\t")
@@ -225,8 +187,8 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
             if unfinished:
                 return
             raise ValueError(
-                f"expected {len(header)} valid values in line {number} of {file}, got {line[:80]!r} "
-                f"({error}); restore or remove the line"
+                f"expected {len(header)} valid values in line {number} of {shown(file)}, got {line[:80]!r} "
+                f"({shown(error)}); restore or remove the line"
             ) from error
 
 
@@ -236,10 +198,11 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it is absent or damaged.
     """
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"expected a readable {path}, got {error}; restore the file") from error
-    if not isinstance(run, dict) or any(not isinstance(run.get(k), dict) for k in _PARTS):
-        raise ValueError(f"expected {' and '.join(_PARTS)} in {path}, got no such; restore the file")
+    run = read_bounded_json(path, RUN)
+    if any(not isinstance(run.get(k), dict) for k in _PARTS):
+        raise ValueError(f"expected {' and '.join(_PARTS)} in {shown(path)}, got no such; restore the file")
+    check_identity(run["identity"], path)
+    for name, kinds in (("reproduction", (bool, type(None))), ("recipe", (dict, type(None)))):
+        if not isinstance(run.get(name), kinds):
+            raise ValueError(f"expected no such {name} in {shown(path)}, got {shown(run[name], 40)}; restore the file")
     return run

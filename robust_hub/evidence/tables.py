@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides
 from robust_hub.evidence.comparisons import Best, Runs, best_per_radius, incomparable, labelled
+from robust_hub.evidence.identity import noise_words
+from robust_hub.evidence.records import Record, Run
 from robust_hub.guarantee.plans import RADII
+from robust_hub.parsing import shown, table_cell
 
 
 def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
@@ -31,7 +34,7 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
         | mine | 2 | - | 0.0 [0.0, 65.8] | 50.0 [9.5, 90.5] |
     """
     header, rows, best, note = _cells(runs, radii)
-    escaped = [[_escape_markdown(cell) for cell in row] for row in [*rows, *([best] if best else [])]]
+    escaped = [[table_cell(cell) for cell in row] for row in [*rows, *([best] if best else [])]]
     return f"{set_rows(header, escaped)}\n\n{note}\n"
 
 
@@ -77,6 +80,7 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
     )
     if not all(decides(records, radius) for records in table.values() for radius in (0.0, *radii)):
         note += " -: the run did not decide this radius (abstain: radius 0)."
+    note += _noise_note(runs)
     reason = incomparable(runs)
     if reason:
         return header, rows, [], f"{note} No best-sigma row: {reason}."
@@ -86,8 +90,19 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
     bests = {best.radius: best for best in best_per_radius(runs, decided)}
     winners = [_winner(bests[radius]) if radius in bests else "-" for radius in radii]
     images = str(len(next(iter(table.values()))))
-    note += " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set."
+    note += (
+        " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set; it is "
+        "optimistic, since sigma was chosen on the images that it is measured on."
+    )
     return header, rows, ["best per radius", images, "", "", *winners], note
+
+
+def _noise_note(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
+    """Say what noise our runs are of; nothing of records alone and of logs, which do not tell."""
+    if isinstance(runs, Mapping):
+        return ""
+    words = dict.fromkeys(noise_words(run.noise, run.reproduction) for run in runs if run.identity)
+    return "".join(f" Noise: {one}." for one in words)
 
 
 def _winner(best: Best) -> str:
@@ -95,10 +110,6 @@ def _winner(best: Best) -> str:
     return f"{at_zero}{100 * best.accuracy.value:.1f}"
 
 
-def _escape_markdown(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
 def _escape_latex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
+    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in shown(text))

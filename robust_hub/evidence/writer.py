@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -13,9 +14,11 @@ from typing import Any
 
 from robust_hub.claim import ClaimedFolder
 from robust_hub.evidence.columns import COLUMNS
+from robust_hub.evidence.consistency import check_records
 from robust_hub.evidence.records import Record, format_record, read_json, read_records
 from robust_hub.files import replace_text, sync_folder
 from robust_hub.layout import RECORDS, RUN
+from robust_hub.parsing import shown
 from robust_hub.provenance import Provenance, commit, versions
 
 _HEADER = "\t".join(COLUMNS)
@@ -49,6 +52,7 @@ class RecordWriter:
 
         Raises:
             ValueError: If the image already has a record, or the writer is closed.
+            OSError: If the line cannot be written, such as on a full disk; the image then has no record.
         """
         if self._file.closed:
             raise ValueError(f"expected an open run, got the closed {self.folder}; use open_run again")
@@ -59,18 +63,31 @@ class RecordWriter:
         try:
             written = self._file.write(line)
             if written != len(line):
-                raise OSError(f"wrote {written} of {len(line)} bytes to {self.path}; is the disk full?")
+                raise OSError(errno.ENOSPC, f"wrote {written} of {len(line)} bytes")
             os.fsync(self._file.fileno())
+        except OSError as error:
+            self._take_back(end)
+            raise _not_written(f"the record of image {record.idx}", self.path, error) from error
         except BaseException:
-            self._file.truncate(end)
+            self._take_back(end)
             raise
         self._done.add(record.idx)
+
+    def _take_back(self, end: int) -> None:
+        """Cut off what was written of a line; if even that fails, write no more: resuming cuts it off."""
+        try:
+            self._file.truncate(end)
+        except OSError:
+            self.release()
 
     def close(self, extra: Mapping[str, Any] | None = None) -> None:
         """Mark the run as finished and release the folder.
 
         Args:
             extra: Summary fields, kept under ``summary`` in run.json.
+
+        Raises:
+            OSError: If run.json cannot be written; the run is then not finished, its records are kept.
         """
         if self._file.closed:
             return
@@ -79,6 +96,8 @@ class RecordWriter:
             self._run["summary"] = {**self._run.get("summary", {}), **_plain(dict(extra))}
         try:
             _write(self.folder / RUN, self._run)
+        except OSError as error:
+            raise _not_written("that the run is finished", self.folder / RUN, error) from error
         finally:
             self.release()
 
@@ -98,7 +117,13 @@ class RecordWriter:
         self.release()
 
 
-def open_run(folder: str | Path, identity: Mapping[str, Any], *, provenance: Provenance | None = None) -> RecordWriter:
+def open_run(
+    folder: str | Path,
+    identity: Mapping[str, Any],
+    *,
+    provenance: Provenance | None = None,
+    reproduction: bool | None = None,
+) -> RecordWriter:
     """Start a run, or resume the one that is in the folder.
 
     On resume a truncated last line is dropped, so that its image is done again.
@@ -108,6 +133,8 @@ def open_run(folder: str | Path, identity: Mapping[str, Any], *, provenance: Pro
         identity: What is certified and how (model, data, sigma, seed ...), as JSON values. A resumed run must
             have the same.
         provenance: How the network's weights came about, noted when the run starts.
+        reproduction: Whether the caller gave the seed, noted when the run starts; False if it was drawn after network
+            and images were fixed, None leaves it out.
 
     Raises:
         ValueError: If the folder holds another run or other files, cannot be written or is being written by
@@ -121,11 +148,13 @@ def open_run(folder: str | Path, identity: Mapping[str, Any], *, provenance: Pro
         if held.claim():
             run = read_json(folder / RUN)
             held.check_same(run["identity"], here)
-            run["environment"].setdefault("resumed", []).append(_now())
+            environment = run["environment"]
+            environment["resumed"] = [*_listed(environment.get("resumed")), _now()]
         else:
             run = {"identity": here, "recipe": training, "environment": _environment(), "finished": None}
+            run |= {} if reproduction is None else {"reproduction": reproduction}
         _write(folder / RUN, run)
-        done = {record.idx for record in _repair(folder / RECORDS)}
+        done = {record.idx for record in _repair(folder / RECORDS, here)}
         return RecordWriter(folder, run, held, done)
     except OSError as error:
         held.release()
@@ -137,7 +166,15 @@ def open_run(folder: str | Path, identity: Mapping[str, Any], *, provenance: Pro
         raise
 
 
-def _repair(path: Path) -> list[Record]:
+def _not_written(what: str, path: Path, error: OSError) -> OSError:
+    reason = error.strerror or str(error)
+    return OSError(
+        f"expected to write {what} to {shown(path)}, got {reason}: make room and give the same command, which goes on "
+        "where it stopped",
+    )
+
+
+def _repair(path: Path, identity: Mapping[str, Any]) -> list[Record]:
     """Make the file end after its last complete line, with a header, and give its records."""
     data = path.read_bytes() if path.exists() else b""
     end = data.rfind(b"\n") + 1
@@ -154,7 +191,13 @@ def _repair(path: Path) -> list[Record]:
         with open(path, "r+b") as file:
             file.truncate(end)
             os.fsync(file.fileno())
-    return read_records(path)
+    records = read_records(path)
+    check_records(records, identity, path, finished=False)
+    return records
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _plain(values: dict[str, Any]) -> Any:

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from logs import IDENTITY, make
+from scipy.special import ndtr
 
-from robust_hub.evidence.columns import CODEC, COLUMNS, REQUIRED, Column
+from robust_hub.evidence.columns import CODEC, COLUMNS, REQUIRED, Column, decoder
 from robust_hub.evidence.records import Record, format_record, read_records, read_run
 from robust_hub.evidence.writer import open_run
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
     records = [make(0), make(20, predict=-1), make(40, radius=float(np.nextafter(0.25, 0)))]
-    records.append(dataclasses.replace(make(60), base=None, seed=None))
+    records.append(dataclasses.replace(make(60), base=None))
     with open_run(tmp_path / "run", IDENTITY) as writer:
         for record in records:
             writer.append(record)
@@ -36,13 +37,13 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
 def test_columns_start_with_cohens() -> None:
     assert " ".join(COLUMNS) == (
         "idx label predict radius correct time base p_lower count n n0 alpha sigma seed counts "
-        "plan radii undecided out_of_reach"
+        "plan radii undecided out_of_reach tau"
     )
     assert tuple(field.name for field in dataclasses.fields(Record)) == COLUMNS
     assert " ".join(REQUIRED) == "idx label predict radius correct time"
     line = format_record(make(7)).split("\t")
     assert line[:6] == ["7", "3", "3", "0.30000000000000004", "1", "0.1"]
-    assert line[14:] == ["3:9950,5:50", "", "", "", ""]
+    assert line[14:] == ["3:9950,5:50", "", "", "", "", ""]
 
 
 COHEN = (
@@ -77,7 +78,7 @@ def test_cohens_format(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (COHEN.replace("5020\t7", "5000\t7"), "got 5000 twice"),
-        (COHEN.replace("0.365", "nan"), r"line 4 of .*finite radius"),
+        (COHEN.replace("0.365", "nan"), r"line 4 of .*finite number, got nan"),
         (COHEN.replace("\t16.6", ""), r"line 4 of .*5 values"),
         (COHEN.replace("-1\t0.0", "-1\t0.5"), "expected radius 0 for an abstention"),
         ("a\tb\n1\t2\n", "expected the columns idx label"),
@@ -90,10 +91,22 @@ def test_damaged_logs(tmp_path: Path, text: str, words: str) -> None:
         read_records(tmp_path / "log.tsv")
 
 
-def test_records_of_a_grid_round_trip(tmp_path: Path) -> None:
-    record = dataclasses.replace(
-        make(0, radius=0.25), plan="sequential", n0=0, radii=(0.0, 0.1 + 0.2, 0.25), undecided=(0.5,)
+def make_won(idx: int = 4, radius: float = 0.25, undecided: tuple[float, ...] | None = (0.5,)) -> Record:
+    """Make a record of a sequential plan."""
+    return dataclasses.replace(
+        make(idx, radius=radius),
+        plan="sequential",
+        n0=0,
+        p_lower=float(ndtr(radius / 0.25)),
+        radii=(0.1, 0.25, 0.5, 1.0, 2.0),
+        undecided=undecided,
+        out_of_reach=(1.0, 2.0),
+        tau=1e-12,
     )
+
+
+def test_records_of_a_grid_round_trip(tmp_path: Path) -> None:
+    record = make_won()
     (tmp_path / "log.tsv").write_text("\t".join(COLUMNS) + "\n" + format_record(record) + "\n")
     assert read_records(tmp_path / "log.tsv") == [record]
     with pytest.raises(ValueError, match=r"expected a radius of the grid \(0.1, 0.2\), got 0.25"):
@@ -109,30 +122,34 @@ def test_logs_of_before_the_grid_still_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", CODEC, ids=COLUMNS)
 def test_each_column_reads_what_it_wrote_and_nothing_else(column: Column, tmp_path: Path) -> None:
-    whole = dataclasses.replace(
-        make(4, radius=0.25), plan="sequential", radii=(0.1 + 0.2, 0.25), undecided=(0.5,), out_of_reach=(1.0, 2.0)
-    )
+    whole = make_won()
     value = getattr(whole, column.name)
     assert column.read(column.write(value)) == value
     texts = dict(zip(COLUMNS, format_record(whole).split("\t"), strict=True))
     log = tmp_path / "log.tsv"
+    decode = decoder(COLUMNS)
 
     def read(text: str) -> Record:
+        values = decode([({**texts, column.name: text})[name] for name in COLUMNS])
+        return Record(correct=int(values["predict"] == values["label"]), **values)
+
+    def read_file(text: str) -> list[Record]:
         line = "\t".join(({**texts, column.name: text})[name] for name in COLUMNS)
         log.write_text("\t".join(COLUMNS) + "\n" + line + "\n")
-        return read_records(log)[0]
+        return read_records(log)
 
-    assert read(f" {texts[column.name]} ") == whole
+    assert read(f" {texts[column.name]} ") == whole == read_file(f" {texts[column.name]} ")[0]
     if column.derived:
         assert read("") == read("x") == whole
     elif column.optional:
         assert read("") == dataclasses.replace(whole, **{column.name: None})
+    elif not column.derived:
+        with pytest.raises(ValueError, match="line 2 of .*restore or remove the line"):
+            read_file("")
     if not column.derived and column.name != "plan":
-        with pytest.raises(ValueError, match="line 2 of .*restore or remove the line"):
-            read("x")
-    if not column.derived and not column.optional:
-        with pytest.raises(ValueError, match="line 2 of .*restore or remove the line"):
-            read("")
+        for text in ("x", "1e400", "9" * 5000, "\x00", "nan"):
+            with pytest.raises(ValueError, match="line 2 of .*restore or remove the line"):
+                read_file(text)
 
 
 def test_columns_stand_in_any_order_beside_others(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.writer import open_run
+from robust_hub.guarantee.certificate import lower_confidence_bound
 
 IDENTITY = {"model": "abc", "sigma": 0.25, "seed": 1, "data": {"name": "digits", "every": 20}}
 
 
 def make(idx: int, predict: int = 3, label: int = 3, radius: float = 0.1 + 0.2) -> Record:
-    """Make a full record."""
+    """Make a full record, whose votes bear out what it says."""
+    count = 5000 if predict == -1 else 9950
+    other = 5 if predict != 5 else 6
     return Record(
         idx=idx,
         label=label,
@@ -20,14 +23,14 @@ def make(idx: int, predict: int = 3, label: int = 3, radius: float = 0.1 + 0.2) 
         correct=int(predict == label),
         time=0.1,
         base=4,
-        p_lower=0.1 + 0.7,
-        count=9950,
+        p_lower=lower_confidence_bound(count, 10_000, 0.001),
+        count=count,
         n=10_000,
         n0=100,
         alpha=0.001,
         sigma=0.25,
         seed=1,
-        counts=((3, 9950), (5, 50)),
+        counts=((max(predict, 0), count), (other, 10_000 - count)),
     )
 
 
