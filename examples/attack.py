@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import robust_hub
 from robust_hub import ABSTAIN, ImageData, NoiseMixture, SmoothedClassifier
-from robust_hub.evidence.accuracy import proportion
+from robust_hub.evidence.accuracy import Proportion, proportion
 from robust_hub.files import replace_text
 from robust_hub.images.pixels import normalize
 from robust_hub.models.identity import weights_hash
@@ -166,18 +166,24 @@ def violations(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in others if row["distance2"] < most(row["radius"])]
 
 
-def report(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Word what bounds robust accuracy from below and above, a line a budget."""
-    lines = []
+def bounds(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, Proportion, Proportion]]:
+    """Bound robust accuracy at each budget: certified accuracy from below, accuracy under attack from above.
+
+    An abstention is no certificate and no successful attack.
+
+    Args:
+        rows: Those of `attack_image`, of all images.
+
+    Returns:
+        Budget, [0, 1]-pixel units, with the two accuracies, the smallest budget first.
+    """
+    found = []
     for budget in sorted({row["budget"] for row in rows}):
         here = [row for row in rows if row["budget"] == budget]
-        counts = (
-            sum(row["certified"] == row["label"] and row["radius"] >= budget for row in here),
-            sum(not row["success"] for row in here),
-        )
-        low, high = (proportion(count, len(here)).percent for count in counts)
-        lines.append(f"radius {budget:g}: certified {low} %, under attack {high} % of {len(here)} images")
-    return "\n".join(lines)
+        certified = sum(row["certified"] == row["label"] and row["radius"] >= budget for row in here)
+        standing = sum(not row["success"] for row in here)
+        found.append((budget, proportion(certified, len(here)), proportion(standing, len(here))))
+    return found
 
 
 @click.command()
@@ -210,13 +216,15 @@ def main(model: str | None, data: str, images: int, n: int, seed: int, out: Path
         lines += attack_image(attack, test, index, budgets, n, seed)
         if out:
             replace_text(out, "".join(json.dumps(line) + "\n" for line in lines))
+    for budget, low, high in bounds(lines[1:]):
+        click.echo(f"radius {budget:g}: certified {low.percent} %, under attack {high.percent} % of {low.n} images")
     wrong = violations(lines[1:])
-    click.echo(f"{report(lines[1:])}\nviolations: {len(wrong)} attacks succeeded within a certified radius")
+    click.echo(f"violations: {len(wrong)} attacks succeeded within a certified radius")
     raise SystemExit(1 if wrong else 0)
 
 
 def load(model: str | None, data: str) -> nn.Module:
-    """Give the checkpoint, or the small pretrained one after one clean epoch, which gives it the classes of the data."""
+    """Give the checkpoint, or the small pretrained one after one clean epoch, which gives it the data's classes."""
     if model is not None:
         return robust_hub.load_model(model)
     network = robust_hub.load_model("resnet18s_ln_mixednoise")

@@ -16,7 +16,10 @@ from robust_hub.publishing.evidence import certification
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"
-MAKERS = ("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "simulate_plans")
+MAKERS = (
+    *("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "make_attack"),
+    "simulate_plans",
+)
 PARTS = re.compile(r"(<!-- (?!end of )(.+?) -->\n).*?(?=<!-- end of \2 -->)", flags=re.DOTALL)
 
 pytestmark = pytest.mark.skipif(not TOOLS.exists(), reason="the tools are not part of this copy")

@@ -1,8 +1,10 @@
 """Every example runs, on data of the caller's, and every table and figure of the paper has its command."""
 
 import importlib.util
+import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,12 +32,12 @@ def digits(tmp_path_factory):
     return home
 
 
-def run(name, *words):
+def run(name, *words, code=0):
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     spec.loader.exec_module(module)
     result = CliRunner().invoke(module.main, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result.output
 
 
@@ -58,6 +60,25 @@ def test_compare_norms(digits):
         [" bn ", " 2 "],
         [" ln ", " 2 "],
     ]
+
+
+def test_attack_goes_on_and_fails_on_a_violation(digits, tmp_path):
+    run("finetune", "--data", digits, "--epochs", 1, "--images", 1, "--out", tmp_path / "tuned")
+    options = ("--model", tmp_path / "tuned", "--data", digits, "--images", 2, "--n", 50, "--budgets", "3,0.1")
+    options += ("--steps", 1, "--out", tmp_path / "rows.jsonl")
+    output = run("attack", *options)
+    assert re.findall(r"^radius (\S+): certified .* under attack .* % of 2 images$", output, re.M) == ["0", "0.1", "3"]
+    assert "violations: 0 attacks" in output
+    settings, *rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert json.loads(settings)["steps"] == 1 and len(rows) == 6
+    false = {**json.loads(rows[0]), "certified": 1, "radius": 0.1, "budget": 0.1, "distance2": 650, "prediction": 2}
+    (tmp_path / "rows.jsonl").write_text("\n".join([settings, json.dumps(false), *rows[1:]]) + "\n")
+    assert "violations: 1 attacks" in run("attack", *options, code=1)
+    false["distance2"] = 651  # (255 * 0.1)^2 is 650.25
+    (tmp_path / "rows.jsonl").write_text("\n".join([settings, json.dumps(false), *rows[1:3]]) + "\n")
+    assert "violations: 0 attacks" in run("attack", *options)
+    assert (tmp_path / "rows.jsonl").read_text().splitlines()[4:] == rows[3:]  # made again, the same
+    assert "holds attacks with other settings" in run("attack", *options, "--seed", 1, code=2)
 
 
 def test_publish_says_what_would_be_sent(digits):
