@@ -36,6 +36,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         classes: Names of the classes; label k means classes[k].
         name: What the data are, for records.
         split: The part of the data, such as "train".
+        resized: What the shorter side was resized to before the centre was cropped; None for images as they are.
         labels: int64 (N,).
 
     Example:
@@ -55,11 +56,13 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         *,
         name: str,
         split: str,
+        resized: int | None = None,
         order: Tensor | None = None,
     ) -> None:
         """Keep pixels, uint8 (M, 3, H, W), of which image i is row order[i]; without an order, row i."""
         self._pixels, self._order = pixels, torch.arange(len(labels)) if order is None else order
         self.labels, self.classes, self.name, self.split = labels, tuple(classes), name, split
+        self.resized = resized
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -116,13 +119,15 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return self._part(torch.as_tensor(indices, dtype=torch.int64).reshape(-1), self.split)
 
     def _part(self, chosen: Tensor, split: str) -> ImageData:
-        labels, order = self.labels[chosen], self._order[chosen]
-        return ImageData(self._pixels, labels, self.classes, name=self.name, split=split, order=order)
+        return self._with(self._pixels, self.labels[chosen], self._order[chosen], split)
+
+    def _with(self, pixels: Tensor | EncodedImages, labels: Tensor, order: Tensor, split: str) -> ImageData:
+        return ImageData(pixels, labels, self.classes, name=self.name, split=split, resized=self.resized, order=order)
 
     def to(self, device: torch.device | str) -> ImageData:
         """Return the same images with their pixels on a device, so that batches are cut there; only if in memory."""
         pixels = self._pixels.to(device) if isinstance(self._pixels, Tensor) else self._pixels
-        return ImageData(pixels, self.labels, self.classes, name=self.name, split=self.split, order=self._order)
+        return self._with(pixels, self.labels, self._order, self.split)
 
     @property
     def device(self) -> torch.device:
@@ -210,7 +215,7 @@ def load_data(
     if in_memory is None:
         in_memory = math.prod(encoded.shape) <= psutil.virtual_memory().available // 2
     pixels = encoded[torch.arange(len(labels))] if in_memory else encoded
-    return ImageData(pixels, labels, classes, name=opened.name, split=split)
+    return ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size)
 
 
 def _check_labels(source: Source, split: str) -> tuple[Tensor, Sequence[str]]:

@@ -1,6 +1,6 @@
-"""The one place where Gaussian noise is drawn.
+"""The noise mixture of pretraining, and the streams of noise that certification draws from.
 
-Noise is float32, in [0, 1]-pixel units, added to the raw image and never clipped.
+Noise is in [0, 1]-pixel units, added to the raw image and never clipped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+
+from robust_hub.images.laws import Noise
 
 BLOCK = 32  # samples of one image that are drawn together; part of the stream's definition
 
@@ -87,24 +89,32 @@ def _on(device: torch.device, values: tuple[float, ...]) -> Tensor:
 
 
 class NoiseStream:
-    """Standard normal noise of one image, addressed by sample index.
+    """Noise of one image, addressed by sample index.
 
-    The stream is a function of (seed, index, purpose) alone: sample k is the same whatever was drawn before it, on
-    how many devices, in batches of what size. On the CPU it is numpy's Philox with a 128-bit key, on an accelerator
-    torch's own counter-based generator; the two differ from each other.
+    The stream is a function of (seed, index, purpose, sigma) alone: sample k is the same whatever was drawn before it,
+    on how many devices, in batches of what size. On the CPU its words are those of numpy's Philox with a 128-bit key,
+    on an accelerator those of torch's own counter-based generator; the two differ from each other.
 
     Args:
         seed: Seed of the run; draw it from the operating system after model and images are fixed.
         index: The image's index, so that images have noise of their own.
         purpose: Name of the use, so that selection and estimation never share a sample.
+        noise: The law, with its sigma.
         shape: Shape of one image, (C, H, W).
         device: Where the noise is wanted.
     """
 
     def __init__(
-        self, seed: int, index: int, purpose: str, shape: Sequence[int], device: torch.device | str = "cpu"
+        self,
+        seed: int,
+        index: int,
+        purpose: str,
+        noise: Noise,
+        shape: Sequence[int],
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.key = f"robust_hub noise 1|{int(seed)}|{int(index)}|{purpose}"
+        self.key = f"robust_hub noise 2|{int(seed)}|{int(index)}|{purpose}|{float(noise.sigma)!r}"
+        self.noise = noise
         self.shape = tuple(shape)
         self.device = torch.device(device)
 
@@ -112,13 +122,13 @@ class NoiseStream:
         """Draw samples k * BLOCK to (k + 1) * BLOCK - 1.
 
         Returns:
-            Standard normal noise, float32 (BLOCK, C, H, W), on the stream's device.
+            Noise as the law draws it, (BLOCK, C, H, W), on the stream's device.
         """
         shape = (BLOCK, *self.shape)
         if self.device.type == "cpu":
-            return torch.from_numpy(np.random.Generator(self.words(k)).standard_normal(shape, dtype=np.float32))
+            return self.noise.from_words(self.words(k), shape)
         generator = torch.Generator(self.device).manual_seed(int.from_bytes(self._digest(k)[:8], "little") >> 1)
-        return torch.randn(shape, device=self.device, generator=generator)
+        return self.noise.from_generator(generator, shape)
 
     def words(self, k: int) -> np.random.Philox:
         """Give the raw random words of block k on the CPU: every call starts at the first, uint64 by `random_raw`."""
@@ -126,3 +136,23 @@ class NoiseStream:
 
     def _digest(self, k: int) -> bytes:
         return hashlib.sha256(f"{self.key}|{int(k)}".encode()).digest()
+
+
+def noisy_copies(x: Tensor, noise: Noise, seed: int, index: int, count: int, purpose: str) -> Tensor:
+    """Make the first noisy copies of an image that certification sees on the CPU, to be looked at.
+
+    Args:
+        x: Pixels in [0, 1], float (C, H, W).
+        noise: The law of the noise.
+        seed: Its seed.
+        index: The image's index.
+        count: How many copies, at most BLOCK.
+        purpose: Name of the stream.
+
+    Returns:
+        Noisy pixels, float32 (count, C, H, W), not clipped.
+    """
+    drawn = NoiseStream(seed, index, purpose, noise, x.shape).block(0)[:count]
+    out = torch.empty(drawn.shape, dtype=torch.float32)
+    noise.add(noise.place(x), drawn, out)
+    return out

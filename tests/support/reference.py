@@ -12,34 +12,43 @@ import torch
 from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
+from robust_hub.images.laws import NoiseChoice, make_noise
 from robust_hub.images.noise import BLOCK, NoiseStream
 
 
-def stream_noise(seed: int, index: int, purpose: str, shape: tuple[int, ...]) -> Iterator[Tensor]:
-    """The noise that the package draws for this image and purpose, one vector after the other."""
-    stream = NoiseStream(seed, index, purpose, shape)
+def stream_noise(
+    choice: NoiseChoice, sigma: float, seed: int, index: int, purpose: str, shape: tuple[int, ...]
+) -> Iterator[Tensor]:
+    """The noise that the package draws for this image and purpose, [0, 1]-pixel units, one vector after the other."""
+    stream = NoiseStream(seed, index, purpose, make_noise(choice, sigma), shape)
     block = 0
     while True:
+        drawn = stream.block(block)
         for k in range(BLOCK):
-            yield stream.block(block)[k]
+            yield drawn[k].double() / 255 if choice == "lattice" else sigma * drawn[k]
         block += 1
 
 
-def fresh_noise(shape: tuple[int, ...], generator: torch.Generator) -> Iterator[Tensor]:
+def fresh_noise(
+    choice: NoiseChoice, sigma: float, shape: tuple[int, ...], generator: torch.Generator
+) -> Iterator[Tensor]:
     """Noise that has nothing to do with the package."""
     while True:
-        yield torch.randn(shape, generator=generator)
+        noise = sigma * torch.randn(shape, generator=generator, dtype=torch.float64)
+        yield (255 * noise).round() / 255 if choice == "lattice" else noise.float()
 
 
 def sample_under_noise(
-    model: nn.Module, x: Tensor, num: int, sigma: float, noise: Iterable[Tensor], mean: tuple, std: tuple, classes: int
+    model: nn.Module, x: Tensor, num: int, noise: Iterable[Tensor], mean: tuple, std: tuple, classes: int
 ) -> list[int]:
     counts = [0] * classes
     source = iter(noise)
     model.eval()
     with torch.no_grad():
         for _ in range(num):
-            noisy = x + sigma * next(source)
+            drawn = next(source)
+            # Lattice noise comes in double precision: whole levels, which meet those of the image exactly.
+            noisy = ((x.double() + drawn) * 255).round().float() / 255 if drawn.dtype == torch.float64 else x + drawn
             network_input = torch.stack([(noisy[c] - mean[c]) / std[c] for c in range(len(mean))])
             counts[int(model(network_input[None])[0].argmax())] += 1
     return counts
