@@ -11,9 +11,11 @@ from robust_hub.certification.evaluate import certify
 from robust_hub.evidence.plots import plot_curves, plot_votes
 from robust_hub.evidence.records import Run
 from robust_hub.evidence.tables import markdown_table
+from robust_hub.guarantee.look import ESTIMATION
 from robust_hub.guarantee.plans import RADII
 from robust_hub.images.data import ImageData, load_data
-from robust_hub.images.noise import NoiseStream
+from robust_hub.images.laws import make_noise
+from robust_hub.images.noise import noisy_copies
 from robust_hub.models.resnets import load_model
 from robust_hub.training.finetune import finetune_clean
 from robust_hub.training.train import TrainResult
@@ -39,7 +41,7 @@ def run_demo(
         sigmas: Noise levels to certify at, [0, 1]-pixel units; a run each.
         images: Test images to certify.
         n: Most samples of an image; it stops as soon as the radii of the table are decided.
-        seed: Seed of training and noise.
+        seed: Seed of the training; that of the noise is drawn from the operating system.
         progress: Whether to show progress bars.
 
     Returns:
@@ -63,14 +65,13 @@ def run_demo(
             limit=images,
             radii=(0.0, *RADII),
             n=n,
-            seed=seed,
             progress=progress,
         )
         for sigma in sigmas
     ]
     (out / "table.md").write_text(markdown_table(runs) + "\n")
     plot_curves(runs, out / "curves.png", title="digits, fine-tuned on clean images")
-    _picture(test, runs[0], seed, out / "votes.png")
+    _picture(test, runs[0], out / "votes.png")
     return runs
 
 
@@ -87,12 +88,13 @@ def _finetune(out: Path, epochs: int, seed: int, progress: bool) -> TrainResult:
     )
 
 
-def _picture(data: ImageData, run: Run, seed: int, path: Path) -> None:
+def _picture(data: ImageData, run: Run, path: Path) -> None:
     """Draw the certified image of the middle radius with some of its noisy copies and its votes."""
     kept = sorted(run.records, key=lambda record: record.radius)
     record = kept[len(kept) // 2]
     pixels, _ = data.batch([record.idx])
     image = pixels[0].float() / 255
-    noise = NoiseStream(seed, record.idx, "estimation", image.shape).block(0)[:3]
-    noisy = torch.clamp(image + float(run.sigma or 0) * noise, 0, 1)  # clipped for the eye alone
+    noise, seed = make_noise("lattice", float(run.identity["sigma"])), int(run.identity["seed"])
+    copies = noisy_copies(image, noise, seed, record.idx, 3, ESTIMATION)
+    noisy = torch.clamp(copies, 0, 1)  # clipped for the eye alone
     plot_votes(image.numpy(), noisy.numpy(), record, data.classes, path)

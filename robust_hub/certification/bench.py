@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.certification.roofline import add_shares, profile, roofline
-from robust_hub.certification.sampler import uncompiled
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.guarantee.certificate import Certificate
 from robust_hub.guarantee.plans import RADII, FixedPlan, GridPlan, check_samples, fixed_plan, sequential_plan
 from robust_hub.images.pixels import check_pixels, normalize
+from robust_hub.models.modes import uncompiled
 from robust_hub.training.speed import describe_machine, timed
 
 

@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias, cast, get_args
 import torch
 from torch import nn
 
-from robust_hub.certification.sampler import Sampler, uncompiled
+from robust_hub.certification.sampler import Sampler
 from robust_hub.guarantee.plans import FixedPlan, Plan
+from robust_hub.models.modes import uncompiled
 from robust_hub.training.speed import middle_time
 
 CompileChoice: TypeAlias = Literal["auto", "never", "always"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from torch import nn
 from tqdm import tqdm
 
 from robust_hub.certification.compiling import CompileChoice, check_choice
-from robust_hub.certification.sampler import uncompiled
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.certification.task import Task, choose_form, identity_of, open_task
 from robust_hub.evidence.records import Record, Run, read_run
-from robust_hub.guarantee.certificate import Certificate
+from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.plans import Plan, check_samples, make_plan
 from robust_hub.images.data import ImageData, load_data
+from robust_hub.images.lattice import LatticeNoise
+from robust_hub.images.laws import NoiseChoice, make_noise
+from robust_hub.models.modes import uncompiled
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.training.bf16 import warn_slow_bf16
 
@@ -42,6 +45,7 @@ def certify(
     plan: Plan | None = None,
     batch_size: int | None = None,
     compile: CompileChoice = "auto",
+    noise: NoiseChoice = "lattice",
     seed: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -71,7 +75,9 @@ def certify(
         batch_size: Images a network batch; None takes what suits network and device.
         compile: "always" compiles the network, "never" does not; "auto" does on a CUDA device where the work is worth
             it, see `robust_hub.certification.compiling`. run.json says what was done, and a resumed run goes on so.
-        seed: Seed of the noise; None takes the operating system's entropy once, and run.json keeps it.
+        noise: "lattice", sound in floating point, or "float", see `SmoothedClassifier.certify`.
+        seed: Seed of the noise. None draws one from the operating system after network and images are fixed, and
+            run.json keeps it; a seed that is given makes the run a reproduction, and run.json says so.
         mean: Per-channel means, [0, 1]-pixel units; by default the model's.
         std: Per-channel standard deviations, likewise.
         progress: Whether to show a progress bar with the time that is left.
@@ -97,7 +103,9 @@ def certify(
     Source: Cohen et al. 2019, section 4; Qiu et al. 2023, section 4.1.
     """
     plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-    plan.check(sigma)
+    check_sigma(sigma)
+    law = make_noise(noise, sigma)
+    plan.check(sigma, law.tau)
     for name, value in (("every", every), ("limit", limit), ("batch_size", batch_size)):
         check_samples(name, 1 if value is None else value)
     check_choice(compile, model)
@@ -109,13 +117,10 @@ def certify(
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     if smoothed.dtype == torch.bfloat16:
         warn_slow_bf16(smoothed.device, "certify the network in float32, if it is to be deployed so")
-    task = Task(smoothed, data, sigma, plan, batch_size)
-    task = choose_form(task, compile, out, len(indices), state)
-    with open_task(out, identity_of(task, every, len(indices)), seed, uncompiled(model), state) as (
-        writer,
-        drawn,
-        done,
-    ):
+    law.check_shape(data.image_shape)
+    task = choose_form(Task(smoothed, data, law, plan, batch_size), compile, out, len(indices), state)
+    identity = partial(identity_of, task, every, indices)
+    with open_task(out, identity, seed, uncompiled(model), state) as (writer, drawn, done):
         todo = [i for i in indices if i not in done]
         hidden = not progress or writer is None
         with tqdm(total=len(indices), initial=len(indices) - len(todo), unit="image", disable=hidden) as bar:
@@ -123,9 +128,7 @@ def certify(
                 if writer is not None:
                     writer.append(record)
                 bar.update()
-        if writer is not None:
-            writer.close({"records": len(indices)})
-        state.wait_for_everyone()
+    state.wait_for_everyone()
     return read_run(out)
 
 
@@ -148,7 +151,8 @@ def _certify(task: Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""
     data, smoothed = task.data, task.smoothed
     images = ((index, data[index][0]) for index in indices)
-    results = smoothed.certify_each(images, task.sigma, task.plan, batch_size=task.batch_size, seed=seed)
+    choice: NoiseChoice = "lattice" if isinstance(task.noise, LatticeNoise) else "float"
+    results = smoothed.certify_each(images, task.sigma, task.plan, batch_size=task.batch_size, noise=choice, seed=seed)
     early: dict[int, Record] = {}
     waiting = iter(indices)
     next_one = next(waiting, None)
@@ -187,4 +191,5 @@ def _record(idx: int, label: int, certificate: Certificate, base: int, seed: int
         radii=certificate.radii,
         undecided=certificate.undecided or None,
         out_of_reach=certificate.out_of_reach or None,
+        tau=certificate.tau or None,
     )

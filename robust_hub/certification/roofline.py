@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from robust_hub.certification.sampler import uncompiled
 from robust_hub.certification.smoothing import SmoothedClassifier
+from robust_hub.models.modes import uncompiled
 from robust_hub.training.speed import matrix_rate, middle_time
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,11 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.certification.batches import Parts, suggest_batch_size
+from robust_hub.certification.function import ROWS, Witness, try_rows, warn_of_logits
 from robust_hub.certification.queue import Chunk, Job, fill
 from robust_hub.guarantee.look import Course, Result
+from robust_hub.images.laws import Noise
 from robust_hub.images.noise import BLOCK, NoiseStream
 from robust_hub.images.pixels import normalize
-from robust_hub.models.modes import eval_mode
+from robust_hub.models.modes import eval_mode, uncompiled
+
+AGAIN = 1_000  # batches after which it is tried whether the network is still the same
 
 
 class Sampler:
@@ -38,6 +42,7 @@ class Sampler:
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.model, self.mean, self.std = model, mean, std
         self._suited: dict[Hashable, int] = {}
+        self._tried: set[Hashable] = set()
         self._parts = Parts()
 
     @property
@@ -71,57 +76,84 @@ class Sampler:
 
     def classify(self, x: Tensor, batch_size: int) -> Tensor:
         """Classify clean images, float (B, C, H, W); classes, int64 (B,), on the CPU."""
-        kind = self._kind(x.shape[1:])
-        with self._inference():
-            batches = [self._parts.run(self._logits, batch, len(batch), kind) for batch in torch.split(x, batch_size)]
-        logits = torch.cat(batches)
+        logits = torch.cat([self.logits(batch) for batch in torch.split(x, batch_size)])
         _refuse_nan(bool(logits.isnan().any()))
         return logits.argmax(1).cpu()
 
+    def logits(self, images: Tensor, wanted: int | None = None) -> Tensor:
+        """Compute logits of pixels, noisy or not, float (B, C, H, W), as one batch.
+
+        Args:
+            images: The batch.
+            wanted: Images at the front whose logits are needed; None for all.
+
+        Returns:
+            Logits, (at least `wanted`, K).
+        """
+        wanted = len(images) if wanted is None else wanted
+        with self._inference():
+            return self._parts.run(self._logits, images, wanted, self._kind(images.shape[1:]))
+
     def jobs(
-        self, images: Iterable[tuple[int, Tensor]], course: Callable[[], Course[Result]], seed: int | None
+        self, images: Iterable[tuple[int, Tensor]], course: Callable[[], Course[Result]], noise: Noise, seed: int
     ) -> Iterator[Job[Result]]:
         """Start a course for each image, with noise of its own.
 
         Args:
-            images: Pairs of index and pixels, float (C, H, W); each is asked for when its job is.
+            images: Pairs of index and placed image, (C, H, W); each is asked for when its job is.
             course: Makes a course.
-            seed: Seed of the noise; None takes the operating system's entropy.
+            noise: The law of the noise.
+            seed: Its seed.
         """
-        seed = secrets.randbits(63) if seed is None else int(seed)
         device = self.device
         for index, x in images:
-            draw = partial(_draw, seed, index, x.shape, device)
-            yield Job(index, x.detach().to(device, torch.float32), course(), draw)
+            draw = partial(_draw, seed, index, noise, x.shape, device)
+            yield Job(index, x.detach().to(device), course(), draw)
 
-    def complete(self, jobs: Iterator[Job[Result]], sigma: float, batch_size: int) -> Iterator[Job[Result]]:
+    def complete(self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int) -> Iterator[Job[Result]]:
         """Lead jobs through their courses and yield each when it is done.
 
-        On an accelerator one batch is computed while the votes of the one before are read; nothing within a batch
-        waits for the device.
+        The network is in eval mode until the last job is done. On an accelerator one batch is computed while the votes
+        of the one before are read; nothing within a batch waits for the device.
 
         Args:
             jobs: Images of one shape; only as many are asked for as batches need.
-            sigma: Standard deviation of the noise, [0, 1]-pixel units.
+            noise: The law of the noise.
             batch_size: Images a network batch, the last one padded.
+
+        Raises:
+            ValueError: If the network is no fixed function of one image, see `robust_hub.certification.function`.
         """
+        with eval_mode(self.model):
+            yield from self._complete(jobs, noise, batch_size)
+
+    def _complete(self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int) -> Iterator[Job[Result]]:
         together = 2 + 2 * batch_size // BLOCK  # images on their way at a time: batches stay full of wanted samples
         depth = self._depth
         active: list[Job[Result]] = []
         chunks: list[Chunk] = []
         pending: deque[tuple[list[Chunk], Tensor]] = deque()
         batch: Tensor | None = None
-        begun = time.perf_counter()
+        witness: Witness | None = None
+        begun, turn = time.perf_counter(), 0
         while True:
             active += itertools.islice(jobs, max(0, together - len(active)))
             chunks += fill(active, batch_size - _size(chunks), ahead=not pending)
             if chunks and (_size(chunks) == batch_size or not pending):
                 if batch is None:
-                    batch = torch.empty((batch_size, *chunks[0].job.image.shape), device=self.device)
-                pending.append((chunks, self._votes(chunks, sigma, batch)))
-                chunks = []
+                    shape = chunks[0].job.image.shape
+                    batch = torch.empty((batch_size, *shape), dtype=torch.float32, device=self.device)
+                filled = _fill(batch, chunks, noise)
+                first, witness = witness is None, witness or self._witness(batch, filled)
+                logits = self.logits(batch, filled)
+                if first:
+                    self._try(batch, logits[:filled])
+                pending.append((chunks, _votes(chunks, filled, logits)))
+                chunks, turn = [], turn + 1
                 if len(pending) <= depth:
                     continue
+            if witness is not None and (not pending or turn % AGAIN == 0):
+                witness.check()
             if not pending:
                 return
             _deliver(*pending.popleft(), begun)
@@ -129,25 +161,21 @@ class Sampler:
             active = [job for job in active if not job.done]
             begun = time.perf_counter()
 
-    def _votes(self, chunks: Sequence[Chunk], sigma: float, batch: Tensor) -> Tensor:
-        """Count the votes of each chunk: int64 (chunks + 2, K), then a row for padding and a mark of NaN."""
-        with self._inference():
-            filled = 0
-            noises = [chunk.noise for chunk in chunks]  # all drawn before threads are wanted for something else
-            for chunk, noise in zip(chunks, noises, strict=True):
-                end = filled + chunk.size
-                torch.add(chunk.job.image, noise, alpha=sigma, out=batch[filled:end])
-                filled = end
-            batch[filled:] = 0  # every batch has one shape, so that the network computes the same function
-            logits = self._parts.run(self._logits, batch, filled, self._kind(batch.shape[1:]))
-            rows, classes = len(chunks) + 2, logits.shape[1]
-            sizes = torch.tensor([*(chunk.size for chunk in chunks), len(logits) - filled, 0])
-            row = torch.repeat_interleave(torch.arange(rows), sizes).to(batch.device, non_blocking=True)
-            cell = row * classes + logits.argmax(1)
-            votes = torch.zeros(rows * classes, dtype=torch.int64, device=batch.device)
-            votes.scatter_add_(0, cell, torch.ones_like(cell))
-            votes[-classes] = logits[:filled].isnan().any()
-        return votes.view(rows, classes)
+    def _witness(self, batch: Tensor, filled: int) -> Witness:
+        """Keep the first images of a batch with their logits, before any vote is counted."""
+        rows = min(ROWS, filled)
+        compiled = uncompiled(self.model) is not self.model
+        images = torch.zeros_like(batch) if compiled else batch[:rows].clone()
+        images[:rows] = batch[:rows]
+        return Witness(self.logits, images, self.logits(images), self.dtype)
+
+    def _try(self, batch: Tensor, logits: Tensor) -> None:
+        """Try whether rows of a first batch, with the logits of its filled front, interact; once for each kind."""
+        kind = (self._kind(batch.shape[1:]), len(batch))
+        if kind not in self._tried and not bool(logits.isnan().any()):
+            try_rows(self.logits, batch, logits, self.dtype, alone=uncompiled(self.model) is self.model)
+            warn_of_logits(logits)
+            self._tried.add(kind)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Normalise and classify, on the network's device."""
@@ -166,15 +194,40 @@ class Sampler:
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        """Put every module in eval mode without gradients, and restore each one's mode afterwards."""
-        with eval_mode(self.model), torch.inference_mode():
+        """Put every module in eval mode, without gradients and in the network's own type, whatever is around it."""
+        device = self.device.type
+        if torch.is_autocast_enabled(device):
+            warnings.warn(
+                "torch.autocast is off while a network is certified: it is certified in its own type, "
+                f"{self.dtype}; bring it to another type with model.to(...) where it is to be deployed so",
+                stacklevel=2,
+            )
+        with eval_mode(self.model), torch.inference_mode(), torch.autocast(device, enabled=False):
             yield
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """Give the network that `torch.compile` was given, with its names and layers; any other is given back."""
-    plain: nn.Module = getattr(model, "_orig_mod", model)
-    return plain
+def _votes(chunks: Sequence[Chunk], filled: int, logits: Tensor) -> Tensor:
+    """Count the votes of each chunk: int64 (chunks + 2, K), then a row for padding and a mark of NaN."""
+    rows, classes = len(chunks) + 2, logits.shape[1]
+    sizes = torch.tensor([*(chunk.size for chunk in chunks), len(logits) - filled, 0])
+    row = torch.repeat_interleave(torch.arange(rows), sizes).to(logits.device, non_blocking=True)
+    cell = row * classes + logits.argmax(1)
+    votes = torch.zeros(rows * classes, dtype=torch.int64, device=logits.device)
+    votes.scatter_add_(0, cell, torch.ones_like(cell))
+    votes[-classes] = logits[:filled].isnan().any()
+    return votes.view(rows, classes)
+
+
+def _fill(batch: Tensor, chunks: Sequence[Chunk], noise: Noise) -> int:
+    """Write noisy copies, then zeros, as every batch has one shape and so one function; count the copies."""
+    filled = 0
+    noises = [chunk.noise for chunk in chunks]  # all drawn before threads are wanted for something else
+    for chunk, drawn in zip(chunks, noises, strict=True):
+        end = filled + chunk.size
+        noise.add(chunk.job.image, drawn, out=batch[filled:end])
+        filled = end
+    batch[filled:] = 0
+    return filled
 
 
 def _deliver(chunks: Sequence[Chunk], votes: Tensor, begun: float) -> None:
@@ -202,9 +255,11 @@ def _drawing(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="noise")
 
 
-def _draw(seed: int, index: int, shape: Sequence[int], device: torch.device, purpose: str, k: int) -> Future[Tensor]:
+def _draw(
+    seed: int, index: int, noise: Noise, shape: Sequence[int], device: torch.device, purpose: str, k: int
+) -> Future[Tensor]:
     """Draw a block of noise; on the CPU several are drawn at a time, as each has a stream of its own."""
-    stream = NoiseStream(seed, index, purpose, shape, device)
+    stream = NoiseStream(seed, index, purpose, noise, shape, device)
     if device.type == "cpu":
         return _drawing(os.getpid()).submit(stream.block, k)
     drawn: Future[Tensor] = Future()

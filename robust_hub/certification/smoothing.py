@@ -7,17 +7,23 @@ noise, normalisation and batches to its `Sampler`. It never sees a label.
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from robust_hub.certification.origin import Origins
 from robust_hub.certification.sampler import Sampler
 from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.fixed import check_prediction, prediction_course
+from robust_hub.guarantee.origin import Origin
 from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, make_plan
+from robust_hub.images.identity import image_hash
+from robust_hub.images.laws import Noise, NoiseChoice, make_noise
 from robust_hub.images.pixels import check_pixels, mean_std
 
 _EXPECTED = {3: "one image (C, H, W)", 4: "images (B, C, H, W)"}
@@ -79,6 +85,7 @@ class SmoothedClassifier:
         if getattr(model, "num_classes", None) == 0:
             raise ValueError("this model has no classifier (num_classes=0): fine-tune it, or call reset_classifier")
         self.sampler = Sampler(model, *mean_std(model, mean, std))
+        self._origins = Origins(self.sampler)
 
     @property
     def model(self) -> nn.Module:
@@ -117,16 +124,18 @@ class SmoothedClassifier:
         radii: Sequence[float] | None = None,
         plan: Plan | None = None,
         batch_size: int | None = None,
+        noise: NoiseChoice = "lattice",
         seed: int | None = None,
         index: int = 0,
     ) -> Certificate:
         """Certify one image.
 
         With probability at least 1 - alpha over the noise, the smoothed classifier's class is the certificate's
-        prediction everywhere within its radius.
+        prediction for every image at an l2 distance below its radius. It is a statement about x as it is given here,
+        resized, cropped and in 8 bits, and about the network in its type and with batches of this size.
 
         Args:
-            x: Pixels in [0, 1], float (C, H, W).
+            x: Pixels in [0, 1], float (C, H, W); with lattice noise multiples of 1/255, as 8-bit images have.
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
             n0: Samples that select the class; 100. Not for radii, which need none.
             n: Fresh samples that bound its probability; 100,000. With radii, the most that are drawn.
@@ -137,23 +146,26 @@ class SmoothedClassifier:
             plan: Any other plan of `robust_hub.guarantee.plans`; it says n0, n, alpha, bound and radii itself.
             batch_size: Images a network batch, the last one padded; memory grows with it and not with n. None takes
                 what suits network and device. Where memory does not hold a batch, the network takes it in parts.
-            seed: Seed of the noise; None takes the operating system's entropy. Fix model and image first.
-            index: The image's index: equal seeds and indices mean equal noise.
+            noise: "lattice" adds whole 8-bit levels, sound in floating point; "float" adds float32 noise to any
+                pixels, as the paper has it, and its certificate is for networks that do not exploit float rounding.
+            seed: Seed of the noise. None draws one from the operating system, after model and image are fixed; a seed
+                that is given makes the certificate a reproduction, since a network may have been made for it.
+            index: The image's index: equal seeds, indices and sigmas mean equal noise.
 
         Returns:
             The certificate: prediction, radius and the counts that they rest on.
 
         Raises:
             TypeError: If x holds no floating-point pixels.
-            ValueError: If an argument is outside its range or contradicts the plan, or the model returns NaN or no
-                (B, K) logits.
+            ValueError: If an argument is outside its range or contradicts the plan, pixels are off the noise's grid,
+                the model returns NaN or no (B, K) logits, its rows interact, or it changed meanwhile.
             MemoryError: If memory does not hold one image's activations.
 
-        Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii, docs/statistics.md.
+        Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii and lattice noise, docs/statistics.md.
         """
         self._check(x, 3, ": use certify_batch for several")
         plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-        return self._certify(x[None], [index], sigma, plan, batch_size, seed)[0]
+        return self._certify(x[None], [index], sigma, plan, batch_size, noise, seed)[0]
 
     def certify_batch(
         self,
@@ -162,6 +174,7 @@ class SmoothedClassifier:
         *,
         plan: Plan | None = None,
         batch_size: int | None = None,
+        noise: NoiseChoice = "lattice",
         seed: int | None = None,
         indices: Sequence[int] | None = None,
         **arguments: Unpack[PlanArguments],
@@ -175,7 +188,8 @@ class SmoothedClassifier:
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
             plan: Any other plan of `robust_hub.guarantee.plans`.
             batch_size: Images a network batch; None takes what suits network and device.
-            seed: Seed of the noise; None takes the operating system's entropy.
+            noise: "lattice" or "float", as in `certify`.
+            seed: Seed of the noise; None draws one, as in `certify`.
             indices: The images' indices, all different; by default 0 to B - 1.
             **arguments: n0, n, alpha, bound and radii, as in `certify`.
 
@@ -191,7 +205,7 @@ class SmoothedClassifier:
         indices = range(len(x)) if indices is None else indices
         if len(indices) != len(x) or len(set(indices)) != len(x):
             raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
-        return self._certify(x, indices, sigma, plan, batch_size, seed)
+        return self._certify(x, indices, sigma, plan, batch_size, noise, seed)
 
     def certify_each(
         self,
@@ -200,6 +214,7 @@ class SmoothedClassifier:
         plan: Plan,
         *,
         batch_size: int | None = None,
+        noise: NoiseChoice = "lattice",
         seed: int | None = None,
     ) -> Iterator[tuple[int, Certificate, float]]:
         """Certify a stream of images, each certificate given as soon as its image is decided.
@@ -211,7 +226,8 @@ class SmoothedClassifier:
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
             plan: How many samples, see `robust_hub.guarantee.plans`.
             batch_size: Images a network batch; None takes what suits network and device.
-            seed: Seed of the noise; None takes the operating system's entropy.
+            noise: "lattice" or "float", as in `certify`.
+            seed: Seed of the noise; None draws one, as in `certify`.
 
         Yields:
             Index, certificate and seconds of an image; which one comes first depends on what they need.
@@ -220,16 +236,19 @@ class SmoothedClassifier:
             TypeError: If an image holds no floating-point pixels.
             ValueError: As in `certify`.
         """
-        plan.check(sigma)
+        law = _law(plan, noise, sigma)
         check_samples("batch_size", 1 if batch_size is None else batch_size)
         checked = ((index, self._check(x, 3)) for index, x in images)
         first = next(checked, None)
         if first is None:
             return
+        law.check_shape(first[1].shape)
         size = self._batch_size(batch_size, first[1].shape)
-        jobs = self.sampler.jobs(itertools.chain([first], checked), partial(plan.course, sigma), seed)
-        for job in self.sampler.complete(jobs, sigma, size):
-            yield job.index, job.result, job.seconds
+        stamp = self._stamp(law, first[1].shape, size, seed)
+        placed = ((index, stamp.place(index, x)) for index, x in itertools.chain([first], checked))
+        jobs = self.sampler.jobs(placed, partial(plan.course, sigma, law.tau), law, stamp.seed)
+        for job in self.sampler.complete(jobs, law, size):
+            yield job.index, stamp.on(job.index, job.result), job.seconds
 
     def predict(
         self,
@@ -239,6 +258,7 @@ class SmoothedClassifier:
         n: int = 1000,
         alpha: float = 0.001,
         batch_size: int | None = None,
+        noise: NoiseChoice = "lattice",
         seed: int | None = None,
         index: int = 0,
     ) -> int:
@@ -252,6 +272,7 @@ class SmoothedClassifier:
             n: Samples.
             alpha: Failure probability.
             batch_size: Images a network batch; None takes what suits network and device.
+            noise: "lattice" or "float", as in `certify`.
             seed: Seed of the noise; None takes the operating system's entropy.
             index: The image's index.
 
@@ -266,10 +287,12 @@ class SmoothedClassifier:
         """
         check_prediction(n, alpha)
         check_sigma(sigma)
-        self._check(x, 3)
+        law = make_noise(noise, sigma)
+        law.check_shape(self._check(x, 3).shape)
         size = min(self._batch_size(batch_size, x.shape), n)
-        jobs = self.sampler.jobs([(index, x)], partial(prediction_course, n, alpha), seed)
-        (job,) = self.sampler.complete(jobs, sigma, size)
+        course = partial(prediction_course, n, alpha, law.tau)
+        jobs = self.sampler.jobs([(index, law.place(x.detach()))], course, law, _drawn(seed))
+        (job,) = self.sampler.complete(jobs, law, size)
         return job.result
 
     def classify(self, x: Tensor, *, batch_size: int | None = None) -> Tensor:
@@ -301,14 +324,23 @@ class SmoothedClassifier:
         sigma: float,
         plan: Plan,
         batch_size: int | None,
+        noise: NoiseChoice,
         seed: int | None,
     ) -> list[Certificate]:
         """Certify images that were checked, (B, C, H, W)."""
-        plan.check(sigma)
+        law = _law(plan, noise, sigma)
+        law.check_shape(x.shape[1:])
         size = min(self._batch_size(batch_size, x.shape[1:]), len(x) * plan.most)
-        jobs = self.sampler.jobs(zip(indices, x, strict=True), partial(plan.course, sigma), seed)
-        certificates = {job.index: job.result for job in self.sampler.complete(jobs, sigma, size)}
+        stamp = self._stamp(law, x.shape[1:], size, seed)
+        placed = [(index, stamp.place(index, image)) for index, image in zip(indices, x, strict=True)]
+        jobs = self.sampler.jobs(placed, partial(plan.course, sigma, law.tau), law, stamp.seed)
+        certificates = {job.index: stamp.on(job.index, job.result) for job in self.sampler.complete(jobs, law, size)}
         return [certificates[i] for i in indices]
+
+    def _stamp(self, law: Noise, shape: Sequence[int], size: int, seed: int | None) -> _Stamp:
+        """Say what certificates are of, the network first: a seed that is not given is drawn after it is fixed."""
+        origin = self._origins.of(shape, size)
+        return _Stamp(law, origin, _drawn(seed), seed is not None, {})
 
     def _check(self, x: Tensor, ndim: int, hint: str = "") -> Tensor:
         """Refuse what are no pixels in [0, 1] of so many dimensions and of the channels of mean and std."""
@@ -325,3 +357,43 @@ class SmoothedClassifier:
             return self.sampler.suited_batch_size(shape)
         check_samples("batch_size", batch_size)
         return batch_size
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What is written on each certificate of a call."""
+
+    law: Noise
+    origin: Origin
+    seed: int
+    reproduction: bool
+    images: dict[int, str]
+
+    def place(self, index: int, x: Tensor) -> Tensor:
+        """Place an image for the noise, and keep its hash."""
+        x = x.detach()
+        placed = self.law.place(x)
+        self.images[index] = image_hash(x)
+        return placed
+
+    def on(self, index: int, certificate: Certificate) -> Certificate:
+        """Write it on an image's certificate."""
+        return replace(
+            certificate,
+            noise=self.law.name,
+            seed=self.seed,
+            reproduction=self.reproduction,
+            origin=replace(self.origin, image=self.images.pop(index), index=int(index)),
+        )
+
+
+def _law(plan: Plan, noise: NoiseChoice, sigma: float) -> Noise:
+    """Make the law of the noise, and refuse a plan that could never certify under it."""
+    check_sigma(sigma)
+    law = make_noise(noise, sigma)
+    plan.check(sigma, law.tau)
+    return law
+
+
+def _drawn(seed: int | None) -> int:
+    return secrets.randbits(63) if seed is None else int(seed)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
@@ -22,14 +25,17 @@ from robust_hub.certification.compiling import (
     expected_samples,
     is_worth_compiling,
 )
-from robust_hub.certification.sampler import uncompiled
+from robust_hub.certification.origin import Origins
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.evidence.writer import RecordWriter, open_run
 from robust_hub.guarantee.plans import Plan
 from robust_hub.images.data import ImageData
+from robust_hub.images.laws import Noise
 from robust_hub.layout import RUN
 from robust_hub.models.identity import weights_hash
 from robust_hub.provenance import provenance_of
+
+_TOGETHER = 256  # images that are hashed at a time
 
 
 @dataclass(frozen=True)
@@ -38,75 +44,119 @@ class Task:
 
     smoothed: SmoothedClassifier
     data: ImageData
-    sigma: float
+    noise: Noise
     plan: Plan
     batch_size: int | None
 
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise, [0, 1]-pixel units."""
+        return self.noise.sigma
+
 
 def choose_form(task: Task, choice: CompileChoice, out: str | Path, images: int, state: PartialState) -> Task:
-    """Compile the task's network, or leave it; the main process chooses for all."""
-    smoothed = task.smoothed
-    shared = [False]
+    """Compile the task's network, or leave it, and choose the size of its batches; the main process does so for all.
+
+    A run that is resumed goes on as it began.
+    """
+    smoothed, size = task.smoothed, task.batch_size
+    shared: list[Any] = [False, size]
     if state.is_main_process:
+        recorded = _recorded(out).get("identity", {})
         samples = expected_samples(task.plan) * images // state.num_processes
-        is_worth = partial(is_worth_compiling, smoothed.sampler, task.data.image_shape, samples, task.batch_size)
-        shared = [choose(choice, smoothed.model, _recorded(out).get("compiled"), is_worth)]
+        is_worth = partial(is_worth_compiling, smoothed.sampler, task.data.image_shape, samples, size)
+        compiled = choose(choice, smoothed.model, recorded.get("compiled"), is_worth)
+        size = recorded.get("batch_size") if size is None else size
+        shared = [compiled, size or smoothed.suited_batch_size(task.data.image_shape)]
     if state.num_processes > 1:
         broadcast_object_list(shared)
-    if not shared[0]:
-        return task
-    network = compile_network(smoothed.model)
-    return replace(task, smoothed=SmoothedClassifier(network, mean=smoothed.mean, std=smoothed.std))
+    if shared[0]:
+        smoothed = SmoothedClassifier(compile_network(smoothed.model), mean=smoothed.mean, std=smoothed.std)
+    return replace(task, smoothed=smoothed, batch_size=shared[1])
 
 
-def identity_of(task: Task, every: int, images: int) -> dict[str, Any]:
-    """Say what must be equal for two runs to be one, the seed aside."""
-    smoothed, plain = task.smoothed, uncompiled(task.smoothed.model)
+def identity_of(task: Task, every: int, indices: Sequence[int]) -> dict[str, Any]:
+    """Say what must be equal for two runs to be one, the seed aside: one function, of the same images, as noisy."""
+    smoothed, data = task.smoothed, task.data
+    assert task.batch_size is not None
+    origin = Origins(smoothed.sampler).of(data.image_shape, task.batch_size)
     return {
-        "model": _name(plain),
-        "weights": weights_hash(plain),
-        "compiled": plain is not smoothed.model,
-        "dtype": str(smoothed.dtype).removeprefix("torch."),
-        "mean": list(smoothed.mean),
-        "std": list(smoothed.std),
-        "data": task.data.name,
-        "split": task.data.split,
-        "data_fingerprint": task.data.data_hash,
-        "every": every,
-        "images": images,
-        "sigma": float(task.sigma),
-        **task.plan.describe(),
+        "model": origin.model,
+        "weights": origin.weights,
+        "logits": origin.logits,
+        "compiled": origin.compiled,
+        "dtype": origin.dtype,
+        "autocast": False,
+        "tf32": smoothed.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        "float32_products": torch.get_float32_matmul_precision(),
+        "torch": torch.__version__,
         "device": smoothed.device.type,
+        "device_name": origin.device,
+        "batch_size": origin.batch_size,
+        "mean": list(origin.mean),
+        "std": list(origin.std),
+        "data": data.name,
+        "split": data.split,
+        "data_fingerprint": data.data_hash,
+        "image": {"shape": list(data.image_shape), "resized": data.resized},
+        "images_hash": _images_hash(data, indices),
+        "every": every,
+        "images": len(indices),
+        "sigma": float(task.sigma),
+        "noise": task.noise.name,
+        **task.plan.describe(),
     }
 
 
 @contextlib.contextmanager
 def open_task(
-    out: str | Path, identity: dict[str, Any], seed: int | None, model: nn.Module, state: PartialState
+    out: str | Path, identity: Callable[[], dict[str, Any]], seed: int | None, model: nn.Module, state: PartialState
 ) -> Iterator[tuple[RecordWriter | None, int, set[int]]]:
-    """Open the run: its writer in the main process alone; its seed, and the images that it has, in each."""
+    """Open the run: its writer in the main process alone; its seed, and the images that it has, in each.
+
+    At the end the weights must be those that it began with. A seed that is not given is drawn when network and images
+    are fixed.
+    """
     with contextlib.ExitStack() as stack:
         writer = None
         shared: list[Any] = [None, None]
+        begun = weights_hash(model)
         if state.is_main_process:
+            fixed = identity()
             drawn = _seed(out, seed)
-            writer = open_run(out, {**identity, "seed": drawn}, provenance=provenance_of(model))
+            writer = open_run(
+                out, {**fixed, "seed": drawn}, provenance=provenance_of(model), reproduction=seed is not None
+            )
             stack.enter_context(writer)
             shared = [drawn, sorted(writer.done)]
         if state.num_processes > 1:
             broadcast_object_list(shared)
         yield writer, shared[0], set(shared[1])
+        if weights_hash(model) != begun:
+            raise ValueError(
+                f"expected one network from the first image to the last, got other weights at the end of {out}: the "
+                "records certify nothing; remove the folder and certify again"
+            )
+        if writer is not None:
+            writer.close({"records": len(writer.done)})
 
 
-def _name(model: nn.Module) -> str:
-    config = getattr(model, "pretrained_cfg", None)
-    return str((config.get("architecture") if isinstance(config, dict) else None) or type(model).__name__)
+def _images_hash(data: ImageData, indices: Sequence[int]) -> str:
+    """Hash every image that is certified, its index and its label, as lower-case hex."""
+    digest = hashlib.sha256()
+    for start in range(0, len(indices), _TOGETHER):
+        part = list(indices[start : start + _TOGETHER])
+        pixels, labels = data.batch(part)
+        digest.update(np.array([part, labels.tolist()], dtype="<i8").tobytes())
+        digest.update(pixels.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _recorded(out: str | Path) -> dict[str, Any]:
-    """Give the identity of the folder's run, empty where there is none; `open_run` judges the folder."""
+    """Give the run.json of a folder, empty where there is none; `open_run` judges the folder."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return dict(json.loads((Path(out) / RUN).read_text())["identity"])
+        run = json.loads((Path(out) / RUN).read_text())
+        return {**run, "identity": dict(run["identity"])}
     return {}
 
 
@@ -114,5 +164,5 @@ def _seed(out: str | Path, seed: int | None) -> int:
     """Give the seed asked for, else the one that the folder's run has drawn, else a fresh one."""
     if seed is None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            seed = int(_recorded(out)["seed"])
+            seed = int(_recorded(out)["identity"]["seed"])
     return secrets.randbits(63) if seed is None else int(seed)

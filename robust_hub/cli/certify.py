@@ -63,7 +63,14 @@ from robust_hub.files import replace_text
     show_default=True,
     help="Compile the network; --compile alone is always, auto does on CUDA where the work is worth the building.",
 )
-@click.option("--seed", type=int, help="Seed of the noise; without one, the operating system's entropy.")
+@click.option(
+    "--noise",
+    type=click.Choice(["lattice", "float"]),
+    default="lattice",
+    show_default=True,
+    help="Whole 8-bit levels, sound in floating point, or float32 noise as in the paper.",
+)
+@click.option("--seed", type=int, help="Seed of the noise, for a reproduction; without one, it is drawn afresh.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def certify(sigmas: tuple[float, ...], out: Path, quiet: bool, radii: tuple[float, ...] | None, **options: Any) -> None:
     """Certify test images by randomized smoothing: one record an image.

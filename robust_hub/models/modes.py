@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 
+class _Hold:
+    """Who keeps a network in eval mode at the moment, and the modules that were in training mode before."""
+
+    def __init__(self, training: list[nn.Module]) -> None:
+        self.training, self.holders = training, 1
+
+
+_lock = threading.Lock()
+_holds: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Give the network that `torch.compile` was given, with its names and layers; any other is given back."""
+    plain: nn.Module = getattr(model, "_orig_mod", model)
+    return plain
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode, and restore each one's mode afterwards, whatever happens.
+    """Put every module in eval mode, and restore each one's mode when the last who wanted it so is done.
+
+    Several may want it at a time, of one thread or of many: the modes come back once, as they were before the first.
 
     Args:
-        model: Any network; a part of it may be in eval mode already, such as frozen batch norm.
+        model: Any network, compiled or not; a part of it may be in eval mode already, such as frozen batch norm.
+
+    Raises:
+        RuntimeError: If something else put the network in training mode since the first who wants it in eval mode.
     """
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    key = uncompiled(model)
+    with _lock:
+        training = [module for module in model.modules() if module.training]
+        hold = _holds.get(key)
+        if hold is None:
+            hold = _holds[key] = _Hold(training)
+            model.eval()
+        elif any(module is not model for module in training):  # a compiled network's wrapper computes nothing
+            raise RuntimeError(
+                "expected the network in eval mode, got it in training mode while it was being certified: train a copy "
+                "of it, or wait"
+            )
+        else:
+            hold.holders += 1
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with _lock:
+            hold.holders -= 1
+            if not hold.holders:
+                del _holds[key]
+                for module in hold.training:
+                    module.training = True
 
 
 @contextmanager

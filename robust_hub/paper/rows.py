@@ -136,7 +136,7 @@ _SMALL = Scale(
     head={"epochs": 1, "learning_rate": 0.3, "mixed_precision": "bf16"},
     long={"epochs": 5, "learning_rate": 0.0003, "head_scale": 1000.0},
     noisy={"learning_rate": 0.3, "head_scale": 1.0},
-    certify={"every": 20, "n": 10_000, "radii": _GRID, "seed": 0},
+    certify={"every": 20, "n": 10_000, "radii": _GRID},
     dtype="bfloat16",
     shelf={
         **{(norm, MIXED): f"resnet18s_{norm}_mixednoise" for norm in ("bn", "gn", "in", "ln")},
@@ -168,7 +168,7 @@ SCALES: dict[str, Scale] = {
             head={"epochs": 1, "learning_rate": 0.3, "mixed_precision": "bf16"},
             long={},
             noisy={"learning_rate": 0.3, "head_scale": 1.0},
-            certify={"every": 20, "n": 10_000, "radii": _GRID, "seed": 0, "batch_size": 2048},
+            certify={"every": 20, "n": 10_000, "radii": _GRID, "batch_size": 2048},
             dtype="bfloat16",
             shelf={("ln", MIXED): "resnet152_ln_mixednoise"},
         ),
@@ -182,7 +182,7 @@ SCALES: dict[str, Scale] = {
             tune={"epochs": 1, "learning_rate": (0.1, 0.01, 0.001), "mixed_precision": "bf16"},
             head={"epochs": 1, "learning_rate": (0.1, 0.01, 0.001), "mixed_precision": "bf16"},
             long={"epochs": 100},
-            certify={"every": 20, "n": 100_000, "seed": 0, "batch_size": 2048},
+            certify={"every": 20, "n": 100_000, "batch_size": 2048},
             dtype="bfloat16",
         ),
     )

@@ -25,7 +25,7 @@ def network() -> nn.Module:
 
 
 def images(count: int = 3) -> torch.Tensor:
-    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(0, 256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(1)) / 255
 
 
 def test_rows_are_consistent_and_json() -> None:

@@ -214,7 +214,7 @@ def test_a_compiled_network_halves_too(model: nn.Module, builds: list[dict[str, 
             logits: torch.Tensor = self.inner(x.contiguous())
             return logits
 
-    x = torch.rand((50, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    x = torch.randint(0, 256, (50, 3, 32, 32), generator=torch.Generator().manual_seed(1)) / 255
     tight = Tight()
     plain = Sampler(model, (0.5,) * 3, (0.5,) * 3)
     with pytest.warns(UserWarning, match="batch of 50 images: it goes on with 13 at a time"):

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certified_radius, lower_confidence_bound
 from robust_hub.guarantee.plans import sequential_plan
+from robust_hub.images.laws import NoiseChoice
 
 LEVEL, ALPHA = 1e-6, 0.05
 SHAPE = (3, 2, 3)
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.5, 0.35)
-X = torch.rand(SHAPE, generator=torch.Generator().manual_seed(4))
+X = torch.randint(0, 256, SHAPE, generator=torch.Generator().manual_seed(4)) / 255
+NOISES: tuple[NoiseChoice, ...] = ("lattice", "float")
 
 
 def parallel_classifier(slopes: list[float], offsets: list[float]) -> tuple[SmoothedClassifier, Tensor]:
@@ -42,7 +44,13 @@ def parallel_classifier(slopes: list[float], offsets: list[float]) -> tuple[Smoo
 
 
 def certify_often(
-    classifier: SmoothedClassifier, sigma: float, runs: int, n: int, n0: int, bound: str = "complement"
+    classifier: SmoothedClassifier,
+    sigma: float,
+    runs: int,
+    n: int,
+    n0: int,
+    noise: NoiseChoice,
+    bound: str = "complement",
 ) -> list[Certificate]:
     """Certify the same image again and again, each time with noise of its own."""
     certificates: list[Certificate] = []
@@ -50,16 +58,17 @@ def certify_often(
         indices = range(start, min(start + 500, runs))
         x = X.expand(len(indices), *SHAPE)
         certificates += classifier.certify_batch(
-            x, sigma, n0=n0, n=n, alpha=ALPHA, batch_size=8192, seed=20, indices=indices, bound=bound
+            x, sigma, n0=n0, n=n, alpha=ALPHA, batch_size=8192, noise=noise, seed=20, indices=indices, bound=bound
         )
     return certificates
 
 
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize(("sigma", "margin", "n", "runs"), [(0.5, 0.6, 128, 3000), (0.25, 0.02, 128, 2000)])
-def test_linear_classifier(sigma: float, margin: float, n: int, runs: int) -> None:
+def test_linear_classifier(sigma: float, margin: float, n: int, runs: int, noise: NoiseChoice) -> None:
     # f(x) = 1[margin + t > 0]: the smoothed class is 1 and changes at distance `margin` exactly.
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
-    certificates = certify_often(classifier, sigma, runs, n, n0=32)
+    certificates = certify_often(classifier, sigma, runs, n, n0=32, noise=noise)
     p = float(norm.cdf(margin / sigma))
     false = sum(c.prediction == 0 or c.radius > margin for c in certificates)
     assert false <= binom.isf(LEVEL, runs, ALPHA)
@@ -71,13 +80,14 @@ def test_linear_classifier(sigma: float, margin: float, n: int, runs: int) -> No
     assert len(selected) > runs / 3
 
 
-def test_linear_classifier_is_tight() -> None:
+@pytest.mark.parametrize("noise", NOISES)
+def test_linear_classifier_is_tight(noise: NoiseChoice) -> None:
     # Neither false more often than it says nor more careful than Clopper-Pearson: misses and the mean radius are those
     # computed exactly from the binomial law.
     sigma, margin, n, runs = 0.5, 0.6, 128, 2000
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
     p = float(norm.cdf(margin / sigma))
-    certificates = certify_often(classifier, sigma, runs, n, n0=64)  # P(wrong selection) is about 1e-10
+    certificates = certify_often(classifier, sigma, runs, n, n0=64, noise=noise)  # P(wrong selection) is about 1e-10
     radii = np.array(
         [0.0 if (low := lower_confidence_bound(k, n, ALPHA)) <= 0.5 else sigma * norm.ppf(low) for k in range(n + 1)]
     )
@@ -110,15 +120,17 @@ def true_radius(sigma: float, low: float, high: float) -> tuple[int, float]:
     return best, min(abs(s) for s in sides)
 
 
-@pytest.mark.parametrize("bound", ["complement", "runner_up"])
+@pytest.mark.parametrize(
+    ("bound", "noise"), [("complement", "lattice"), ("runner_up", "lattice"), ("complement", "float")]
+)
 @pytest.mark.parametrize(("low", "high"), [(0.25, 0.6), (0.22, 0.25), (-0.1, 0.35)])
-def test_three_classes(bound: str, low: float, high: float) -> None:
+def test_three_classes(bound: str, noise: NoiseChoice, low: float, high: float) -> None:
     # Three parallel classes: 0 where t < -low, 2 where t > high, 1 between.
     sigma, runs = 0.5, 600
     classifier, _ = parallel_classifier([-1.0, 0.0, 1.0], [-low, 0.0, -high])
     best, radius = true_radius(sigma, low, high)
     p = interval_probabilities(0, sigma, low, high)
-    certificates = certify_often(classifier, sigma, runs, 160, n0=32, bound=bound)
+    certificates = certify_often(classifier, sigma, runs, 160, n0=32, noise=noise, bound=bound)
     false = sum(
         c.prediction not in (ABSTAIN, best) or (c.prediction == best and c.radius > radius) for c in certificates
     )
@@ -165,20 +177,22 @@ def test_attack_at_the_radius() -> None:
     # A little less than the true radius against the direction keeps the class, a little more flips it.
     classifier, direction = parallel_classifier([0.0, 1.0], [0.0, 0.1])
     sure = [
-        classifier.predict((X.double() - step * direction).clamp(0, 1), 0.05, n=2000, seed=1) for step in (0.08, 0.12)
+        classifier.predict((X.double() - step * direction).clamp(0, 1), 0.05, n=2000, noise="float", seed=1)
+        for step in (0.08, 0.12)
     ]
     assert sure == [1, 0]
 
 
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize(("sigma", "margin"), [(0.5, 0.5), (0.5, 0.25), (0.25, 0.02)])
-def test_sequential_certificates_of_a_linear_classifier(sigma: float, margin: float) -> None:
+def test_sequential_certificates_of_a_linear_classifier(sigma: float, margin: float, noise: NoiseChoice) -> None:
     # The true radius is `margin`, a radius of the grid in two cases: claims there are the hardest to get right.
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, margin])
     plan, runs, false, certified = sequential_plan((0.0, 0.25, 0.5, 0.75), n=480, alpha=ALPHA), 2000, 0, 0
     for start in range(0, runs, 500):
         x = X.expand(500, *SHAPE)
         indices = range(start, start + 500)
-        for c in classifier.certify_batch(x, sigma, plan=plan, batch_size=4096, seed=21, indices=indices):
+        for c in classifier.certify_batch(x, sigma, plan=plan, batch_size=4096, noise=noise, seed=21, indices=indices):
             false += c.prediction == 0 or (c.prediction == 1 and c.radius >= margin)
             certified += c.prediction == 1
     assert false <= binom.isf(LEVEL, runs, ALPHA)
