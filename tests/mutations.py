@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STATISTICS = " ".join(
-    f"tests/guarantee/test_{name}.py" for name in ("certificate", "boundaries", "plans", "fixed", "sequential", "pilot")
+    f"tests/guarantee/test_{name}.py"
+    for name in ("certificate", "tau", "tails", "boundaries", "plans", "fixed", "sequential", "pilot", "exact")
 )
 SAMPLING = "tests/images/test_noise.py tests/certification/test_queue.py tests/certification/test_smoothing.py"
 SAMPLING += " tests/guarantee/test_guarantee.py"
@@ -50,8 +51,140 @@ MUTATIONS = [
     (
         "Clopper-Pearson of one vote too many",
         "guarantee/certificate",
-        "betaincinv(count, n - count + 1, alpha)",
-        "betaincinv(count + 1, n - count, alpha)",
+        "return _widen(start, 0.0, lambda p: bool(betainc(count, n - count + 1, p) <= spent))",
+        "return float(betaincinv(count + 1, n - count, spent))",
+        STATISTICS,
+    ),
+    (
+        "a lower bound that is not widened",
+        "guarantee/certificate",
+        "return _widen(start, 0.0, lambda p: bool(betainc(count, n - count + 1, p) <= spent))",
+        "return start",
+        STATISTICS,
+    ),
+    (
+        "a lower bound held to the tail of one vote more",
+        "guarantee/certificate",
+        "betainc(count, n - count + 1, p) <= spent",
+        "betainc(count + 1, n - count, p) <= spent",
+        STATISTICS,
+    ),
+    (
+        "an upper bound that is not widened",
+        "guarantee/certificate",
+        "return _widen(start, 1.0, lambda p: bool(betaincc(count + 1, n - count, p) <= spent))",
+        "return start",
+        STATISTICS,
+    ),
+    (
+        "the upper bound from the failures' lower bound, rounded",
+        "guarantee/certificate",
+        "    # Not 1 - the lower bound of the failures: near 1 a lower bound has too few digits for that.\n",
+        "    return 1.0 - lower_confidence_bound(n - count, n, alpha)\n",
+        STATISTICS,
+    ),
+    (
+        "no margin for the tail's own error",
+        "guarantee/certificate",
+        "_TAIL_ERROR = 1e-12",
+        "_TAIL_ERROR = 0.0",
+        STATISTICS,
+    ),
+    (
+        "a bound widened once only",
+        "guarantee/certificate",
+        "while good != end and not",
+        "if good != end and not",
+        STATISTICS,
+    ),
+    (
+        "1 - p_lower rounded down",
+        "guarantee/certificate",
+        "return rest if 1.0 - rest <= p else math.nextafter(rest, 2.0)",
+        "return rest",
+        STATISTICS,
+    ),
+    (
+        "tau forgotten in p_lower",
+        "guarantee/certificate",
+        "p_lower = lower_by(lower_confidence_bound(count, n, share), tau)\n        p_upper = _complement",
+        "p_lower = lower_confidence_bound(count, n, share)\n        p_upper = _complement",
+        STATISTICS,
+    ),
+    (
+        "tau forgotten in p_lower beside a runner-up",
+        "guarantee/certificate",
+        "p_lower = lower_by(lower_confidence_bound(count, n, share), tau)\n        others",
+        "p_lower = lower_confidence_bound(count, n, share)\n        others",
+        STATISTICS,
+    ),
+    ("tau forgotten in p_upper", "guarantee/certificate", "raise_by(rival, tau)", "rival", STATISTICS),
+    (
+        "tau with the wrong sign in p_lower",
+        "guarantee/certificate",
+        "nextafter(p - tau, -1.0)",
+        "nextafter(p + tau, -1.0)",
+        STATISTICS,
+    ),
+    (
+        "tau with the wrong sign in nulls",
+        "guarantee/certificate",
+        "nextafter(p + tau, 2.0)",
+        "nextafter(p - tau, 2.0)",
+        STATISTICS,
+    ),
+    (
+        "tau taken off, rounded up",
+        "guarantee/certificate",
+        "nextafter(p - tau, -1.0)",
+        "nextafter(p - tau, 1.0)",
+        STATISTICS,
+    ),
+    ("tau forgotten in the certificate", "guarantee/certificate", "        tau=float(tau),\n", "", STATISTICS),
+    (
+        "tau forgotten in predictions",
+        "guarantee/certificate",
+        "share = votes.size * tau\n",
+        "share = 0.0\n",
+        STATISTICS,
+    ),
+    (
+        "tau of predictions not shared among two classes",
+        "guarantee/certificate",
+        "share = votes.size * tau\n",
+        "share = tau\n",
+        STATISTICS,
+    ),
+    ("predictions at one tail", "guarantee/certificate", "2 * binom.sf(first", "binom.sf(first", STATISTICS),
+    ("tau forgotten in the fixed plan", "guarantee/fixed", "self.bound, tau)", "self.bound)", STATISTICS),
+    ("tau forgotten in the radius plan", "guarantee/pilot", "self.alpha, tau=tau)", "self.alpha)", STATISTICS),
+    (
+        "tau forgotten in the grid's null",
+        "guarantee/sequential",
+        "raise_by(float(ndtr(self.radii[i] / sigma)), tau)",
+        "float(ndtr(self.radii[i] / sigma))",
+        STATISTICS,
+    ),
+    (
+        "tau forgotten by the grid's course",
+        "guarantee/sequential",
+        "enumerate(self.boundaries(sigma, tau))",
+        "enumerate(self.boundaries(sigma))",
+        STATISTICS,
+    ),
+    (
+        "radius 0 at the null 1/2 without tau",
+        "guarantee/boundaries",
+        "return stray_probability(looks, counts, p) <= alpha * _BOTTOM",
+        "return stray_probability(looks, counts) <= alpha * _BOTTOM",
+        STATISTICS,
+    ),
+    ("radius 0 with tau takes all of alpha", "guarantee/boundaries", "0.5 + 1e-6", "0.5", STATISTICS),
+    (
+        "an acceptance count where the inverse left it",
+        "guarantee/boundaries",
+        "        counts += short\n",
+        "        break\n",
         STATISTICS,
     ),
     (
@@ -79,15 +212,15 @@ MUTATIONS = [
     (
         "selection votes counted again",
         "guarantee/fixed",
-        "certify_counts(selected, counted, sigma, self.alpha, self.bound)",
-        "certify_counts(selected, counted + selected, sigma, self.alpha, self.bound)",
+        "certify_counts(selected, counted, sigma, self.alpha, self.bound, tau)",
+        "certify_counts(selected, counted + selected, sigma, self.alpha, self.bound, tau)",
         STATISTICS,
     ),
     (
         "pilot votes counted again",
         "guarantee/pilot",
-        "certify_counts(selected, counted, sigma, self.alpha), plan",
-        "certify_counts(selected, counted + selected, sigma, self.alpha), plan",
+        "certify_counts(selected, counted, sigma, self.alpha, tau=tau), plan",
+        "certify_counts(selected, counted + selected, sigma, self.alpha, tau=tau), plan",
         STATISTICS,
     ),
     (
@@ -97,7 +230,13 @@ MUTATIONS = [
         "count >= level.accept[k] - 1",
         STATISTICS,
     ),
-    ("radii in 0..255 units", "guarantee/sequential", "ndtr(radius / sigma)", "ndtr(radius / sigma / 255)", STATISTICS),
+    (
+        "radii in 0..255 units",
+        "guarantee/sequential",
+        "ndtr(self.radii[i] / sigma)",
+        "ndtr(self.radii[i] / sigma / 255)",
+        STATISTICS,
+    ),
     ("gaps in the grid", "guarantee/sequential", "if i != (0 if last is None else last + 1) or", "if", STATISTICS),
     ("two classes in one certificate", "guarantee/sequential", " or won[i] != won[0]", "", STATISTICS),
     (
@@ -122,7 +261,7 @@ MUTATIONS = [
         "error(counts)",
         STATISTICS,
     ),
-    ("radius 0 takes all of alpha", "guarantee/boundaries", "_BOTTOM = 0.05", "_BOTTOM = 1.0", STATISTICS),
+    ("radius 0 takes all of alpha", "guarantee/boundaries", "_HALF = 0.05,", "_HALF = 1.0,", STATISTICS),
     (
         "levels of the null at one half",
         "guarantee/boundaries",

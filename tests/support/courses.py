@@ -13,9 +13,9 @@ from robust_hub.guarantee.plans import Plan
 Draw = Callable[[str, int, int], Votes]
 
 
-def drive(plan: Plan, sigma: float, draw: Draw) -> tuple[Certificate, list[tuple[str, int]]]:
+def drive(plan: Plan, sigma: float, draw: Draw, tau: float = 0.0) -> tuple[Certificate, list[tuple[str, int]]]:
     """Send a course the votes that draw(purpose, start, stop) gives, and keep what it asked for."""
-    course = plan.course(sigma)
+    course = plan.course(sigma, tau)
     seen: dict[str, tuple[int, Votes]] = {}
     asked: list[tuple[str, int]] = []
     try:
