@@ -12,6 +12,7 @@ from robust_hub.cli.certify import bench, certify, report
 from robust_hub.cli.paper import demo, reproduce
 from robust_hub.cli.publish import card, models, publish, shelve, verify
 from robust_hub.cli.train import finetune, pretrain
+from robust_hub.cli.verify import verify_certificate
 from robust_hub.errors import CheckpointError
 
 
@@ -33,5 +34,8 @@ def main() -> None:
     """Certifiably robust pretrained vision models: pretrain on mixed noise, fine-tune clean, certify."""
 
 
-for _command in (models, shelve, pretrain, finetune, certify, report, bench, card, publish, verify, reproduce, demo):
+for _command in (
+    *(models, shelve, pretrain, finetune, certify, report, bench),
+    *(card, publish, verify, verify_certificate, reproduce, demo),
+):
     main.add_command(_command)

@@ -49,7 +49,7 @@ def audit(certificate: Certificate) -> None:
         >>> audit(certificate)
         >>> audit(dataclasses.replace(certificate, radius=0.5))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: expected a radius of at most 0.4949..., which the bounds give, got 0.5
+        ValueError: expected a radius of at most 0.49..., which the bounds give, got 0.5
     """
     _audit_counts(certificate)
     if certificate.plan in _GRIDS:

@@ -88,7 +88,7 @@ def composite(
     Example:
         >>> joint = composite({0.25: [95, 5], 0.5: [80, 20]}, {0.25: [9500, 500], 0.5: [8000, 2000]})
         >>> joint.prediction, round(joint.radius, 2), [round(one.radius, 2) for one in joint.certificates]
-        (0, 0.4, [0.4, 0.4])
+        (0, 0.39, [0.39, 0.4])
 
     Source: Salman et al. 2019, Lemma 2, for one sigma; docs/several-sigmas.md for several.
     """

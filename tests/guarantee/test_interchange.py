@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certify_count
 from robust_hub.guarantee.interchange import FORMAT, LIMITS, MOST_CHARACTERS
 from robust_hub.guarantee.origin import Origin
 
+PAGE = Path(__file__).parents[2] / "docs" / "certificates.md"
 HASH = st.text("0123456789abcdef", min_size=64, max_size=64)
 TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=20).filter(str.isprintable)
 SHARE = st.floats(0, 1)
@@ -107,6 +110,13 @@ def test_the_text_is_read_by_people_too() -> None:
 def test_a_limit_for_every_field_is_one_of_a_field() -> None:
     names = {one.name for kind in (Certificate, Origin) for one in dataclasses.fields(kind)}
     assert LIMITS.keys() <= names
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the pages are not part of this copy")
+def test_the_page_has_every_field_and_no_other() -> None:
+    rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    said = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(said) == sorted(one.name for kind in (Certificate, Origin) for one in dataclasses.fields(kind))
 
 
 def test_whole_numbers_stand_for_floats_as_other_programs_write_them() -> None:
