@@ -96,11 +96,9 @@ def table_cell(value: object) -> str:
 def _text(path: Path, most: int) -> str:
     if path.exists() and not path.is_file():
         raise ValueError("no file")
-    with open(path, "rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
+    if path.stat().st_size > most:
         raise ValueError(f"more than {most:,} bytes")
-    return content.decode()
+    return path.read_bytes().decode()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ STATISTICS = " ".join(
 )
 SAMPLING = "tests/images/test_noise.py tests/certification/test_queue.py tests/certification/test_smoothing.py"
 SAMPLING += " tests/guarantee/test_guarantee.py"
+EVIDENCE = " ".join(f"tests/evidence/test_{name}.py" for name in ("consistency", "comparisons", "accuracy"))
 HALVING = "tests/certification/test_batches.py"
 AUDIT, TEXT = "tests/guarantee/test_audit.py", "tests/guarantee/test_interchange.py"
 COMPOSITE = "tests/guarantee/test_composite.py"
@@ -375,6 +376,37 @@ MUTATIONS = [
     ),
     ("the best of the rival's bounds", "guarantee/composite", "rival = max(", "rival = min(", COMPOSITE),
     ("a composite rounded up", "guarantee/composite", "/ 2 - _ROUND_OFF", "/ 2 + _ROUND_OFF", COMPOSITE),
+    ("a record's radius not checked", "evidence/consistency", "if record.radius > most", "if False and most", EVIDENCE),
+    ("a grid's radius not checked", "evidence/consistency", "abs(p - null) <= slack", "True", EVIDENCE),
+    ("p_lower not checked", "evidence/consistency", "(least <= share) & (most >= share)", "share > 0", EVIDENCE),
+    ("p_lower of too few votes", "evidence/consistency", "(least <= share) &", "True &", EVIDENCE),
+    ("tau not taken off", "evidence/consistency", "np.clip((p + tau)", "np.clip((p)", EVIDENCE),
+    ("votes not counted", "evidence/consistency", "sum(votes.values()) != n", "False", EVIDENCE),
+    (
+        "votes of another class",
+        "evidence/consistency",
+        "record.predict >= 0 and votes.get(record.predict, 0) != count",
+        "False",
+        EVIDENCE,
+    ),
+    (
+        "a class without a majority",
+        "evidence/consistency",
+        "    if lower <= upper:\n",
+        "    if lower < 0:\n",
+        EVIDENCE,
+    ),
+    ("rows not counted", "evidence/consistency", "finished and len(records) != images", "False", EVIDENCE),
+    ("what run.json says not compared", "evidence/consistency", "if found - {said[name]}:", "if False:", EVIDENCE),
+    ("sigmas mixed", "evidence/accuracy", "if len(sigmas) > 1:", "if False:", EVIDENCE),
+    ("equal sigmas accepted", "evidence/comparisons", "len(set(known)) < len(known)", "False", EVIDENCE),
+    (
+        "noises mixed",
+        "evidence/identity",
+        '("sigma", "seed", "n", "n0")',
+        '("sigma", "seed", "n", "n0", "noise")',
+        EVIDENCE,
+    ),
 ]
 
 

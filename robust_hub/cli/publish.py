@@ -53,7 +53,7 @@ def _list_here(every: bool) -> None:
             )
         elif every or name.endswith(SUFFIX):
             table.add_row(name, "no weights yet" if name.endswith(SUFFIX) else "architecture", "", "", "", "")
-    Console(width=max(140, shutil.get_terminal_size().columns)).print(table)
+    Console(width=max(140, shutil.get_terminal_size().columns), markup=False).print(table)
 
 
 @click.command()

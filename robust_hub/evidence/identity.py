@@ -16,8 +16,8 @@ from robust_hub.parsing import shown
 # images and all that moves a logit included.
 MAY_DIFFER = ("sigma", "seed", "n", "n0")
 _NOISES = {
-    "float32": "float32 noise, for networks that do not exploit float rounding",
-    "lattice255": "noise on the lattice of 8-bit pixels, of which no network sees a rounding",
+    "float32": "drawn in float32, for networks that do not exploit float rounding",
+    "lattice255": "drawn on the lattice of 8-bit pixels, so that no rounding tells a network anything",
 }
 _SEEDS = {
     False: "the operating system drew its seed after network and images were fixed",
@@ -66,9 +66,9 @@ def noise_words(noise: str, reproduction: bool | None) -> str:
         reproduction: Whether the caller gave the seed; None if that is not known.
 
     Returns:
-        A clause, such as "float32 noise, for networks that do not exploit float rounding; ...".
+        A clause, such as "drawn in float32, for networks that do not exploit float rounding; ...".
     """
-    return f"{_NOISES.get(noise, f'noise of the kind {shown(noise, 40)}')}; {_SEEDS[reproduction]}"
+    return f"{_NOISES.get(noise, f'of the kind {shown(noise, 40)}')}; {_SEEDS[reproduction]}"
 
 
 def _is_whole(least: int) -> Callable[[Any], bool]:

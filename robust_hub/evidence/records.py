@@ -202,7 +202,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if any(not isinstance(run.get(k), dict) for k in _PARTS):
         raise ValueError(f"expected {' and '.join(_PARTS)} in {shown(path)}, got no such; restore the file")
     check_identity(run["identity"], path)
-    for name, kinds in (("reproduction", (bool, type(None))), ("recipe", (dict, type(None)))):
-        if not isinstance(run.get(name), kinds):
-            raise ValueError(f"expected no such {name} in {shown(path)}, got {shown(run[name], 40)}; restore the file")
+    for name, kind, words in (("reproduction", bool, "true or false"), ("recipe", dict, "an object")):
+        if not isinstance(run.get(name), (kind, type(None))):
+            raise ValueError(
+                f"expected {name} to be {words} in {shown(path)}, got {shown(run[name], 40)}; restore the file"
+            )
     return run

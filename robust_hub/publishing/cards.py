@@ -13,12 +13,14 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from robust_hub.evidence.comparisons import decided_radii
+from robust_hub.evidence.identity import noise_words
 from robust_hub.evidence.plots import plot_curves
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tables import markdown_table, set_rows
 from robust_hub.files import replace_text
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.models.family import SUFFIX
+from robust_hub.parsing import shown, table_cell
 from robust_hub.provenance import Provenance, summary
 from robust_hub.publishing.data_sets import data_set
 from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
@@ -40,7 +42,7 @@ def card(evidence: Evidence, *, base_model: str | None = None, repo_id: str | No
         The text of README.md, metadata included; the same for the same evidence.
     """
     values = {
-        "name": evidence.name,
+        "name": shown(evidence.name),
         "config": evidence.config,
         "training": evidence.provenance,
         "repo_id": repo_id or f"OWNER/{evidence.name}",
@@ -81,17 +83,22 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None, 
 
 def _network(evidence: Evidence) -> dict[str, Any]:
     return {
-        "kind": evidence.name.split(".")[0].removesuffix(SUFFIX).split("_")[0],
+        "kind": shown(evidence.name).split(".")[0].removesuffix(SUFFIX).split("_")[0],
         "size": "x".join(map(str, evidence.config.input_size or ("?",))),
-        "trained": summary(evidence.config.provenance),
+        "trained": shown(summary(evidence.config.provenance)),
     }
 
 
 def _certification(runs: Sequence[Run]) -> dict[str, Any]:
-    types = {str(run.identity.get("dtype")) for run in runs}
+    types = {shown(run.identity.get("dtype"), 40) for run in runs}
+    of_one = len({run.identity.get("data") for run in runs}) == 1
+    table = markdown_table(runs if of_one else _labels(runs), decided_radii(runs)) if runs else ""
+    noises = dict.fromkeys(noise_words(run.noise, run.reproduction) for run in runs)
     return {
         "alphas": [f"{alpha:g}" for alpha in sorted({float(run.identity["alpha"]) for run in runs})],
-        "certified_table": markdown_table(_labels(runs), decided_radii(runs)).strip() if runs else "",
+        "certified_table": table.strip(),
+        "noises": [] if of_one else list(noises),  # the table of one data set's runs says it
+        "float_noise": any(run.noise == "float32" for run in runs),
         "runs": [_run(run) for run in runs],
         "dtype": types.pop() if len(types) == 1 else "float32",
     }
@@ -102,14 +109,14 @@ def _run(run: Run) -> dict[str, Any]:
     return {
         "sigma": f"{run.sigma:g}",
         "images": len(run.records),
-        "data": data_set(identity.get("data")).title,
-        "split": identity.get("split"),
+        "data": shown(data_set(identity.get("data")).title),
+        "split": shown(identity.get("split")),
         "every": identity.get("every"),
         "plan": identity.get("plan", "fixed"),
         "n": f"{int(identity['n']):,}",
         "alpha": f"{identity['alpha']:g}",
         "seed": identity.get("seed"),
-        "dtype": identity.get("dtype"),
+        "dtype": shown(identity.get("dtype")),
     }
 
 
@@ -119,29 +126,34 @@ def _under_noise(measured: UnderNoise) -> dict[str, Any]:
     return {
         "table": set_rows(header, [[accuracy.percent for accuracy in accuracies]]).strip(),
         "images": f"{accuracies[0].n:,}",
-        "data": data_set(measured.data).title,
-        "split": measured.split,
-        "dtype": measured.dtype,
+        "data": shown(data_set(measured.data).title),
+        "split": shown(measured.split),
+        "dtype": shown(measured.dtype),
     }
 
 
 def _training(training: Provenance, bases: Sequence[Provenance]) -> dict[str, Any]:
     settings = {k: v for k, v in training.to_json().items() if k not in _NO_SETTINGS and v is not None}
     return {
-        "started_from": summary(bases[0]) if bases else None,
-        "settings": [(key.replace("_", " "), _word(value)) for key, value in settings.items()],
+        "started_from": shown(summary(bases[0])) if bases else None,
+        "settings": [(table_cell(key.replace("_", " ")), table_cell(_word(value))) for key, value in settings.items()],
         "last_epoch": _last_epoch(training) if training.history else None,
     }
 
 
 def _last_epoch(training: Provenance) -> dict[str, str]:
     last, epochs = training.history[-1], len(training.history)
-    return {
-        "loss": f"{last['loss']:.3f}",
-        "accuracy": f"{100 * last['accuracy']:.1f}",
-        "images_seen": f"{(training.images or 0) * epochs:,}",
-        "minutes": f"{sum(float(row.get('seconds', 0)) for row in training.history) / 60:.1f}",
-    }
+    try:
+        return {
+            "loss": f"{last['loss']:.3f}",
+            "accuracy": f"{100 * last['accuracy']:.1f}",
+            "images_seen": f"{(training.images or 0) * epochs:,}",
+            "minutes": f"{sum(float(row.get('seconds', 0)) for row in training.history) / 60:.1f}",
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"expected loss and accuracy of each epoch, got {shown(last, 100)} ({error!r}): restore config.json"
+        ) from None
 
 
 def _data(evidence: Evidence) -> dict[str, Any]:
@@ -150,10 +162,10 @@ def _data(evidence: Evidence) -> dict[str, Any]:
     trained = dict.fromkeys(str(name) for name in (own, *bases) if name)
     certified = [run.identity.get("data") for run in evidence.runs]
     used = dict.fromkeys(str(name) for name in (own, *certified, *bases) if name)
-    titles = [(Path(name).name, data_set(name).title) for name in trained]
+    titles = [(shown(Path(name).name), shown(data_set(name).title)) for name in trained]
     return {
         "data_titles": [(name, title) for name, title in titles if title != name],
-        "data_terms": [(data_set(name).title, data_set(name).terms) for name in used],
+        "data_terms": [(shown(data_set(name).title), data_set(name).terms) for name in used],
         "data_note": data_set(own).note,
     }
 
@@ -161,7 +173,7 @@ def _data(evidence: Evidence) -> dict[str, Any]:
 def _labels(runs: Sequence[Run]) -> dict[str, Sequence[Record]]:
     """Label runs by sigma, and by data where there are several."""
     several = len({run.identity.get("data") for run in runs}) > 1
-    data = [f"{data_set(run.identity.get('data')).title}, " if several else "" for run in runs]
+    data = [f"{shown(data_set(run.identity.get('data')).title)}, " if several else "" for run in runs]
     return {f"{title}sigma = {run.sigma:g}": run.records for title, run in zip(data, runs, strict=True)}
 
 

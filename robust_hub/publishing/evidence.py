@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from robust_hub.evidence.records import Run, read_run
 from robust_hub.layout import CERTIFICATION, DIFFERENCE, RUN, TRAINING, UNDER_NOISE
 from robust_hub.models.config import CheckpointConfig, read_config
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints, not_here
+from robust_hub.parsing import read_bounded_json, shown
 from robust_hub.provenance import Provenance, summary
 
+_NEEDED = ("sigma", "alpha", "n", "data", "dtype", "weights")  # of a run that is published
 RADIUS = 0.25  # of the certified accuracy that stands for a checkpoint in a list
 
 
@@ -122,7 +125,7 @@ def describe(evidence: Evidence) -> Shelved:
         evidence: What its folder says.
     """
     summed_up = Shelved(
-        evidence.name, evidence.folder, evidence.megabytes, summary(evidence.config.provenance), evidence.base
+        evidence.name, evidence.folder, evidence.megabytes, shown(summary(evidence.config.provenance)), evidence.base
     )
     decided = [run for run in evidence.runs if run.records and decides(run.records, RADIUS)]
     if not decided:
@@ -130,7 +133,7 @@ def describe(evidence: Evidence) -> Shelved:
     best = max(decided, key=lambda run: certified_accuracy(run.records, RADIUS).value)
     return replace(
         summed_up,
-        data=Path(str(best.identity.get("data", ""))).name or None,
+        data=shown(Path(str(best.identity["data"])).name) or None,
         sigma=best.sigma,
         clean=clean_accuracy(best.records),
         certified=certified_accuracy(best.records, RADIUS),
@@ -146,15 +149,32 @@ def certification(folder: str | Path) -> list[Run]:
     """Read the runs that certify a checkpoint, by data and sigma.
 
     Raises:
-        ValueError: If a record is damaged, or two runs are of different weights.
+        ValueError: If a record is damaged, a run does not say what it certified, two are of different weights, or two
+            share data and sigma.
     """
     runs = [read_run(path.parent) for path in Path(folder).glob(f"{CERTIFICATION}/*/{RUN}")]
+    for run in runs:
+        check_identified(run)
+    kinds = Counter((str(run.identity["data"]), run.sigma) for run in runs)
+    if any(several > 1 for several in kinds.values()):
+        raise ValueError(f"expected one run for data and sigma in {shown(folder)}, got several: leave one there")
     hashes: dict[str, set[str]] = {}
     for run in runs:
         hashes.setdefault(str(run.identity.get("dtype")), set()).add(str(run.identity.get("weights")))
     if any(len(several) > 1 for several in hashes.values()):
-        raise ValueError(f"expected records of one network in {folder}, got several: shelve it anew")
+        raise ValueError(f"expected records of one network in {shown(folder)}, got several: shelve it anew")
     return sorted(runs, key=lambda run: (str(run.identity.get("data")), run.sigma or 0.0))
+
+
+def check_identified(run: Run) -> None:
+    """Refuse a run that does not say what it certified and how.
+
+    Raises:
+        ValueError: With the first name that its run.json lacks.
+    """
+    for name in _NEEDED:
+        if name not in run.identity:
+            raise ValueError(f"expected {name} in {shown(run.path / RUN)}, got none: certify again with this package")
 
 
 def under_noise(folder: str | Path) -> UnderNoise | None:
@@ -167,11 +187,16 @@ def under_noise(folder: str | Path) -> UnderNoise | None:
     if not path.is_file():
         return None
     try:
-        row = json.loads(path.read_text())
+        row = read_bounded_json(path, UNDER_NOISE)
         accuracies = {float(sigma): proportion(right, row["images"]) for sigma, right in row["right"].items()}
-        measured = UnderNoise(row["data"], row["split"], row["dtype"], row["weights"], dict(sorted(accuracies.items())))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"expected accuracies under noise in {path}, got {error!r}: measure them again") from None
+        if not accuracies or not all(map(math.isfinite, accuracies)):
+            raise ValueError("no finite sigma")
+        words = {name: str(row[name]) for name in ("data", "split", "dtype", "weights")}
+        measured = UnderNoise(**words, accuracies=dict(sorted(accuracies.items())))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"expected accuracies under noise in {shown(path)}, got {shown(repr(error), 200)}: measure them again"
+        ) from None
     return None if "done" in row else measured
 
 

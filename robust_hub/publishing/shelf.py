@@ -24,8 +24,9 @@ from robust_hub.models.identity import weights_hash
 from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import SHELF
 from robust_hub.models.stored import find_base
+from robust_hub.parsing import shown
 from robust_hub.provenance import summary
-from robust_hub.publishing.evidence import under_noise
+from robust_hub.publishing.evidence import check_identified, under_noise
 from robust_hub.training.state import write_in_main
 
 
@@ -96,11 +97,12 @@ def check_run(run: Run, model: nn.Module) -> None:
         ValueError: If it is unfinished or holds records of other weights.
     """
     if not run.finished:
-        raise ValueError(f"expected finished runs, {run.path} is not: give its certify command once more")
-    if run.identity.get("weights") != _weights_hash(model, str(run.identity.get("dtype"))):
+        raise ValueError(f"expected finished runs, {shown(run.path)} is not: give its certify command once more")
+    check_identified(run)
+    if run.identity["weights"] != _weights_hash(model, run.identity["dtype"]):
         raise ValueError(
-            f"{run.path} holds records of other weights (its type is {run.identity.get('dtype')}): name the runs that "
-            "certified this checkpoint, and leave dtype out"
+            f"{shown(run.path)} holds records of other weights (its type is {shown(run.identity['dtype'], 40)}): name "
+            "the runs that certified this checkpoint, and leave dtype out"
         )
 
 
@@ -109,8 +111,8 @@ def _dtype_of(runs: Sequence[Run]) -> torch.dtype:
     types = {str(run.identity.get("dtype")) for run in runs}
     if not types:
         return torch.float16
-    kind: torch.dtype = getattr(torch, types.pop()) if len(types) == 1 else torch.float32
-    return kind
+    kind = getattr(torch, types.pop(), None) if len(types) == 1 else torch.float32
+    return kind if isinstance(kind, torch.dtype) else torch.float32  # a type that is none has no weights, see check_run
 
 
 def _round(model: nn.Module, dtype: torch.dtype) -> None:
@@ -124,9 +126,11 @@ def _certification_files(runs: Sequence[Run], model: nn.Module) -> dict[Path, by
     files: dict[Path, bytes] = {}
     for run in runs:
         check_run(run, model)
-        folder = Path(CERTIFICATION, f"{Path(str(run.identity['data'])).name}_sigma_{run.sigma:g}")
+        folder = Path(CERTIFICATION, f"{shown(Path(str(run.identity['data'])).name)}_sigma_{run.sigma:g}")
         if folder / RUN in files:
-            raise ValueError(f"expected one run for data and sigma, got {run.path} beside another: leave one out")
+            raise ValueError(
+                f"expected one run for data and sigma, got {shown(run.path)} beside another: leave one out"
+            )
         files |= {folder / file: (run.path / file).read_bytes() for file in (RECORDS, RUN)}
     return files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from statistics import NormalDist
 
@@ -80,6 +81,20 @@ def test_bad_input() -> None:
     for radius in (-0.1, float("nan")):
         with pytest.raises(ValueError, match="radii >= 0"):
             certified_accuracy(make_rows(SMALL), radius)
+
+
+def test_records_of_several_sigmas_are_no_accuracy() -> None:
+    records = [dataclasses.replace(r, sigma=s) for r, s in zip(make_rows(SMALL), (0.25, 0.25, None, 0.5), strict=True)]
+    for ask in (
+        lambda: certified_accuracy(records, 0.25),
+        lambda: curve(records, [0.25]),
+        lambda: average_certified_radius(records),
+        lambda: abstention_rate(records),
+        lambda: clean_accuracy(records),
+    ):
+        with pytest.raises(ValueError, match="expected records of one sigma, got 0.25 and 0.5: each is a classifier"):
+            ask()
+    assert certified_accuracy(records[:3], 0.25).n == 3
 
 
 def test_radii_that_were_not_decided_are_refused() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
-from logs import SMALL, make_grid, make_rows, runs
+from logs import LARGE, SMALL, make_grid, make_rows, runs
 
 from robust_hub.evidence.comparisons import best_per_radius, decided_radii, labelled
+from robust_hub.evidence.records import Run
+from robust_hub.evidence.tables import markdown_table
 from robust_hub.guarantee.plans import RADII
 
 
@@ -49,6 +52,34 @@ def test_best_needs_runs_that_match() -> None:
     with pytest.raises(ValueError, match="differ in model"):
         best_per_radius(runs(model="other"))
     best_per_radius(runs(seed=9, n=1000))
+
+
+NEW = ("noise", "logits", "autocast", "tf32", "torch", "device_name", "batch_size", "image", "images_hash", "alpha")
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_what_moves_a_vote_may_not_differ(name: str) -> None:
+    with pytest.raises(ValueError, match=f"the runs differ in {name};"):
+        best_per_radius(runs(**{name: "other"}))  # one of them does not say it
+    said = [dataclasses.replace(run, identity={**run.identity, name: "same"}) for run in runs()]
+    best_per_radius(said)
+    said[0] = dataclasses.replace(said[0], identity={**said[0].identity, name: "another"})
+    with pytest.raises(ValueError, match=f"the runs differ in {name};"):
+        best_per_radius(said)
+
+
+def test_what_runs_were_before_they_said_it_is_the_same() -> None:
+    best_per_radius(runs(noise="float32", plan="fixed"))
+
+
+def test_the_best_of_several_seeds_is_refused() -> None:
+    small, large = make_rows(SMALL), make_rows(LARGE)
+    seeds = [Run(tuple(small), {"sigma": 0.25, "seed": 1}, Path("a")), Run(tuple(large), {"sigma": 0.25}, Path("b"))]
+    named = {name: [dataclasses.replace(r, sigma=0.25) for r in rows] for name, rows in (("a", small), ("b", large))}
+    for given in (seeds, named, {**named, "c": [dataclasses.replace(r, sigma=0.5) for r in small]}):
+        with pytest.raises(ValueError, match="share a sigma, such as several seeds, the best is no accuracy of one"):
+            best_per_radius(given)
+        assert "No best-sigma row: of rows that share a sigma" in markdown_table(given)
 
 
 def test_best_of_runs_with_different_grids_is_refused() -> None:

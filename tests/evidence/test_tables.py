@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from logs import LARGE, SMALL, make_grid, make_rows, runs
@@ -28,6 +29,24 @@ def test_markdown_table() -> None:
     assert "| - |" in markdown_table({"x": make_rows(SMALL, with_base=False)})
     unfinished = Run(tuple(make_rows(SMALL)), {"sigma": 0.25}, Path("a"), finished=False)
     assert "sigma = 0.25 (unfinished)" in markdown_table([unfinished])
+
+
+def test_a_table_says_what_noise_its_runs_are_of_and_that_a_best_is_chosen() -> None:
+    chosen = "it is optimistic, since sigma was chosen on the images that it is measured on."
+    old = markdown_table(runs())
+    assert "Noise: drawn in float32, for networks that do not exploit float rounding; not recorded whether" in old
+    assert old.count("Noise:") == 1 and chosen in old and chosen in latex_table(runs())
+    new = [dataclasses.replace(run, identity={**run.identity, "noise": "lattice255"}) for run in runs()]
+    for reproduction, words in [
+        (False, "; the operating system drew its seed after network and images were fixed."),
+        (True, "; its seed was given, so it counts for a network that was not made for this seed."),
+    ]:
+        text = markdown_table([dataclasses.replace(run, reproduction=reproduction) for run in new])
+        assert (
+            f"Noise: drawn on the lattice of 8-bit pixels, so that no rounding tells a network anything{words}" in text
+        )
+    assert "Noise:" not in markdown_table({"x": make_rows(SMALL)})
+    assert "Noise:" not in markdown_table([Run(tuple(make_rows(SMALL)), {}, Path("log.tsv"))])
 
 
 def test_runs_of_one_sigma_keep_apart() -> None:

@@ -83,13 +83,87 @@ def test_failed_append_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.M
         def full(handle: int) -> None:
             raise OSError(28, "No space left on device")
 
-        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        words = "expected to write the record of image 20 to .*records.tsv, got No space left on device: make room"
+        with monkeypatch.context() as patch, pytest.raises(OSError, match=f"^{words}"):
             patch.setattr("os.fsync", full)
             writer.append(make(20))
         assert writer.path.read_bytes() == before
         assert writer.done == {0}
         writer.append(make(20))
     assert [r.idx for r in read_records(tmp_path)] == [0, 20]
+
+
+class Full:
+    """A file on a full disk: it takes some bytes of a line, and may not even be cut."""
+
+    def __init__(self, file: object, takes: int, cuts: bool) -> None:
+        self.file, self.takes, self.cuts = file, takes, cuts
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+    def write(self, line: bytes) -> int:
+        return self.file.write(line[: self.takes])
+
+    def truncate(self, end: int) -> int:
+        if not self.cuts:
+            raise OSError(5, "Input/output error")
+        return self.file.truncate(end)
+
+
+@pytest.mark.parametrize("cuts", [True, False])
+def test_half_a_line_is_never_counted(cuts: bool, tmp_path: Path) -> None:
+    with open_run(tmp_path, IDENTITY) as writer:
+        writer.append(make(0))
+        writer._file = Full(writer._file, 11, cuts)
+        with pytest.raises(OSError, match="expected to write the record of image 20 .*got wrote 11 of .* make room"):
+            writer.append(make(20))
+        assert writer.done == {0}
+        if not cuts:  # what follows would stand behind half a line
+            with pytest.raises(ValueError, match="expected an open run"):
+                writer.append(make(40))
+    assert [r.idx for r in read_run(tmp_path).records] == [0]
+    write(tmp_path, [0, 20, 40])
+    assert read_run(tmp_path).records == (make(0), make(20), make(40))
+
+
+def test_a_run_that_cannot_be_marked_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = open_run(tmp_path, IDENTITY)
+    writer.append(make(0))
+    before = (tmp_path / "run.json").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="expected to write that the run is finished to"):
+        patch.setattr("robust_hub.evidence.writer.replace_text", full)
+        writer.close()
+    assert (tmp_path / "run.json").read_bytes() == before and not read_run(tmp_path).finished
+    for where in ("robust_hub.evidence.writer.replace_text", "os.fsync"):  # on starting, and on resuming
+        for folder in (tmp_path, tmp_path / where):
+            with monkeypatch.context() as patch, pytest.raises(ValueError, match="can be written, .*No space left"):
+                patch.setattr(where, full)
+                open_run(folder, IDENTITY)
+    write(tmp_path, [0, 20])  # the lock was given back each time
+    assert [r.idx for r in read_run(tmp_path).records] == [0, 20] and read_run(tmp_path).finished
+
+
+def test_a_run_says_whether_its_seed_was_given(tmp_path: Path) -> None:
+    for said in (True, False, None):
+        folder = tmp_path / str(said)
+        open_run(folder, {**IDENTITY, "noise": "lattice255"}, reproduction=said).release()
+        open_run(folder, {**IDENTITY, "noise": "lattice255"}, reproduction=not said).close()
+        run = read_run(folder)
+        assert (run.reproduction, run.noise) == (said, "lattice255")
+    open_run(tmp_path / "old", IDENTITY).close()
+    assert (read_run(tmp_path / "old").reproduction, read_run(tmp_path / "old").noise) == (None, "float32")
+
+
+def test_a_run_with_records_that_cannot_be_true_is_not_resumed(tmp_path: Path) -> None:
+    write(tmp_path, [0, 20], close=False)
+    file = tmp_path / "records.tsv"
+    file.write_text(file.read_text().replace("0.30000000000000004", "3.0", 1))
+    with pytest.raises(ValueError, match="expected a radius of at most .* got 3.0 for image 0 in .*records.tsv"):
+        open_run(tmp_path, IDENTITY)
 
 
 def test_no_image_twice(tmp_path: Path) -> None:

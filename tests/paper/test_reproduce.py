@@ -183,7 +183,9 @@ def test_a_network_of_other_images_is_not_certified_on_these(
         reproduce(replace(TABLE, rows=TABLE.rows[:1]), SCALE, {**data, "spots": "bbb"}, tmp_path, progress=False)
 
 
-@pytest.mark.parametrize(("killed", "message"), [(True, ""), (False, "expected 8 records in .*sigma_1, got 3: remove")])
+@pytest.mark.parametrize(
+    ("killed", "message"), [(True, ""), (False, "expected 8 records of a finished run, got 3: lost rows in .*sigma_1")]
+)
 def test_records_that_are_not_there_are_not_finished(
     finished_row: Path, data: dict[str, str], tmp_path: Path, killed: bool, message: str
 ) -> None:
