@@ -1,4 +1,4 @@
-"""Write a small file whole or not at all, whatever happens in the middle."""
+"""Write a small file whole or not at all, whatever happens in the middle; find a folder's files in the folder alone."""
 
 from __future__ import annotations
 
@@ -34,3 +34,31 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def inside(folder: Path, name: str | Path) -> Path:
+    """Give the path of a folder's own file, there or not yet; what leads out of the folder is refused.
+
+    A link may lead to another file of the folder, and from a snapshot of the Hub's cache to the cache's own files.
+
+    Args:
+        folder: The folder.
+        name: The file's path in it.
+
+    Returns:
+        The path, not resolved.
+
+    Raises:
+        ValueError: If the path or a link on it leads elsewhere, or to something that is no file, such as a device.
+    """
+    path = folder / name
+    try:
+        home, real = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError):  # a circle of links
+        raise ValueError(f"expected a file in {folder}, got {path}, whose links lead nowhere") from None
+    own = [home] + ([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])
+    if not any(real.is_relative_to(place) for place in own):
+        raise ValueError(f"expected a file in {folder}, got {path}, which leads to {real}: copy the file there")
+    if real.exists() and not real.is_file():
+        raise ValueError(f"expected a file, got {path}, which is none")
+    return path

@@ -1,4 +1,4 @@
-"""The command line: thin doors to public functions. Its commands stand in the files cli_*.py."""
+"""The command line: thin doors to public functions. Its commands stand in the files beside this one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,48 @@ import click
 from robust_hub.cli.certify import bench, certify, report
 from robust_hub.cli.paper import demo, reproduce
 from robust_hub.cli.publish import card, models, publish, shelve, verify
+from robust_hub.cli.stopping import Terminated, stopped, terminations
 from robust_hub.cli.train import finetune, pretrain
 from robust_hub.cli.verify import verify_certificate
 from robust_hub.errors import CheckpointError
+from robust_hub.parsing import shown
+
+_EXPECTED = (ValueError, TypeError, ImportError, OSError, CheckpointError, FloatingPointError)
+_LONGEST = 4000
 
 
 class _Group(click.Group):
-    """A group whose expected errors are one sentence and exit code 2."""
+    """A group whose expected errors are one sentence and exit code 2, and whose stops are one and 130 or 143."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
+        warnings.showwarning = lambda message, *_: click.echo(f"warning: {_line(message)}", err=True)
+        code = 2
         try:
-            return super().invoke(ctx)
-        except (ValueError, TypeError, ImportError, OSError, MemoryError, CheckpointError, FloatingPointError) as error:
-            click.echo(f"robust-hub: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
+            with terminations():
+                return super().invoke(ctx)
+        except (KeyboardInterrupt, Terminated) as stop:
+            said, code = stopped(ctx.invoked_subcommand, stop)
+        except _EXPECTED as error:
+            said = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_about_memory(error):
+                raise
+            ours = str(error).startswith("expected")
+            said = str(error) if ours else f"memory ran out ({error}): try a smaller --batch-size"
+        click.echo(f"robust-hub: {_line(said)}", err=True)
+        sys.exit(code)
+
+
+def _line(said: object) -> str:
+    """Give an error or a warning on one line, without what moves a terminal's cursor."""
+    return shown(" ".join(str(said).split()), _LONGEST)
+
+
+def _is_about_memory(error: Exception) -> bool:
+    """Tell whether memory ran out; torch says so in a RuntimeError."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("not enough memory", "can't allocate memory", "out of memory")
+    )
 
 
 @click.group(cls=_Group)

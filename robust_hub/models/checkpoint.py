@@ -34,6 +34,7 @@ from robust_hub.models.difference import encode
 from robust_hub.models.identity import probe
 from robust_hub.models.stored import find_base, metadata_of, read_stored
 from robust_hub.models.tensors import pack
+from robust_hub.parsing import shown
 from robust_hub.provenance import Provenance
 
 SHARD = 95_000_000  # bytes of tensors in one file; many git hosts refuse files of 100 MB
@@ -207,7 +208,7 @@ def check_keys(state: Mapping[str, Tensor], model: nn.Module) -> None:
         raise CheckpointError(
             "these weights are not this model's: "
             + "; ".join(
-                f"{title} {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
+                f"{title} {', '.join(shown(key, 80) for key in keys[:4])}{', ...' if len(keys) > 4 else ''}"
                 for title, keys in (("missing", missing), ("left over", left), ("of another shape", wrong))
                 if keys
             )

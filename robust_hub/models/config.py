@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from robust_hub.errors import CheckpointError
+from robust_hub.files import inside
 from robust_hub.layout import CONFIG, WEIGHTS
+from robust_hub.models import bounds
+from robust_hub.models.shelves import is_name
+from robust_hub.parsing import MOST_BYTES, read_bounded_json, shown
 from robust_hub.provenance import Provenance
 
 _AGAIN = "fetch or train the checkpoint again"
@@ -85,65 +88,97 @@ class CheckpointConfig:
                 "sha256": self.sha256[WEIGHTS] if whole else dict(self.sha256),
                 **({"difference": _difference_to_json(self.difference)} if self.difference else {}),
                 "fingerprint": self.probe,
-                "recipe": {} if self.provenance is None else self.provenance.to_json(),
+                "recipe": {} if self.provenance is None else bounds.printable(self.provenance.to_json()),
             },
         }
 
 
 def read_config(folder: str | Path) -> CheckpointConfig:
-    """Read a checkpoint folder's config.json.
+    """Read a checkpoint folder's config.json, which anyone may have written.
 
     Raises:
-        CheckpointError: If it is missing or no JSON, or lacks what a model is made from.
+        CheckpointError: If it is missing or no JSON, lacks what a model is made from, or holds what no network is made
+            with, see `robust_hub.models.bounds`.
     """
     path = Path(folder) / CONFIG
+    if not path.exists():
+        raise CheckpointError(f"expected a checkpoint folder with {CONFIG} and {WEIGHTS}, found no {path}")
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"expected a checkpoint folder with {CONFIG} and {WEIGHTS}, found no {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = read_json(Path(folder), CONFIG)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): {_AGAIN}") from None
     needed = {"architecture": str, "num_classes": int, "pretrained_cfg": dict, "robust_hub": dict}
-    lacks = [k for k, kind in needed.items() if not isinstance(values, dict) or not isinstance(values.get(k), kind)]
-    if lacks:
+    if lacks := [name for name, kind in needed.items() if not isinstance(values.get(name), kind)]:
         raise CheckpointError(f"{path} names no {', no '.join(lacks)}: {_AGAIN}")
-    ours = values["robust_hub"]
-    theirs = (values["architecture"], values.get("model_args") or {}) if "architecture" in ours else None
     try:
-        provenance = Provenance.from_json(ours.get("recipe") or {})
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {_AGAIN}") from None
+        return _from_json(values, values["robust_hub"])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} names {error}: {_AGAIN}") from None
+
+
+def read_json(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """Read an object of JSON in a checkpoint's folder, within limits.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it leads out of the folder, is too long or no such object.
+    """
+    with inside(folder, name).open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"more than {most_bytes:,} bytes")
+    return read_bounded_json(content.decode(), name)
+
+
+def _from_json(values: Mapping[str, Any], ours: Mapping[str, Any]) -> CheckpointConfig:
+    """Take the values of config.json, those under "robust_hub" apart; a ValueError says what cannot be."""
+    theirs = None
+    if "architecture" in ours:
+        theirs = (
+            bounds.check_architecture(values["architecture"]),
+            bounds.check_model_args(values.get("model_args") or {}),
+        )
     return CheckpointConfig(
-        architecture=str(ours.get("architecture", values["architecture"])),
-        num_classes=values["num_classes"],
-        num_features=values.get("num_features") or 0,
-        model_args=ours.get("model_args", values.get("model_args")) or {},
-        pretrained_cfg=values["pretrained_cfg"],
-        norm=str(ours.get("norm") or ""),
-        stem=str(ours.get("stem") or ""),
-        sha256=_hashes(path, ours.get("sha256")),
-        difference=_difference_from_json(path, ours.get("difference")),
-        probe=ours.get("fingerprint"),
-        provenance=provenance,
+        architecture=bounds.check_architecture(ours.get("architecture", values["architecture"])),
+        num_classes=bounds.check_count("num_classes", values["num_classes"]),
+        num_features=bounds.check_count("num_features", values.get("num_features") or 0),
+        model_args=bounds.check_model_args(ours.get("model_args", values.get("model_args")) or {}),
+        pretrained_cfg=bounds.check_pretrained_cfg(values["pretrained_cfg"]),
+        norm=_kind("norm", ours.get("norm")),
+        stem=_kind("stem", ours.get("stem")),
+        sha256=_hashes(ours.get("sha256")),
+        difference=_difference_from_json(ours.get("difference")),
+        probe=bounds.check_probe(ours.get("fingerprint")),
+        provenance=Provenance.from_json(bounds.check_recipe(ours.get("recipe"))),
         plain_timm=theirs,
     )
 
 
-def _hashes(path: Path, values: Any) -> dict[str, str]:
+def _kind(what: str, value: Any) -> str:
+    if value in (None, ""):
+        return ""
+    if not isinstance(value, str) or not is_name(value):
+        raise ValueError(f"the {what} {shown(repr(value), 60)}, expected its name")
+    return value
+
+
+def _hashes(values: Any) -> dict[str, str]:
     """Give the files of weights with their hashes; names that lead out of the folder are refused."""
     files = values if isinstance(values, dict) else {WEIGHTS: values}
-    if not files or not all(isinstance(name, str) and Path(name).name == name for name in files):
-        raise CheckpointError(f"{path} names no files of weights: {_AGAIN}")
-    return {name: str(digest) for name, digest in files.items()}
+    if not files:
+        raise ValueError("no files of weights")
+    return {bounds.check_file(name): bounds.check_hash(digest) for name, digest in files.items()}
 
 
-def _difference_from_json(path: Path, values: Any) -> Difference | None:
+def _difference_from_json(values: Any) -> Difference | None:
     if values is None:
         return None
     kinds = {"base": str, "base_sha256": dict, "sha256": str}
     if not isinstance(values, dict) or any(not isinstance(values.get(k), kind) for k, kind in kinds.items()):
-        raise CheckpointError(f"{path} names no base of its difference: {_AGAIN}")
-    return Difference(values["base"], values["base_sha256"], values["sha256"])
+        raise ValueError("no base of its difference")
+    if not is_name(values["base"]):
+        raise ValueError(f"the base {shown(repr(values['base']), 60)} of its difference, expected a checkpoint's name")
+    return Difference(values["base"], _hashes(values["base_sha256"]), bounds.check_hash(values["sha256"]))
 
 
 def _difference_to_json(difference: Difference) -> dict[str, Any]:

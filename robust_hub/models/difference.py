@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robust_hub.models.tensors import pack, unpack
+from robust_hub.models.tensors import METADATA, pack, unpack
+from robust_hub.parsing import read_bounded_json
 
 _BITS = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
 _SPARE = 2**28  # bytes that a difference may unpack to beyond twice its base in float32: classifiers differ in size
+_LENGTH, _HEADER = 8, 16_000_000  # bytes that hold the header's length, and most of the header
 
 
 def encode(state: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> bytes:
@@ -62,14 +65,7 @@ def decode(content: bytes, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: If content is damaged, or belongs to a base of other shapes.
     """
     most = _SPARE + 8 * sum(value.numel() for value in base.values())
-    stream = zlib.decompressobj()
-    try:
-        unpacked = stream.decompress(content, most)
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
-    if not stream.eof or stream.unused_data:
-        raise ValueError(f"it is cut short, or holds more than {most} bytes or anything behind its end")
-    stored, metadata = unpack(unpacked)
+    stored, metadata = unpack(_inflated(content, most))
     dtype = {str(kind).removeprefix("torch."): kind for kind in _BITS}.get(metadata.get("dtype", ""))
     if dtype is None:
         raise ValueError(f"it is of type {metadata.get('dtype')!r}")
@@ -80,6 +76,41 @@ def decode(content: bytes, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(f"{key} has shape {tuple(value.shape)}, its base has {tuple(base[key].shape)}")
         state[key] = _plus(base[key], value, dtype) if differs else value
     return state
+
+
+def _inflated(content: bytes, most: int) -> bytes:
+    """Decompress a safetensors file no further than its own header says, which is at most so many bytes."""
+    stream = zlib.decompressobj()
+
+    def take(count: int, rest: bytes) -> tuple[bytes, bytes]:
+        part = stream.decompress(rest, count) if count else b""
+        return part, stream.unconsumed_tail
+
+    try:
+        start, rest = take(_LENGTH, content)
+        length = int.from_bytes(start, "little")
+        if length > min(most, _HEADER):
+            raise ValueError(f"its header takes {length} bytes")
+        header, rest = take(length, rest)
+        entries = read_bounded_json(header.decode(), "header", _HEADER)
+        promised = max((_end(one) for key, one in entries.items() if key != METADATA), default=0)
+        if promised > most:
+            raise ValueError(f"it holds more than {most} bytes")
+        tensors, rest = take(promised, rest)
+        beyond, _ = take(1, rest)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if beyond or not stream.eof or stream.unused_data:
+        raise ValueError("it is cut short, or holds more bytes than its header says or anything behind its end")
+    return start + header + tensors
+
+
+def _end(entry: Any) -> int:
+    """Give where a tensor ends, of its entry in the header."""
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if not isinstance(offsets, list) or not offsets or not isinstance(offsets[-1], int):
+        raise ValueError("its header is no safetensors header")
+    return offsets[-1]
 
 
 def _comparable(key: str, shape: torch.Size, base: Mapping[str, Tensor]) -> bool:

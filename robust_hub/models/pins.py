@@ -12,6 +12,7 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 from robust_hub.files import replace_text
+from robust_hub.models.shelves import check_name
 
 SHIPPED = Path(__file__).parents[1] / "pins.json"
 
@@ -45,11 +46,11 @@ def write_pin(name: str, repo_id: str, revision: str) -> Path:
         The file, which is replaced whole or not at all.
 
     Raises:
-        ValueError: If the file is damaged; it is left as it is.
+        ValueError: If the name is none, or the file is damaged; it is left as it is.
         OSError: If it cannot be written.
     """
     path = user_pins()
-    pins = {**_read(path), name: {"repo_id": repo_id, "revision": revision}}
+    pins = {**_read(path), check_name(name): {"repo_id": repo_id, "revision": revision}}
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, json.dumps(dict(sorted(pins.items())), indent=1) + "\n")
     return path

@@ -102,6 +102,26 @@ def reach(repo_id: str, address: str | None = None) -> None:
         ) from None
 
 
+def reach_file(source: str, repo_id: str, pattern: str) -> None:
+    """Say at once that a model of timm is not here and the Hub is out of reach, before timm asks it for a minute.
+
+    Args:
+        source: The model's name, for the error.
+        repo_id: The repository that timm would ask.
+        pattern: The file that it would ask for; one in the Hub's cache is enough.
+
+    Raises:
+        CheckpointError: If the file is neither in the cache nor to be had.
+    """
+    cached = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}" / "snapshots"
+    if any(cached.glob(f"*/{pattern}")):
+        return
+    try:
+        reach(repo_id)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source} comes from the Hub: {error}") from None
+
+
 def short(error: BaseException) -> str:
     """Give the first line of an error."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

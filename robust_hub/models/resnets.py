@@ -13,19 +13,21 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import build_model_with_cfg
+from timm.models import build_model_with_cfg, get_pretrained_cfg
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from robust_hub.errors import CheckpointError
 from robust_hub.models.checkpoint import check_keys, read_weights
 from robust_hub.models.config import CheckpointConfig, read_config
-from robust_hub.models.family import SUFFIX
+from robust_hub.models.family import NAMES, SUFFIX
 from robust_hub.models.identity import check_probe
 from robust_hub.models.norms import NORMS
 from robust_hub.models.pins import read_pins
-from robust_hub.models.remote import fetch, forget
+from robust_hub.models.remote import fetch, forget, reach_file
 from robust_hub.models.shelves import checkpoint_folder, not_here
+from robust_hub.models.sketch import sketch
+from robust_hub.models.stored import check_kind
 from robust_hub.names import did_you_mean
 from robust_hub.provenance import Provenance, note_provenance
 
@@ -209,12 +211,7 @@ def _weights(folder: Path, variant: str, norm: str, stem: str) -> tuple[Checkpoi
     if architecture != variant.removesuffix(SUFFIX):
         raise CheckpointError(f"{folder} holds weights of {architecture}, the model is {variant.removesuffix(SUFFIX)}")
     state = read_weights(folder, norm=norm, stem=stem)
-    with torch.device("meta"):
-        depth = architecture.rsplit("_", 1)[0]
-        channels = (config.input_size or (3,))[0]
-        args = {**DEPTHS[depth], "norm": norm, "stem": stem, "in_chans": channels}
-        empty = RobustResNet(**args, num_classes=config.num_classes)
-    check_keys(state, empty)
+    check_keys(state, sketch(config, len(state), folder))
     return config, state
 
 
@@ -241,23 +238,42 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
     source = str(source)
     if Path(source).is_dir():
         return _load_folder(Path(source), kwargs)
-    if ":" not in source and source.split(".")[0] not in timm.list_models():
+    if ":" not in source and ("/" in source or source.split(".")[0] not in timm.list_models()):
         hint = did_you_mean(source, timm.list_models(), most=4) or "`robust-hub models` lists ours"
         raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
     kwargs.setdefault("pretrained", "." in source or ":" in source or source.endswith(SUFFIX))
+    _reach(source, kwargs)
     model: nn.Module = timm.create_model(source, **kwargs)
     return model
 
 
+def _reach(source: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse at once what timm would ask the Hub for in vain: our own names are found, and refused, by `create`."""
+    if kwargs.keys() & {"cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"}:
+        return
+    if source.startswith("hf-hub:"):
+        reach_file(source, source.removeprefix("hf-hub:").partition("@")[0], "config.json")
+    elif kwargs["pretrained"] and ":" not in source:
+        try:
+            cfg = get_pretrained_cfg(source)
+        except RuntimeError:  # a tag that timm has not; one of ours is looked for on the shelves
+            if source.split(".")[0] in NAMES:
+                return
+            near = did_you_mean(source, timm.list_pretrained(), most=4)
+            raise ValueError(f"timm has no weights called {source}: {near or 'leave the tag out'}") from None
+        if cfg is not None and isinstance(cfg.hf_hub_id, str) and not cfg.file:
+            reach_file(source, cfg.hf_hub_id, "*.*")
+
+
 def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
-    """Make the model as it was saved to check the weights, then the one that is asked for to hold them."""
+    """Sketch the model as it was saved to check the weights, then make the one that is asked for to hold them."""
     config = read_config(folder)
-    args = config.model_args
-    saved = timm.create_model(config.architecture, **{**args, "num_classes": config.num_classes})
+    state = read_weights(folder)
+    saved = sketch(config, len(state), folder)
     stem = str(kwargs.get("stem", getattr(saved, "stem", "")))
-    state = read_weights(folder, norm=str(getattr(saved, "norm_kind", "")), stem=stem)
+    check_kind(folder, config, {"norm": str(getattr(saved, "norm_kind", "")), "stem": stem})
     check_keys(state, saved)
-    asked, kwargs = kwargs, {"num_classes": config.num_classes, **args, **kwargs, "pretrained": True}
+    asked, kwargs = kwargs, {"num_classes": config.num_classes, **config.model_args, **kwargs, "pretrained": True}
     overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
     model: nn.Module = timm.create_model(config.architecture, **kwargs, pretrained_cfg_overlay=overlay)
     _check_computation(model, config, str(folder), asked)

@@ -13,16 +13,50 @@ config.json; nothing else is opened here.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from platformdirs import user_data_path
 
 from robust_hub.layout import CONFIG
+from robust_hub.parsing import shown
 
 VARIABLE = "ROBUST_HUB_SHELF"
 SHELF = "model_cards"  # the name that a folder of checkpoints has
 PACKAGED = Path(__file__).parents[1] / "weights"
 SOURCE_TREE = Path(__file__).parents[2]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a name can be a checkpoint's, and so a folder's: letters, digits, dots, underscores and hyphens."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(name: str) -> str:
+    """Take a checkpoint's name; one that leads out of its shelf is refused.
+
+    Args:
+        name: Such as "resnet18s_ln_mixednoise.cifar10".
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: If it is no name.
+
+    Example:
+        >>> check_name("resnet18s_ln_mixednoise.cifar10")
+        'resnet18s_ln_mixednoise.cifar10'
+        >>> is_name("resnet18s_ln_mixednoise/../../other")
+        False
+    """
+    if not is_name(name):
+        raise ValueError(
+            "expected a checkpoint's name of letters, digits, '.', '_' and '-', such as "
+            f"resnet18s_ln_mixednoise.cifar10, got {shown(repr(name))}: name another"
+        )
+    return name
 
 
 def shelves() -> list[Path]:
@@ -40,15 +74,17 @@ def checkpoint_folder(name: str) -> Path | None:
     """Find a checkpoint's folder by its name.
 
     Returns:
-        The folder, of the first shelf that has it; None where none has.
+        The folder, of the first shelf that has it; None where none has, or the name is none.
     """
+    if not is_name(name):
+        return None
     return next((shelf / name for shelf in shelves() if (shelf / name / CONFIG).is_file()), None)
 
 
 def list_checkpoints() -> list[str]:
     """Name the checkpoints whose weights are here."""
     folders = [folder for shelf in shelves() if shelf.is_dir() for folder in shelf.iterdir()]
-    return sorted({folder.name for folder in folders if (folder / CONFIG).is_file()})
+    return sorted({folder.name for folder in folders if is_name(folder.name) and (folder / CONFIG).is_file()})
 
 
 def not_here(name: str, *elsewhere: str) -> str:

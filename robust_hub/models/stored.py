@@ -10,17 +10,23 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from robust_hub.errors import CheckpointError
+from robust_hub.files import inside
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX, WEIGHTS
-from robust_hub.models.config import CheckpointConfig, Difference, read_config
+from robust_hub.models.config import CheckpointConfig, Difference, read_config, read_json
 from robust_hub.models.difference import decode
-from robust_hub.models.shelves import checkpoint_folder, not_here
+from robust_hub.models.shelves import checkpoint_folder, is_name, not_here
 from robust_hub.models.tensors import pack, unpack
+from robust_hub.parsing import shown
 
 _AGAIN = "fetch or train the checkpoint again"
+_MOST_INDEX = 16_000_000  # bytes
+# What the libraries raise of bytes that are no tensors, or none that belong together.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError)
 
 
 def sha256(path: Path) -> str:
@@ -51,18 +57,34 @@ def read_stored(
     for name, content in _whole_files(folder, config):
         try:
             part, metadata = unpack(content)
-        except ValueError as error:
-            raise CheckpointError(f"{folder / name} is no safetensors file ({error}): {_AGAIN}") from None
-        for what, asked in (network or {}).items():
+        except _DAMAGE as error:
+            raise CheckpointError(f"{folder / name} is no safetensors file ({shown(error)}): {_AGAIN}") from None
+        for what in network or {}:
             theirs, promised = metadata.get(what, ""), getattr(config, what)
             if theirs != promised:
-                raise CheckpointError(f"{folder / name} was made with {what} {theirs!r}, {CONFIG} says {promised!r}")
-            if asked is not None and theirs != asked:
-                raise CheckpointError(
-                    f"{folder / name} holds weights of {what} {theirs!r}, the model has {what} {asked!r}"
-                )
+                kind = shown(repr(theirs), 60)
+                raise CheckpointError(f"{folder / name} was made with {what} {kind}, {CONFIG} says {promised!r}")
+        check_kind(folder, config, network or {})
         state |= part
     return state
+
+
+def check_kind(folder: Path, config: CheckpointConfig, network: Mapping[str, str | None]) -> None:
+    """Refuse the weights of another norm or stem than a network's.
+
+    Args:
+        folder: The checkpoint's folder, for the error.
+        config: Its config.
+        network: The network's norm and stem; None is not compared.
+
+    Raises:
+        CheckpointError: If one is another.
+    """
+    for what, asked in network.items():
+        if asked is not None and getattr(config, what) != asked:
+            raise CheckpointError(
+                f"{folder} holds weights of {what} {getattr(config, what)!r}, the model has {what} {asked!r}"
+            )
 
 
 def copy_whole(folder: Path, target: Path) -> None:
@@ -110,10 +132,12 @@ def find_base(name: str, folder: Path) -> Path:
 
 def _whole_files(folder: Path, config: CheckpointConfig) -> Iterator[tuple[str, bytes]]:
     """Give name and content of each file of weights, as it lies there or made from a difference; its hash is right."""
+    if (folder / INDEX).is_file():
+        _index(folder, config)
     made = None if config.difference is None else _from_difference(folder, config, config.difference)
     for name, promised in config.sha256.items():
         if made is None:
-            content = _read(folder / name, promised)
+            content = _read(folder, name, promised)
         elif hashlib.sha256(content := made.get(name, b"")).hexdigest() != promised:
             raise CheckpointError(
                 f"{folder / DIFFERENCE} and its base make another {name} than {CONFIG} promises: {_AGAIN}"
@@ -121,13 +145,32 @@ def _whole_files(folder: Path, config: CheckpointConfig) -> Iterator[tuple[str, 
         yield name, content
 
 
-def _read(path: Path, promised: str) -> bytes:
-    """Read a file whose hash is promised."""
+def _index(folder: Path, config: CheckpointConfig) -> dict[str, Any]:
+    """Read which tensor lies in which file of weights; the files are those of config.json and no others."""
     try:
-        content = path.read_bytes()
+        index = read_json(folder, INDEX, _MOST_INDEX)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / INDEX} is damaged ({error}): {_AGAIN}") from None
+    files = index.get("weight_map")
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{folder / INDEX} has no weight_map: {_AGAIN}")
+    for key, name in files.items():
+        if not isinstance(name, str) or name not in config.sha256:
+            raise CheckpointError(
+                f"{folder / INDEX} has {shown(key, 60)} in {shown(repr(name), 60)}, which {CONFIG} does not name: "
+                f"{_AGAIN}"
+            )
+    return index
+
+
+def _read(folder: Path, name: str, promised: str) -> bytes:
+    """Read a file whose hash is promised."""
+    path = folder / name
+    try:
+        content = inside(folder, name).read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"expected weights in {path}, found none: {_AGAIN}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != promised:
@@ -141,7 +184,7 @@ def _read(path: Path, promised: str) -> bytes:
 def _from_difference(folder: Path, config: CheckpointConfig, difference: Difference) -> dict[str, bytes]:
     """Make the files of weights from a difference and its base."""
     base = _base(folder, difference)
-    content = _read(folder / DIFFERENCE, difference.sha256)
+    content = _read(folder, DIFFERENCE, difference.sha256)
     try:
         tensors = read_stored(base, read_config(base))
     except CheckpointError as error:
@@ -149,10 +192,12 @@ def _from_difference(folder: Path, config: CheckpointConfig, difference: Differe
     names = list(config.sha256)
     try:
         state = decode(content, tensors)
-        file_of = {} if names == [WEIGHTS] else json.loads((folder / INDEX).read_text())["weight_map"]
+        file_of = {} if names == [WEIGHTS] else _index(folder, config)["weight_map"]
         parts = {name: {k: v for k, v in state.items() if file_of.get(k, WEIGHTS) == name} for name in names}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder / DIFFERENCE} cannot be read ({error}): {_AGAIN}") from None
+    except CheckpointError:
+        raise
+    except _DAMAGE as error:
+        raise CheckpointError(f"{folder / DIFFERENCE} cannot be read ({shown(error)}): {_AGAIN}") from None
     return {name: pack(part, metadata_of(config)) for name, part in parts.items()}
 
 
@@ -174,6 +219,5 @@ def _base(folder: Path, difference: Difference) -> Path:
 
 def _named(name: str, folder: Path) -> list[Path]:
     """Find the checkpoints of a name: the one beside a folder, then the shelves'."""
-    inside = Path(name).name == name and name not in ("", "..")
-    folders = [folder.absolute().parent / name, checkpoint_folder(name)] if inside else []
+    folders = [folder.absolute().parent / name, checkpoint_folder(name)] if is_name(name) else []
     return [one for one in folders if one is not None and (one / CONFIG).is_file()]

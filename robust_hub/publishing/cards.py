@@ -21,6 +21,7 @@ from robust_hub.files import replace_text
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.models.family import SUFFIX
 from robust_hub.parsing import shown, table_cell
+from robust_hub.models.shelves import check_name
 from robust_hub.provenance import Provenance, summary
 from robust_hub.publishing.data_sets import data_set
 from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
@@ -71,9 +72,9 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None, 
     Raises:
         CheckpointError: If the folder holds no checkpoint or a damaged one.
         ImportError: If matplotlib is not installed and there are records to draw.
-        ValueError: If a record is damaged.
+        ValueError: If the name is none, or a record is damaged.
     """
-    evidence = read_evidence(name, folder)
+    evidence = read_evidence(check_name(name), folder)
     text = card(evidence, base_model=base_model, repo_id=repo_id)
     if evidence.runs:
         plot_curves(_labels(evidence.runs), evidence.folder / PICTURE, title=name)

@@ -18,12 +18,16 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from robust_hub.errors import CheckpointError
+from robust_hub.files import inside
+from robust_hub.images.pixels import mean_std
 from robust_hub.layout import CONFIG, SENT
 from robust_hub.models.checkpoint import check_plain_timm
 from robust_hub.models.config import read_config
+from robust_hub.models.identity import probe
 from robust_hub.models.pins import read_pins, write_pin
 from robust_hub.models.remote import WORLD, fetch, reach, short
 from robust_hub.models.resnets import load_model
+from robust_hub.models.shelves import check_name
 from robust_hub.models.stored import copy_whole, sha256
 from robust_hub.publishing.cards import write_card
 from robust_hub.publishing.evidence import certification
@@ -102,7 +106,8 @@ def publish(
     Raises:
         CheckpointError: If the folder fails `verify`, a fine-tuned model has no records, the tag is taken, the Hub
             cannot be reached, or what comes back differs (the commit is then there, and the error says so).
-        ValueError: If records are of another network, or repo_id is no "owner/name".
+        ValueError: If records are of another network, the name is none, repo_id is no "owner/name", or a file that
+            would be sent is a link out of the folder.
         ConnectionError: If the Hub refuses; the branch is then as it was before or, if only the tag is missing, new.
 
     Example:
@@ -113,7 +118,7 @@ def publish(
         True
     """
     folder = Path(folder)
-    name = name or folder.resolve().name
+    name = check_name(name or folder.resolve().name)
     _verified(folder)
     provenance = read_config(folder).provenance
     if (provenance is None or provenance.job != "pretrain") and not certification(folder):
@@ -185,9 +190,23 @@ def _sound(folder: Path) -> torch.nn.Module:
     """Load a folder, refusing one whose files are not those that config.json promises."""
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
-    model = load_model(folder)
-    check_plain_timm(read_config(folder), model, folder)
+    model, config = load_model(folder), read_config(folder)
+    check_plain_timm(config, model, folder)
+    _check_images(model, config.input_size, folder)
     return model
+
+
+def _check_images(model: torch.nn.Module, size: tuple[int, ...], folder: Path) -> None:
+    """Refuse a checkpoint whose images nobody could certify, because of their channels or their size."""
+    mean, _ = mean_std(model)
+    if size and len(mean) != size[0]:
+        raise CheckpointError(
+            f"{folder / CONFIG} names images of {size[0]} channels, with mean and std of {len(mean)}: train it again"
+        )
+    if size and probe(model, size) is None:
+        raise CheckpointError(
+            f"{folder / CONFIG} names images of {'x'.join(map(str, size))}, which its network cannot take"
+        )
 
 
 def _stage(folder: Path, stage: Path) -> None:
@@ -198,7 +217,7 @@ def _stage(folder: Path, stage: Path) -> None:
         for path in folder.glob(pattern):
             target = stage / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            shutil.copyfile(inside(folder, path.relative_to(folder)), target)
 
 
 def _send(

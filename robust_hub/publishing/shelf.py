@@ -22,7 +22,7 @@ from robust_hub.models.config import CheckpointConfig, read_config
 from robust_hub.models.family import SUFFIX
 from robust_hub.models.identity import weights_hash
 from robust_hub.models.resnets import load_model
-from robust_hub.models.shelves import SHELF
+from robust_hub.models.shelves import SHELF, check_name
 from robust_hub.models.stored import find_base
 from robust_hub.parsing import shown
 from robust_hub.provenance import summary
@@ -55,9 +55,9 @@ def shelve(
 
     Raises:
         CheckpointError: If the checkpoint or the base is damaged, or the base missing.
-        ValueError: If the name is another architecture's or promises mixed noise that the weights did not see, a run
-            is unfinished or of other weights, two runs share data and sigma, the type would change the certified
-            network, or the folder cannot be written.
+        ValueError: If the name is none, is another architecture's or promises mixed noise that the weights did not
+            see, a run is unfinished or of other weights, two runs share data and sigma, the type would change the
+            certified network, or the folder cannot be written.
 
     Example:
         >>> import tempfile
@@ -68,7 +68,7 @@ def shelve(
         ...     (folder / "config.json").exists()
         True
     """
-    source, folder = Path(source), Path(shelf) / name
+    source, folder = Path(source), Path(shelf) / check_name(name)
     runs = [read_run(path) for path in certified]
     model, config = load_model(source), read_config(source)
     _check_name(name, config, source)

@@ -1,0 +1,248 @@
+"""What a config.json may say. Whoever made the folder may have written anything, and a network is built from it.
+
+Names are names and lead nowhere, numbers are within what a network can be, and nothing in it says where else weights
+lie. How large the network is, the weights themselves bound: see `robust_hub.models.sketch`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from robust_hub.models.shelves import is_name
+from robust_hub.parsing import shown
+
+LARGEST_IMAGE = 1024  # pixels of a side
+_CHANNELS = 1024
+_CLASSES = 10**9
+_INTEGER = 100_000  # of a network's argument: blocks, channels, pixels
+_LONGEST, _MOST = 4096, 1000  # characters of a text, values in one list
+# Of create_model, build_model_with_cfg and PretrainedCfg: what leads to other weights, networks or devices.
+_ELSEWHERE = {
+    *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load"),
+    *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args"),
+    *("model_cls", "variant", "model_cfg", "feature_cfg", "features_only", "kwargs_filter", "device", "dtype"),
+    *("pretrained_filter_fn", "pretrained_strict", "scriptable", "exportable", "no_jit", "model_name"),
+}
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:+-]{0,200}")  # of layers and functions that timm finds by name
+_HASH = re.compile(r"[0-9a-f]{64}")
+_RECIPE: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("architecture", "job", "pretrained", "data", "split", "fingerprint", "commit"), str),
+    **dict.fromkeys(("epochs", "seed", "images"), int),
+    **dict.fromkeys(("head_scale", "weight_decay", "learning_rate", "held_out_accuracy"), (int, float)),
+    **{"head_only": bool, "sigmas": list, "weights": list, "versions": dict, "base": dict, "history": list},
+}
+
+
+def check_architecture(name: Any) -> str:
+    """Take timm's name of a network; one with a colon is an address, to which timm would go.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,100}", name):
+        raise ValueError(f"the architecture {shown(repr(name))}, expected one of timm's names, without prefix or tag")
+    return name
+
+
+def check_model_args(args: Any) -> dict[str, Any]:
+    """Take the arguments that a network is made with.
+
+    Raises:
+        ValueError: If one is no plain value, is beyond what a network can be, or would fetch something.
+    """
+    if not isinstance(args, Mapping):
+        raise ValueError(f"model_args {shown(repr(args))}, expected names and values")
+    for name, value in args.items():
+        if name in _ELSEWHERE or name == "pretrained" or not name.isidentifier() or name.startswith("_"):
+            raise ValueError(f"the model argument {shown(name)}, which makes no layers")
+        _check_argument(name, value, 3)
+    return dict(args)
+
+
+def check_pretrained_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what timm is told of the images and layers; what it has no use for here is left out.
+
+    Raises:
+        ValueError: If a value cannot be, or says where else weights lie.
+    """
+    if elsewhere := sorted(name for name in _ELSEWHERE & cfg.keys() if cfg[name]):
+        raise ValueError(f"{elsewhere[0]} in pretrained_cfg, expected weights in the folder alone")
+    taken = {name: cfg[name] for name in _CFG if cfg.get(name) is not None}
+    for name, value in taken.items():
+        if not _CFG[name](value):
+            raise ValueError(f"{name} {shown(repr(value))} in pretrained_cfg, expected {_EXPECTED[name]}")
+    mean, std = (taken.get(name, ()) for name in ("mean", "std"))
+    if mean and std and len(mean) != len(std):
+        raise ValueError(f"mean and std of {len(mean)} and {len(std)} channels, expected as many")
+    return taken
+
+
+def check_count(name: str, value: Any) -> int:
+    """Take a number of classes or features.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not _is_whole(value, 0, _CLASSES):
+        raise ValueError(f"{name} {shown(repr(value))}, expected a whole number from 0 to {_CLASSES:,}")
+    return int(value)
+
+
+def check_hash(value: Any) -> str:
+    """Take a sha256 in hexadecimal digits.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise ValueError(f"the sha256 {shown(repr(value), 80)}, expected 64 hexadecimal digits")
+    return value
+
+
+def check_file(name: str) -> str:
+    """Take the name of a file of weights.
+
+    Raises:
+        ValueError: If it is none, or leads out of the folder.
+    """
+    if not is_name(name) or not name.endswith(".safetensors"):
+        raise ValueError(f"the file {shown(name)}, expected a name that ends with .safetensors, without a folder")
+    return name
+
+
+def check_probe(probe: Any) -> dict[str, list[list[float]]] | None:
+    """Take what a network computes of two fixed images: rows of numbers by name; None where it is not said.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if probe is None:
+        return None
+    if not isinstance(probe, Mapping) or not all(_are_rows(rows) for rows in probe.values()):
+        raise ValueError(f"the fingerprint {shown(repr(probe), 60)}, expected features and logits as rows of numbers")
+    return {str(name): [list(row) for row in rows] for name, rows in probe.items()}
+
+
+def check_recipe(recipe: Any) -> dict[str, Any]:
+    """Take how weights came about.
+
+    Raises:
+        ValueError: If a value is of another type than it is written with, or a text holds control characters.
+    """
+    if recipe is None:
+        return {}
+    if not isinstance(recipe, Mapping):
+        raise ValueError(f"the recipe {shown(repr(recipe), 60)}, expected names and values")
+    one: Any = recipe
+    while isinstance(one, Mapping):
+        for name, kind in _RECIPE.items():
+            value = one.get(name)
+            if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+                raise ValueError(f"{name} {shown(repr(value), 60)} in its recipe, expected another type")
+        for name in ("sigmas", "weights"):
+            if not all(_is_number(value) for value in one.get(name) or ()):
+                raise ValueError(f"{name} {shown(repr(one[name]), 60)} in its recipe, expected numbers")
+        if not all(isinstance(row, Mapping) for row in one.get("history") or ()):
+            raise ValueError("a history in its recipe that is no list of epochs")
+        one = one.get("base")
+    for text in _texts(recipe):
+        if len(text) > _LONGEST or any(unicodedata.category(c) == "Cc" for c in text):
+            raise ValueError(f"{shown(repr(text), 60)} in its recipe, expected a line of text")
+    return dict(recipe)
+
+
+def printable(value: Any) -> Any:
+    """Give JSON values with control characters escaped, as `check_recipe` wants the texts."""
+    if isinstance(value, str):
+        return shown(value, _LONGEST) if any(unicodedata.category(c) == "Cc" for c in value) else value[:_LONGEST]
+    if isinstance(value, Mapping):
+        return {printable(name): printable(inner) for name, inner in value.items()}
+    return [printable(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _check_argument(name: str, value: Any, deep: int) -> None:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    if inner is not None:
+        if deep and len(inner) <= _MOST:
+            for one in inner:
+                _check_argument(name, one, deep - 1)
+            return
+    elif value is None or isinstance(value, bool):
+        return
+    elif isinstance(value, str):
+        if _PLAIN.fullmatch(value):
+            return
+    elif _is_number(value) and abs(value) <= _INTEGER:
+        return
+    raise ValueError(
+        f"the model argument {shown(name)} = {shown(repr(value), 60)}, expected plain names and numbers of at most "
+        f"{_INTEGER:,}"
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _list(value: Any, most: int) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) and len(value) <= most else [None]
+
+
+def _is_size(value: Any) -> bool:
+    size = _list(value, 3)
+    return len(size) == 3 and _is_whole(size[0], 1, _CHANNELS) and all(_is_whole(v, 1, LARGEST_IMAGE) for v in size[1:])
+
+
+def _are_numbers(value: Any) -> bool:
+    return bool(value) and all(_is_number(v) and abs(v) <= _INTEGER for v in _list(value, _CHANNELS))
+
+
+def _are_rows(value: Any) -> bool:
+    return all(isinstance(row, list) and all(_is_number(v) for v in _list(row, 64)) for row in _list(value, 8))
+
+
+def _are_layers(value: Any) -> bool:
+    names = [value] if isinstance(value, str) else _list(value, 8)
+    return all(isinstance(name, str) and _PLAIN.fullmatch(name) for name in names)
+
+
+_CFG: dict[str, Callable[[Any], bool]] = {
+    "input_size": _is_size,
+    "interpolation": lambda value: isinstance(value, str) and bool(_PLAIN.fullmatch(value)),
+    "crop_pct": lambda value: _is_number(value) and 0 < value <= 16,
+    "crop_mode": lambda value: isinstance(value, str) and bool(_PLAIN.fullmatch(value)),
+    "mean": _are_numbers,
+    "std": lambda value: _are_numbers(value) and min(value) > 0,
+    "first_conv": _are_layers,
+    "classifier": _are_layers,
+    "num_classes": lambda value: _is_whole(value, 0, _CLASSES),
+}
+_EXPECTED = {
+    "input_size": f"channels, height and width of at most {LARGEST_IMAGE} pixels",
+    "mean": "finite numbers, one a channel",
+    "std": "positive numbers, one a channel",
+    **dict.fromkeys(("interpolation", "crop_mode"), "a name"),
+    **dict.fromkeys(("first_conv", "classifier"), "names of layers"),
+    "crop_pct": "a part above 0",
+    "num_classes": f"a whole number up to {_CLASSES:,}",
+}
