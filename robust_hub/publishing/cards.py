@@ -20,8 +20,8 @@ from robust_hub.evidence.tables import markdown_table, set_rows
 from robust_hub.files import replace_text
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.models.family import SUFFIX
-from robust_hub.parsing import shown, table_cell
 from robust_hub.models.shelves import check_name
+from robust_hub.parsing import shown, table_cell
 from robust_hub.provenance import Provenance, summary
 from robust_hub.publishing.data_sets import data_set
 from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
