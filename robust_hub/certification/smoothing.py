@@ -7,9 +7,8 @@ noise, normalisation and batches to its `Sampler`. It never sees a label.
 from __future__ import annotations
 
 import itertools
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Unpack
 
@@ -18,11 +17,11 @@ from torch import Tensor, nn
 
 from robust_hub.certification.origin import Origins
 from robust_hub.certification.sampler import Sampler
-from robust_hub.guarantee.certificate import Certificate, check_sigma
-from robust_hub.guarantee.fixed import check_prediction, prediction_course
-from robust_hub.guarantee.origin import Origin
-from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, make_plan
-from robust_hub.images.identity import image_hash
+from robust_hub.certification.stamp import Stamp, choose_law, fresh_seed
+from robust_hub.guarantee.certificate import Certificate, check_alpha, check_sigma
+from robust_hub.guarantee.composite import JointCertificate, composite
+from robust_hub.guarantee.fixed import check_prediction, prediction_course, two_looks
+from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, fixed_plan, make_plan
 from robust_hub.images.laws import Noise, NoiseChoice, make_noise
 from robust_hub.images.pixels import check_pixels, mean_std
 
@@ -236,7 +235,7 @@ class SmoothedClassifier:
             TypeError: If an image holds no floating-point pixels.
             ValueError: As in `certify`.
         """
-        law = _law(plan, noise, sigma)
+        law = choose_law(plan, noise, sigma)
         check_samples("batch_size", 1 if batch_size is None else batch_size)
         checked = ((index, self._check(x, 3)) for index, x in images)
         first = next(checked, None)
@@ -249,6 +248,70 @@ class SmoothedClassifier:
         jobs = self.sampler.jobs(placed, partial(plan.course, sigma, law.tau), law, stamp.seed)
         for job in self.sampler.complete(jobs, law, size):
             yield job.index, stamp.on(job.index, job.result), job.seconds
+
+    def certify_sigmas(
+        self,
+        x: Tensor,
+        sigmas: Sequence[float],
+        *,
+        n0: int = 100,
+        n: int = 100_000,
+        alpha: float = 0.001,
+        batch_size: int | None = None,
+        noise: NoiseChoice = "lattice",
+        seed: int | None = None,
+        index: int = 0,
+    ) -> JointCertificate:
+        """Certify one image under several sigmas at once.
+
+        With probability at least 1 - alpha over the noise, the certificate of each sigma is true and so is that of the
+        composite classifier, which takes for each class the sigma that speaks for it most. The largest of the radii is
+        no radius of any classifier: docs/several-sigmas.md.
+
+        Args:
+            x: Pixels in [0, 1], float (C, H, W).
+            sigmas: Different standard deviations of the noise, [0, 1]-pixel units.
+            n0: Samples of each sigma that select the class.
+            n: Fresh samples of each sigma that bound probabilities.
+            alpha: Failure probability of everything together.
+            batch_size: Images a network batch; None takes what suits network and device.
+            noise: "lattice" or "float", as in `certify`.
+            seed: Seed of the noise; None draws one, as in `certify`.
+            index: The image's index.
+
+        Returns:
+            The composite's certificate, with one for each sigma, increasing.
+
+        Raises:
+            TypeError: If x holds no floating-point pixels.
+            ValueError: As in `certify`, or if two sigmas are equal.
+
+        Source: docs/several-sigmas.md.
+        """
+        self._check(x, 3)
+        ordered = sorted(sigmas)
+        check_alpha(alpha)
+        if not ordered or len(set(ordered)) < len(ordered):
+            raise ValueError(f"expected different sigmas, at least one, got {list(sigmas)}")
+        plan = fixed_plan(n0, n, alpha / len(ordered), "runner_up")
+        laws = [choose_law(plan, noise, sigma) for sigma in ordered]
+        for law in laws:
+            law.check_shape(x.shape)
+        size = min(self._batch_size(batch_size, x.shape), plan.most)
+        stamp = self._stamp(laws[0], x.shape, size, seed)
+        votes = {}
+        for law in laws:
+            jobs = self.sampler.jobs([(index, law.place(x.detach()))], partial(two_looks, n0, n), law, stamp.seed)
+            (job,) = self.sampler.complete(jobs, law, size)
+            votes[law.sigma] = job.result
+        joint = composite(
+            {sigma: both[0] for sigma, both in votes.items()},
+            {sigma: both[1] for sigma, both in votes.items()},
+            alpha,
+            laws[0].tau,
+        )
+        stamp.place(index, x)
+        return replace(joint, certificates=stamp.on_all(index, joint.certificates))
 
     def predict(
         self,
@@ -291,7 +354,9 @@ class SmoothedClassifier:
         law.check_shape(self._check(x, 3).shape)
         size = min(self._batch_size(batch_size, x.shape), n)
         course = partial(prediction_course, n, alpha, law.tau)
-        jobs = self.sampler.jobs([(index, law.place(x.detach()))], course, law, _drawn(seed))
+        jobs = self.sampler.jobs(
+            [(index, law.place(x.detach()))], course, law, fresh_seed() if seed is None else int(seed)
+        )
         (job,) = self.sampler.complete(jobs, law, size)
         return job.result
 
@@ -328,7 +393,7 @@ class SmoothedClassifier:
         seed: int | None,
     ) -> list[Certificate]:
         """Certify images that were checked, (B, C, H, W)."""
-        law = _law(plan, noise, sigma)
+        law = choose_law(plan, noise, sigma)
         law.check_shape(x.shape[1:])
         size = min(self._batch_size(batch_size, x.shape[1:]), len(x) * plan.most)
         stamp = self._stamp(law, x.shape[1:], size, seed)
@@ -337,10 +402,10 @@ class SmoothedClassifier:
         certificates = {job.index: stamp.on(job.index, job.result) for job in self.sampler.complete(jobs, law, size)}
         return [certificates[i] for i in indices]
 
-    def _stamp(self, law: Noise, shape: Sequence[int], size: int, seed: int | None) -> _Stamp:
+    def _stamp(self, law: Noise, shape: Sequence[int], size: int, seed: int | None) -> Stamp:
         """Say what certificates are of, the network first: a seed that is not given is drawn after it is fixed."""
         origin = self._origins.of(shape, size)
-        return _Stamp(law, origin, _drawn(seed), seed is not None, {})
+        return Stamp(law, origin, fresh_seed() if seed is None else int(seed), seed is not None)
 
     def _check(self, x: Tensor, ndim: int, hint: str = "") -> Tensor:
         """Refuse what are no pixels in [0, 1] of so many dimensions and of the channels of mean and std."""
@@ -357,43 +422,3 @@ class SmoothedClassifier:
             return self.sampler.suited_batch_size(shape)
         check_samples("batch_size", batch_size)
         return batch_size
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """What is written on each certificate of a call."""
-
-    law: Noise
-    origin: Origin
-    seed: int
-    reproduction: bool
-    images: dict[int, str]
-
-    def place(self, index: int, x: Tensor) -> Tensor:
-        """Place an image for the noise, and keep its hash."""
-        x = x.detach()
-        placed = self.law.place(x)
-        self.images[index] = image_hash(x)
-        return placed
-
-    def on(self, index: int, certificate: Certificate) -> Certificate:
-        """Write it on an image's certificate."""
-        return replace(
-            certificate,
-            noise=self.law.name,
-            seed=self.seed,
-            reproduction=self.reproduction,
-            origin=replace(self.origin, image=self.images.pop(index), index=int(index)),
-        )
-
-
-def _law(plan: Plan, noise: NoiseChoice, sigma: float) -> Noise:
-    """Make the law of the noise, and refuse a plan that could never certify under it."""
-    check_sigma(sigma)
-    law = make_noise(noise, sigma)
-    plan.check(sigma, law.tau)
-    return law
-
-
-def _drawn(seed: int | None) -> int:
-    return secrets.randbits(63) if seed is None else int(seed)

@@ -16,7 +16,7 @@ from robust_hub.guarantee.certificate import (
     check_tau,
     predict_counts,
 )
-from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION, Course, Look
+from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION, Course, Look, Votes
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,14 @@ class FixedPlan:
 
     def course(self, sigma: float, tau: float = 0.0) -> Course[Certificate]:
         """Lead one image through the plan; sigma and tau as in `check`."""
-        selected, counted = yield Look(SELECTION, self.n0, self.n0), Look(ESTIMATION, self.n, self.n)
+        selected, counted = yield from two_looks(self.n0, self.n)
         return certify_counts(selected, counted, sigma, self.alpha, self.bound, tau)
+
+
+def two_looks(n0: int, n: int) -> Course[tuple[Votes, Votes]]:
+    """Lead one image through selection and estimation, to both sets of votes, (K,) each."""
+    selected, counted = yield Look(SELECTION, n0, n0), Look(ESTIMATION, n, n)
+    return selected, counted
 
 
 def fixed_plan(n0: int = 100, n: int = 100_000, alpha: float = 0.001, bound: str = "complement") -> FixedPlan:

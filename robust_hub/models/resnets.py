@@ -111,7 +111,7 @@ def _check_name(what: str, name: str, names: Mapping[str, Any]) -> None:
 
 
 def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build one member of the family; with `pretrained`, from weights whose identity has been checked.
+    """Build one member of the family; with `pretrained`, in eval mode, from weights whose identity has been checked.
 
     Args:
         variant: Its name for timm, without a tag.
@@ -150,7 +150,7 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
     else:
         model = build(pretrained_cfg_overlay=overlay)
     model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
-    return _without_state(model)
+    return _without_state(model.eval() if pretrained else model)
 
 
 def _locate(name: str, overlay: dict[str, Any], theirs: Mapping[str, Any]) -> tuple[Path, bool]:
@@ -224,7 +224,7 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
         kwargs: Arguments for `timm.create_model`.
 
     Returns:
-        The model.
+        The model, in eval mode.
 
     Raises:
         CheckpointError: If the folder's weights are missing, damaged or another model's.
@@ -232,19 +232,19 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
 
     Example:
         >>> model = load_model("resnet18s_ln_mixednoise")
-        >>> model.num_classes, model.pretrained_cfg["input_size"]
-        (200, (3, 32, 32))
+        >>> model.num_classes, model.pretrained_cfg["input_size"], model.training
+        (200, (3, 32, 32), False)
     """
     source = str(source)
     if Path(source).is_dir():
-        return _load_folder(Path(source), kwargs)
+        return _load_folder(Path(source), kwargs).eval()
     if ":" not in source and ("/" in source or source.split(".")[0] not in timm.list_models()):
         hint = did_you_mean(source, timm.list_models(), most=4) or "`robust-hub models` lists ours"
         raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
     kwargs.setdefault("pretrained", "." in source or ":" in source or source.endswith(SUFFIX))
     _reach(source, kwargs)
     model: nn.Module = timm.create_model(source, **kwargs)
-    return model
+    return model.eval()
 
 
 def _reach(source: str, kwargs: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from robust_hub.certification import sampler, smoothing
 from robust_hub.certification.sampler import Sampler
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.guarantee.certificate import TAU, Certificate, certify_counts
+from robust_hub.guarantee.composite import composite
 from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION
 from robust_hub.guarantee.plans import radius_plan, sequential_plan
 from robust_hub.images.laws import NoiseChoice, make_noise
@@ -715,3 +716,39 @@ def test_nan_is_an_error_for_sequential_plans_too() -> None:
     broken = scripted(lambda x: x.flatten(1)[:, :2] * float("nan"))
     with pytest.raises(ValueError, match="NaN logits"):
         SmoothedClassifier(broken, mean=MEAN, std=STD).certify(images(1)[0], 0.4, **RADII_OPTIONS)
+
+
+def test_several_sigmas_hold_together() -> None:
+    model, x = tiny(), images(1)[0]
+    joint = smoothed(model).certify_sigmas(x, (0.5, 0.25), n0=40, n=300, alpha=0.01, batch_size=64, seed=7, index=4)
+    votes = {
+        sigma: [
+            np.array(
+                sample_under_noise(
+                    model, x, num, stream_noise("lattice", sigma, 7, 4, purpose, SHAPE), MEAN, STD, CLASSES
+                )
+            )
+            for purpose, num in ((SELECTION, 40), (ESTIMATION, 300))
+        ]
+        for sigma in (0.25, 0.5)
+    }
+    want = composite({s: v[0] for s, v in votes.items()}, {s: v[1] for s, v in votes.items()}, 0.01, TAU)
+    assert (joint.prediction, joint.radius, joint.alpha) == (want.prediction, want.radius, 0.01)
+    assert [bare(certificate) for certificate in joint.certificates] == list(want.certificates)
+    assert joint.sigmas == (0.25, 0.5)
+    assert {certificate.alpha for certificate in joint.certificates} == {0.005}
+    assert {(certificate.seed, certificate.noise) for certificate in joint.certificates} == {(7, "lattice255")}
+    assert votes[0.25][1].tolist() != votes[0.5][1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "words"),
+    [
+        ((), r"expected different sigmas, at least one, got \[\]"),
+        ((0.5, 0.5), r"expected different sigmas, at least one, got \[0.5, 0.5\]"),
+        ((0.5, -1.0), "expected a finite sigma > 0"),
+    ],
+)
+def test_several_sigmas_that_are_none(sigmas: tuple[float, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        smoothed().certify_sigmas(images(1)[0], sigmas, n=300)

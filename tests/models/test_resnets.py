@@ -437,3 +437,15 @@ def test_every_checkpoint_here_loads_by_its_name_and_is_the_one_certified(name: 
     for dtype in {identity["dtype"] for identity in identities}:
         certified = weights_hash(timm.create_model(name, pretrained=True).to(getattr(torch, dtype)))
         assert {identity["weights"] for identity in identities if identity["dtype"] == dtype} == {certified}
+
+
+def test_networks_with_weights_are_ready_to_be_used() -> None:
+    # Batch norm and dropout in training mode make certificates of another function than the one that was trained.
+    made = (
+        timm.create_model("resnet18s_ln_mixednoise", pretrained=True),
+        load_model("resnet18s_ln_mixednoise"),
+        load_model("resnet18s_bn"),
+        load_model("test_resnet"),
+    )
+    assert not any(module.training for model in made for module in model.modules())
+    assert timm.create_model("resnet18s_ln").training  # as timm gives any network that is to be trained

@@ -1,0 +1,74 @@
+"""What is written on each certificate beside what votes say: noise, seed, network and image."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from robust_hub.guarantee.certificate import Certificate, check_sigma
+from robust_hub.guarantee.origin import Origin
+from robust_hub.guarantee.plans import Plan
+from robust_hub.images.identity import image_hash
+from robust_hub.images.laws import Noise, NoiseChoice, make_noise
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What is written on the certificates of a call.
+
+    Attributes:
+        law: The law of the noise.
+        origin: Which function they are of; image and index are filled in.
+        seed: Seed of the noise.
+        reproduction: Whether the caller gave it.
+        images: Hashes of the images on their way, by index.
+    """
+
+    law: Noise
+    origin: Origin
+    seed: int
+    reproduction: bool
+    images: dict[int, str] = field(default_factory=dict)
+
+    def place(self, index: int, x: Tensor) -> Tensor:
+        """Place an image, float (C, H, W), for the noise, and keep its hash."""
+        x = x.detach()
+        placed = self.law.place(x)
+        self.images[index] = image_hash(x)
+        return placed
+
+    def on(self, index: int, certificate: Certificate) -> Certificate:
+        """Write it on an image's certificate."""
+        return self.on_all(index, [certificate])[0]
+
+    def on_all(self, index: int, certificates: Sequence[Certificate]) -> tuple[Certificate, ...]:
+        """Write it on all certificates of an image."""
+        origin = replace(self.origin, image=self.images.pop(index), index=int(index))
+        marks: dict[str, Any] = {
+            "noise": self.law.name,
+            "seed": self.seed,
+            "reproduction": self.reproduction,
+            "origin": origin,
+        }
+        return tuple(replace(certificate, **marks) for certificate in certificates)
+
+
+def choose_law(plan: Plan, noise: NoiseChoice, sigma: float) -> Noise:
+    """Make the law of the noise that is asked for, and refuse a plan that could never certify under it.
+
+    Raises:
+        ValueError: If noise or sigma are outside their range, or the plan could not.
+    """
+    check_sigma(sigma)
+    law = make_noise(noise, sigma)
+    plan.check(sigma, law.tau)
+    return law
+
+
+def fresh_seed() -> int:
+    """Draw a seed from the operating system."""
+    return secrets.randbits(63)
