@@ -184,8 +184,8 @@ MUTATIONS = [
     (
         "an acceptance count where the inverse left it",
         "guarantee/boundaries",
-        "        counts += short\n",
-        "        break\n",
+        "    if wrong.any():\n",
+        "    if False:\n",
         STATISTICS,
     ),
     (

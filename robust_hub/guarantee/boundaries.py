@@ -83,13 +83,21 @@ def acceptance_counts(looks: Counts, p: float, levels: NDArray[np.float64]) -> C
     Returns:
         Counts, int64 (K,); n_k + 1 where even unanimous votes are not enough.
     """
-    counts: Counts = binom.isf(levels, looks, p).astype(np.int64) + 1
-    # The inverse may be off either way: what counts is the tail itself.
-    while (short := binom.sf(counts - 1, looks, p) > levels).any():
-        counts += short
-    while (spare := (counts > 0) & (binom.sf(counts - 2, looks, p) <= levels)).any():
-        counts -= spare
+    counts: Counts = np.nan_to_num(binom.isf(levels, looks, p)).astype(np.int64) + 1
+    # The inverse may be off, at the ends of the range by far: what counts is the tail itself.
+    wrong = (binom.sf(counts - 1, looks, p) > levels) | ((counts > 0) & (binom.sf(counts - 2, looks, p) <= levels))
+    if wrong.any():
+        counts[wrong] = _bisected(looks[wrong], p, levels[wrong])
     return counts
+
+
+def _bisected(looks: Counts, p: float, levels: NDArray[np.float64]) -> Counts:
+    low, high = np.full_like(looks, -1), looks + 1  # a tail above the level, and one that is 0
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        holds = binom.sf(middle - 1, looks, p) <= levels
+        low, high = np.where(holds, low, middle), np.where(holds, middle, high)
+    return high
 
 
 def crossing_probability(looks: Counts, counts: Counts, p: float) -> float:

@@ -199,7 +199,7 @@ def test_ties_of_alpha_and_a_tail_are_kept() -> None:
 class Inverse:
     """scipy's binomial law with an inverse that is off."""
 
-    def __init__(self, off: int) -> None:
+    def __init__(self, off: float) -> None:
         self.off = off
 
     def isf(self, *values: Any) -> Any:
@@ -209,8 +209,8 @@ class Inverse:
         return getattr(binom, name)
 
 
-@pytest.mark.parametrize("off", [-7, -1, 1, 2, 7])
-def test_a_wrong_inverse_moves_no_boundary(off: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("off", [-7, -1, 1, 2, 7, 5000, math.nan])
+def test_a_wrong_inverse_moves_no_boundary(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
     looks, levels = np.array([32, 100, 1000]), np.array([1e-4, 1e-3, 0.01])
     right = acceptance_counts(looks, 0.8, levels)
     monkeypatch.setattr(boundaries, "binom", Inverse(off))
