@@ -110,12 +110,18 @@ def test_its_network_and_image_and_fresh_samples_are_compared(files, image):
     assert "300 of 300 votes for the class, no contradiction" in result.stdout
 
 
-def test_a_grid_a_reproduction_and_whole_levels(files):
-    changed = dataclasses.replace(GRID, noise="lattice255", reproduction=True, seed=None)
-    (files / "grid.json").write_text(changed.to_json())
-    words = run(files / "grid.json").stdout
+def test_a_grid_is_audited_too(files):
+    (files / "grid.json").write_text(GRID.to_json())
+    assert "at an l2 distance below 0.5, pixels in [0, 1]; 127.5 in 8-bit levels" in run(files / "grid.json").stdout
+
+
+def test_whole_levels_and_a_reproduction(files):
+    bounds = {"tau": 1e-10, "p_lower": CERTIFICATE.p_lower - 1e-9, "p_upper": CERTIFICATE.p_upper + 1e-9, "radius": 0.5}
+    changed = dataclasses.replace(CERTIFICATE, noise="lattice255", reproduction=True, seed=None, **bounds)
+    (files / "lattice.json").write_text(changed.to_json())
+    words = run(files / "lattice.json").stdout
     assert "a sum of squared differences of at most 16,256 has the class" in words
-    assert GRID.radius == 0.5 and "not kept; a reproduction: the caller gave it" in words
+    assert "lattice255, total variation 1e-10 paid" in words and "not kept; a reproduction: the caller gave it" in words
 
 
 def test_an_abstention_claims_nothing(files):
@@ -124,7 +130,7 @@ def test_an_abstention_claims_nothing(files):
     (files / "split.json").write_text(split.to_json())
     result = run(files / "split.json", "--model", "bright", "--image", files / "x.png", "--fresh", 10)
     assert result.exit_code == 0, result.output
-    assert "claim    none" in result.stdout and "fresh" not in result.stdout.replace("--fresh", "")
+    assert "claim    none" in result.stdout and "with nothing to contradict" in result.stdout
 
 
 def test_json_has_the_same(files):

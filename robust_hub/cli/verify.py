@@ -230,7 +230,9 @@ def _in_words(report: dict[str, Any]) -> str:
     for what, known in (("weights", report["weights"]), ("image", report["image"])):
         lines.append(f"{what:<8} {'those of the certificate' if known else 'not compared'}")
     fresh = report["fresh"]
-    if fresh is not None and fresh["count"] is not None:
+    if fresh is not None and fresh["count"] is None:
+        lines.append("fresh    drawn, with nothing to contradict")
+    elif fresh is not None:
         votes = f"{fresh['count']:,} of {fresh['samples']:,} votes"
         lines.append(f"fresh    {votes} for the class, no contradiction (p = {fresh['p_value']:.3g})")
     return "\n".join(lines)

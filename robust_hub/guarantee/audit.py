@@ -103,6 +103,10 @@ def _audit_counts(c: Certificate) -> None:
     check_alpha(c.alpha)
     if not 0 <= c.tau < 1:
         raise ValueError(f"expected tau in [0, 1), a total variation, got {c.tau!r}")
+    if c.noise == "lattice255" and c.tau == 0:
+        raise ValueError(
+            "expected a tau above 0 of lattice noise, which is not quite normal, got 0: bounds must pay it"
+        )
     if sum(c.counts) != c.n or min(c.counts) < 0:
         raise ValueError(f"expected counts that sum up to n={c.n}, got a sum of {sum(c.counts)}: votes were edited")
     if c.count not in c.counts:

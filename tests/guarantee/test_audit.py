@@ -235,15 +235,36 @@ def test_an_abstention_claims_nothing() -> None:
             audit(edited(SPLIT, **fields))
 
 
-@pytest.mark.skipif(
+needs_tau = pytest.mark.skipif(
     "tau" not in inspect.signature(certify_counts).parameters, reason="no bound pays for the noise here"
 )
-@pytest.mark.parametrize("plan", PLANS[3:], ids=lambda plan: plan.name)
-def test_a_grid_pays_for_the_noise(plan: Any) -> None:
-    course_with_tau = drive(plan, SIGMA, unanimous())[0]
-    audit(edited(course_with_tau, tau=1e-12))
-    with pytest.raises(ValueError, match="votes to accept the radius|never certify|looks at the planned"):
-        audit(edited(course_with_tau, tau=0.4))
+
+
+@needs_tau
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.describe()['plan']}-{plan.alpha}")
+def test_what_was_paid_for_the_noise_passes_and_has_to_be_paid(plan: Any) -> None:
+    tau, share = 0.02, [0.02, 0.97, 0.01]
+    course, draw = plan.course(SIGMA, tau), random_votes(share, 0)
+    looks, seen = next(course), {}
+    try:
+        while True:
+            for look in looks:
+                at, votes = seen.get(look.purpose, (0, 0))
+                seen[look.purpose] = look.upto, votes + draw(look.purpose, at, look.upto)
+            looks = course.send([seen[look.purpose][1] for look in looks])
+    except StopIteration as end:
+        certificate = end.value
+    assert certificate.radius > 0 and certificate.tau == tau
+    audit(certificate)
+    with pytest.raises(ValueError, match="expected p_lower of at most|votes to accept|looks at the planned"):
+        audit(edited(certificate, tau=0.1))
+
+
+def test_lattice_noise_is_paid_for() -> None:
+    with pytest.raises(ValueError, match="expected a tau above 0 of lattice noise"):
+        audit(edited(FIXED, noise="lattice255"))
+    smaller = {"p_lower": FIXED.p_lower - 1e-9, "p_upper": FIXED.p_upper + 1e-9, "radius": 0.49}
+    audit(edited(FIXED, noise="lattice255", tau=1e-10, **smaller))
 
 
 def test_fresh_votes_contradict_a_false_certificate_and_no_true_one() -> None:
@@ -274,6 +295,8 @@ def test_a_contradiction_of_a_true_bound_is_as_rare_as_it_says() -> None:
 def test_a_second_class_contradicts_a_certificate_with_a_bound_of_its_own() -> None:
     assert RUNNER_UP.p_upper < 0.11 and RUNNER_UP.p_lower < 0.88
     fair = [880, 90, 30]
+    tails = [binom.cdf(860, 1000, RUNNER_UP.p_lower), *binom.sf([89, 49], 1000, RUNNER_UP.p_upper)]
+    assert contradiction(RUNNER_UP, [860, 90, 50]) == pytest.approx(3 * min(tails), rel=1e-12)
     assert contradiction(RUNNER_UP, fair) > 0.05
     assert contradiction(RUNNER_UP, [880 - 10, 0, 130]) < 0.05
     assert contradiction(RUNNER_UP, [8800 - 100, 0, 1300]) < 1e-6
