@@ -75,6 +75,7 @@ def test_the_whole_way_on_the_command_line(tmp_path):
     assert table.exit_code == 0, table.output
     assert "sigma = 0.25" in table.output and "best per radius" in table.output
     assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert run("report", tmp_path / "runs").output == run("report", *folders).output
     latex = run("report", *folders, "--format", "latex")
     assert r"\begin{tabular}" in latex.output
 

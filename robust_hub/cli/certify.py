@@ -20,6 +20,7 @@ from robust_hub.cli.options import (
     test_split_option,
 )
 from robust_hub.files import replace_text
+from robust_hub.layout import RECORDS, RUN
 
 
 @click.command()
@@ -95,7 +96,7 @@ def certify(sigmas: tuple[float, ...], out: Path, quiet: bool, radii: tuple[floa
 @click.option("--radii", type=NUMBERS, default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the table.")
 @click.option("--plot", type=FILE, help="Write the certified-accuracy curves to this PNG.")
 def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Path | None) -> None:
-    """Make tables and curves from run folders, or from logs in the format of Cohen et al.
+    """Make tables and curves from run folders, folders of these, or logs in the format of Cohen et al.
 
     Example: robust-hub report runs/digits/certified/sigma_* --plot curves.png
     """
@@ -103,10 +104,16 @@ def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Pa
     from robust_hub.evidence.records import read_run
     from robust_hub.evidence.tables import latex_table, markdown_table
 
-    read = [read_run(path) for path in runs]
+    read = [read_run(folder) for path in runs for folder in _run_folders(path)]
     click.echo((markdown_table if kind == "markdown" else latex_table)(read, radii))
     if plot is not None:
         click.echo(f"curves: {plot_curves(read, plot)}", err=True)
+
+
+def _run_folders(path: Path) -> list[Path]:
+    """Give the runs in a folder of runs, such as the --out of certify; else the path itself."""
+    within = [] if (path / RECORDS).exists() else sorted(file.parent for file in path.glob(f"*/{RUN}"))
+    return within or [path]
 
 
 @click.group()

@@ -29,7 +29,7 @@ from robust_hub.models.shelves import PACKAGED, checkpoint_folder, list_checkpoi
 from robust_hub.provenance import Provenance
 from robust_hub.publishing.cards import card, write_card
 from robust_hub.publishing.data_sets import DATA_SETS
-from robust_hub.publishing.evidence import certification, read_evidence
+from robust_hub.publishing.evidence import certification, describe, read_evidence
 from robust_hub.publishing.shelf import shelve
 
 NAME = "resnet18s_ln_mixednoise"
@@ -73,6 +73,45 @@ def test_numbers_are_those_of_the_records(folder: Path) -> None:
     assert "sequential plan, n = 300, alpha = 0.01, noise seed 4, network in float32" in text
     assert "alpha = 0.01 in the table below" in text
     assert text == card(read_evidence("resnet18s_ln.digits", folder))
+
+
+def test_the_guarantee_is_for_images_closer_than_the_radius_and_says_of_what(folder: Path, tmp_path: Path) -> None:
+    text = card(read_evidence("resnet18s_ln.digits", folder))
+    assert "every image that is closer to the certified one than the certified radius" in text
+    assert "resized, cropped and of 8 bits, and the network is this one in its type as deployed" in text
+    assert "it is optimistic, since sigma was chosen on the images that it is measured on" in text
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    for noise, said in (("float32", "for networks that do not exploit float rounding"), ("lattice255", "8-bit pixels")):
+        for other in (False, True):  # runs of two data sets share no table
+            for i, path in enumerate(sorted(copy.glob(f"{CERTIFICATION}/*/{RUN}"))):
+                run = json.loads(path.read_text())
+                run["identity"] |= {"noise": noise, "data": "letters" if other and i else "digits"}
+                path.write_text(json.dumps({**run, "reproduction": False}))
+            text = card(read_evidence("resnet18s_ln.digits", copy))
+            assert text.count("Noise: ") == text.count(said) == 1 and "drew its seed after network and images" in text
+            assert ("drawn in float32, and the theorem is about real numbers" in text) == (noise == "float32")
+            check_rendering(text)
+
+
+def test_names_in_a_folder_break_no_card(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    evil = "a|b\x1b[2J\n\n# c"
+    for path in copy.glob(f"{CERTIFICATION}/*/{RUN}"):
+        run = json.loads(path.read_text())
+        run["identity"] |= {"data": evil, "split": evil, "noise": evil}
+        path.write_text(json.dumps(run))
+    config = json.loads((copy / CONFIG).read_text())
+    config["robust_hub"]["recipe"] |= {"data": evil, evil: evil}
+    (copy / CONFIG).write_text(json.dumps(config))
+    text = card(read_evidence("resnet18s_ln.digits", copy))
+    assert all(line.isprintable() for line in text.split("\n")) and "\n# c" not in text
+    worth = describe(read_evidence("resnet18s_ln.digits", copy))
+    assert (worth.data or "").isprintable() and worth.trained.isprintable()
+    assert r"| a\|b\x1b[2J\n\n# c | a\|b\x1b[2J\n\n# c |" in text
+    config["robust_hub"]["recipe"]["history"] = [{"loss": "x"}]
+    (copy / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="expected loss and accuracy of each epoch, got .*restore config.json"):
+        card(read_evidence("resnet18s_ln.digits", copy))
 
 
 def test_metadata_are_taken_by_the_hubs_own_reader(folder: Path) -> None:
