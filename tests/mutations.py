@@ -25,6 +25,7 @@ EVIDENCE = " ".join(f"tests/evidence/test_{name}.py" for name in ("consistency",
 HALVING = "tests/certification/test_batches.py"
 AUDIT, TEXT = "tests/guarantee/test_audit.py", "tests/guarantee/test_interchange.py"
 COMPOSITE = "tests/guarantee/test_composite.py"
+HOSTILE = "tests/test_hostile.py tests/models/test_difference.py"
 
 # what it is, file, before, after, the tests that are asked first
 MUTATIONS = [
@@ -324,6 +325,30 @@ MUTATIONS = [
         "dtype=np.float32))",
         "dtype=np.float32)).bfloat16().float()",
         SAMPLING,
+    ),
+    (
+        "an address as an architecture",
+        "models/bounds",
+        r'[A-Za-z0-9_]{1,100}", name)',
+        r'[A-Za-z0-9_:/-]{1,100}", name)',
+        HOSTILE,
+    ),
+    ("arguments of any name", "models/bounds", "if name in _ELSEWHERE or", "if", HOSTILE),
+    ("a network beyond its weights", "models/sketch", "if left < 0:", "if False:", HOSTILE),
+    ("a difference inflated to its end", "models/difference", "take(promised, rest)", "take(most, rest)", HOSTILE),
+    (
+        "a name that leads out of its shelf",
+        "models/shelves",
+        "[A-Za-z0-9._-]{0,127}",
+        "[A-Za-z0-9._/-]{0,127}",
+        HOSTILE,
+    ),
+    (
+        "a link that leads out of its folder",
+        "files",
+        "if not any(real.is_relative_to(place) for place in own):",
+        "if False:",
+        HOSTILE,
     ),
     ("mixture of squared sigmas", "images/noise", "images + sigma *", "images + sigma**2 *", SAMPLING),
     ("an edited radius", "guarantee/audit", "0 <= c.radius <= radius + _ROUND_OFF * max(1.0, c.sigma)", "True", AUDIT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 from typing import Any
@@ -32,6 +33,7 @@ class _Group(click.Group):
                 return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as stop:
             said, code = stopped(ctx.invoked_subcommand, stop)
+            gc.freeze()  # the interpreter's last look through all that torch has made would take seconds
         except _EXPECTED as error:
             said = str(error)
         except (MemoryError, RuntimeError) as error:

@@ -371,6 +371,40 @@ def test_offline_and_not_cached_is_one_sentence_at_once(hub: Hub, monkeypatch: p
         fetch(REPO, "a" * 40)
 
 
+@pytest.mark.parametrize("name", ["test_resnet.r160_in1k", "hf-hub:timm/test_resnet.r160_in1k@main"])
+def test_a_name_of_timm_that_cannot_be_had_is_refused_at_once(
+    name: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("timm was asked"))
+    said = rf"^{name} comes from the Hub: timm/test_resnet.r160_in1k is not here and the Hub cannot be reached"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=rf"{said} \(HF_HUB_OFFLINE is set\): unset it"):
+        load_model(name)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(remote, "get_session", lambda: httpx2.Client(transport=httpx2.MockTransport(_unreachable)))
+    with pytest.raises(CheckpointError, match=rf"{said} \(no route\): check the network"):
+        load_model(name)
+    cached = tmp_path / "cache" / "models--timm--test_resnet.r160_in1k" / "snapshots" / "1"
+    cached.mkdir(parents=True)
+    for file in ("model.safetensors", CONFIG):
+        (cached / file).touch()
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: torch.nn.Identity())
+    assert isinstance(load_model(name), torch.nn.Identity)
+
+
+def _unreachable(request: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ConnectError("no route", request=request)
+
+
+def test_a_name_of_timm_without_weights_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_model("test_resnet.r160_in1k", pretrained=False, num_classes=3).num_classes == 3
+    with pytest.raises(
+        ValueError, match="timm has no weights called test_resnet.nosuch: did you mean test_resnet.r160"
+    ):
+        load_model("test_resnet.nosuch")
+
+
 def test_no_such_repository_or_revision(hub: Hub, folder: Path) -> None:
     with pytest.raises(CheckpointError, match="has no repository"):
         fetch(REPO, "main")
