@@ -42,7 +42,8 @@ def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
         for hook in hooks:
             hook.remove()
     if x.device.type == "cuda":
-        room = torch.cuda.mem_get_info(x.device)[0] // (2 * _ALIVE)
+        kept = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)  # by torch, for what comes
+        room = (torch.cuda.mem_get_info(x.device)[0] + kept) // (2 * _ALIVE)
     else:
         room = CACHED * torch.get_num_threads()
     return max(_LEAST, min(_MOST, 1 << int(math.log2(max(1, room // max(sizes))))))

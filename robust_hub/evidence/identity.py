@@ -14,7 +14,7 @@ from robust_hub.parsing import shown
 
 # What runs of one network on the same images may differ in; whatever else run.json says must be equal, the noise, the
 # images and all that moves a logit included.
-MAY_DIFFER = ("sigma", "seed", "n", "n0")
+MAY_DIFFER = ("sigma", "seed", "n", "n0", "batch_size")
 _NOISES = {
     "float32": "drawn in float32, for networks that do not exploit float rounding",
     "lattice255": "drawn on the lattice of 8-bit pixels, so that no rounding tells a network anything",
