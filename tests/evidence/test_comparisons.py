@@ -54,7 +54,7 @@ def test_best_needs_runs_that_match() -> None:
     best_per_radius(runs(seed=9, n=1000))
 
 
-NEW = ("noise", "logits", "autocast", "tf32", "torch", "device_name", "batch_size", "image", "images_hash", "alpha")
+NEW = ("noise", "logits", "autocast", "tf32", "torch", "device_name", "image", "images_hash", "alpha")
 
 
 @pytest.mark.parametrize("name", NEW)
