@@ -26,8 +26,8 @@ T = TypeVar("T")
 Limit = tuple[str, Callable[[Any], bool]]
 
 
-def _samples(least: int) -> Limit:
-    return f"a whole number from {least} to {_MOST_SAMPLES:,}", lambda v: least <= v <= _MOST_SAMPLES
+def _samples(least: int, most: int = _MOST_SAMPLES) -> Limit:
+    return f"a whole number from {least} to {most:,}", lambda v: least <= v <= most
 
 
 def _one_of(*words: str) -> Limit:
@@ -50,7 +50,7 @@ LIMITS: dict[str, Limit] = {
     "p_lower": _SHARE,
     "p_upper": _SHARE,
     "sigma": _POSITIVE,
-    "alpha": ("a number in (0, 1)", lambda v: 0 < v < 1),
+    "alpha": ("a number from 1e-100 to below 1", lambda v: 1e-100 <= v < 1),
     "n0": _samples(0),
     "n": _samples(0),
     "count": _samples(0),
@@ -69,7 +69,7 @@ LIMITS: dict[str, Limit] = {
         f"at most {_MOST_RADII} pairs of samples and votes",
         lambda v: len(v) <= _MOST_RADII and all(0 <= votes <= look <= _MOST_SAMPLES for look, votes in v),
     ),
-    "limit": _samples(1),
+    "limit": _samples(1, 10_000_000),  # an audit then takes seconds a radius, not minutes
     "weights": _HASH,
     "logits": _HASH,
     "image": _HASH,

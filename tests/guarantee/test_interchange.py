@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "certificates.md"
 HASH = st.text("0123456789abcdef", min_size=64, max_size=64)
 TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=20).filter(str.isprintable)
 SHARE = st.floats(0, 1)
-OPEN = st.floats(0, 1, exclude_min=True, exclude_max=True)
+ALPHA = st.floats(1e-100, 1, exclude_max=True)
 LENGTH = st.floats(0, 1e30)
 RADII = st.lists(LENGTH, max_size=5, unique=True).map(lambda v: tuple(sorted(v)))
 SAMPLES = st.integers(0, 10**9)
@@ -51,7 +51,7 @@ CERTIFICATES = st.builds(
     p_lower=SHARE,
     p_upper=SHARE,
     sigma=st.floats(1e-30, 1e30),
-    alpha=OPEN,
+    alpha=ALPHA,
     n0=SAMPLES,
     n=SAMPLES,
     count=SAMPLES,
@@ -66,7 +66,7 @@ CERTIFICATES = st.builds(
     seed=st.none() | st.integers(-(2**127), 2**127),
     reproduction=st.booleans(),
     accepted=st.lists(st.tuples(SAMPLES, SAMPLES).map(lambda v: (max(v), min(v))), max_size=4).map(tuple),
-    limit=st.none() | st.integers(1, 10**9),
+    limit=st.none() | st.integers(1, 10**7),
     class_name=st.none() | TEXT,
     origin=st.none() | ORIGINS,
 )
@@ -163,7 +163,8 @@ def test_whole_numbers_stand_for_floats_as_other_programs_write_them() -> None:
         (edited(p_lower=1.5), r"expected p_lower to be a number in \[0, 1\], got 1.5"),
         (edited(p_upper=-0.5), r"expected p_upper to be a number in \[0, 1\]"),
         (edited(sigma=0), "expected sigma to be a number above 0, got 0"),
-        (edited(alpha=1), r"expected alpha to be a number in \(0, 1\), got 1"),
+        (edited(alpha=1), "expected alpha to be a number from 1e-100 to below 1, got 1"),
+        (edited(alpha=1e-300), "expected alpha to be a number from 1e-100"),
         (edited(n=10**12), "expected n to be a whole number from 0 to 1,000,000,000, got 1000000000000"),
         (edited(n0=-1), "expected n0 to be a whole number from 0"),
         (edited(counts=[]), "expected counts to be 1 to 100,000 counts of votes, got 'list'"),
@@ -182,7 +183,8 @@ def test_whole_numbers_stand_for_floats_as_other_programs_write_them() -> None:
         (edited(reproduction=0), "expected reproduction to be true or false, got 0"),
         (edited(accepted=[[1, 2, 3]]), "expected accepted to be lists of 2, got 'list'"),
         (edited(accepted=[[32, 33]]), "expected accepted to be at most 256 pairs of samples and votes"),
-        (edited(limit=0), "expected limit to be a whole number from 1"),
+        (edited(limit=0), "expected limit to be a whole number from 1 to 10,000,000, got 0"),
+        (edited(limit=10**8), "expected limit to be a whole number from 1 to 10,000,000, got 100000000"),
         (edited(class_name="a\x1b[2J"), "expected class_name to be a text of at most 200 characters that print"),
         (edited(class_name="\ud800"), "expected class_name to be a text"),
         (edited(class_name="a" * 201), "expected class_name to be a text of at most 200 .*, got 'aaa.*aaa\\.\\.\\."),
