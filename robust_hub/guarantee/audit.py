@@ -228,5 +228,4 @@ def _levels(c: Certificate, reached: int) -> list[Boundary | None]:
     """Build the boundaries up to a radius of the grid; futility does not enter them."""
     assert c.radii is not None and c.limit is not None
     plan = _GRIDS[c.plan](c.radii[: reached + 1], c.limit, c.alpha)
-    paid: dict[str, Any] = {"tau": c.tau} if c.tau else {}
-    return plan.boundaries(c.sigma, **paid)
+    return plan.boundaries(c.sigma, c.tau)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -120,8 +119,7 @@ def _certify(top: int, selection: Votes, counts: ArrayLike, sigma: float, share:
     """Certify a class at one sigma, whichever class that sigma's own votes would select."""
     chosen = np.zeros_like(selection)
     chosen[top] = selection.sum()
-    paid: dict[str, Any] = {"tau": tau} if tau else {}
-    return certify_counts(chosen, counts, sigma, share, "runner_up", **paid)
+    return certify_counts(chosen, counts, sigma, share, "runner_up", tau)
 
 
 def _check_selection(selection: ArrayLike) -> Votes:
