@@ -16,7 +16,6 @@ from torch import nn
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.cli.main import main
 from robust_hub.guarantee.certificate import Certificate
-from robust_hub.guarantee.origin import Origin
 from robust_hub.images.identity import image_hash
 from robust_hub.models import resnets
 from robust_hub.models.identity import weights_hash
@@ -37,22 +36,9 @@ def bright(weight: float = 1.0, mean: float = 0.5) -> nn.Module:
 def certificate_of(network: nn.Module, **arguments: Any) -> Certificate:
     smoothed = SmoothedClassifier(network)
     found = smoothed.certify(PIXELS / 255, 0.25, seed=5, batch_size=64, **arguments)
-    origin = Origin(
-        model="bright",
-        weights=weights_hash(network),
-        logits="0" * 64,
-        image=image_hash(PIXELS),
-        index=0,
-        image_shape=SHAPE,
-        dtype=str(smoothed.dtype).removeprefix("torch."),
-        mean=smoothed.mean,
-        std=smoothed.std,
-        batch_size=64,
-        device="cpu",
-        compiled=False,
-        versions=(("torch", torch.__version__),),
-    )
-    return dataclasses.replace(found, seed=5, class_name="bright", origin=origin)
+    assert found.origin is not None
+    origin = dataclasses.replace(found.origin, model="bright")
+    return dataclasses.replace(found, reproduction=False, class_name="bright", origin=origin)
 
 
 CERTIFICATE = certificate_of(bright(), n=1000)
@@ -96,8 +82,9 @@ def test_a_certificate_alone_is_audited_and_said_in_words(files):
     assert "its votes support what it claims" in words
     levels = f"{255 * CERTIFICATE.radius:.6g} in 8-bit levels"
     assert f"class 1 (bright) for every image at an l2 distance below {CERTIFICATE.radius:.6g}" in words
-    assert levels in words and "sum of squared differences" not in words
-    assert "alpha    0.001" in words and "sigma 0.25, float32; 1,100 samples" in words
+    assert levels in words
+    assert f"sum of squared differences of at most {CERTIFICATE.squared_distance:,} has the class" in words
+    assert "alpha    0.001" in words and "sigma 0.25, lattice255, total variation 1e-10 paid; 1,100 samples" in words
     assert "seed     5; said to be drawn from the operating system" in words
     assert words.count("not compared") == 2
 
@@ -108,6 +95,27 @@ def test_its_network_and_image_and_fresh_samples_are_compared(files, image):
     assert result.exit_code == 0, result.output
     assert result.stdout.count("those of the certificate") == 2
     assert "300 of 300 votes for the class, no contradiction" in result.stdout
+
+
+def test_float_noise_has_no_whole_levels(files):
+    certificate = certificate_of(bright(), n=1000, noise="float")
+    (files / "float.json").write_text(certificate.to_json())
+    result = run(files / "float.json", "--model", "bright", "--image", files / "x.png", "--fresh", 300)
+    assert result.exit_code == 0, result.output
+    assert "sum of squared differences" not in result.stdout and "sigma 0.25, float32; 1,100" in result.stdout
+
+
+def test_equal_weights_in_another_function_are_refused(files, monkeypatch):
+    class Dark(nn.Sequential):
+        def forward(self, x):
+            return -super().forward(x)
+
+    network = bright()
+    dark = Dark(*network)
+    dark.pretrained_cfg = network.pretrained_cfg
+    monkeypatch.setattr(resnets, "load_model", lambda name: dark)
+    words = refused(files / "c.json", "--model", "dark")
+    assert "another function: dark has the weights of the certificate, but gives other logits" in words
 
 
 def test_a_grid_is_audited_too(files):

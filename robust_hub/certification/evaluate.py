@@ -20,8 +20,7 @@ from robust_hub.evidence.records import Record, Run, read_run
 from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.plans import Plan, check_samples, make_plan
 from robust_hub.images.data import ImageData, load_data
-from robust_hub.images.lattice import LatticeNoise
-from robust_hub.images.laws import NoiseChoice, make_noise
+from robust_hub.images.laws import CHOICES, NoiseChoice, make_noise
 from robust_hub.models.modes import uncompiled
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.training.bf16 import warn_slow_bf16
@@ -151,7 +150,7 @@ def _certify(task: Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""
     data, smoothed = task.data, task.smoothed
     images = ((index, data[index][0]) for index in indices)
-    choice: NoiseChoice = "lattice" if isinstance(task.noise, LatticeNoise) else "float"
+    choice = CHOICES[task.noise.name]
     results = smoothed.certify_each(images, task.sigma, task.plan, batch_size=task.batch_size, noise=choice, seed=seed)
     early: dict[int, Record] = {}
     waiting = iter(indices)

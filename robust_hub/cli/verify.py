@@ -130,7 +130,24 @@ def _load_network(name: str, origin: Origin) -> nn.Module:
             f"another normalisation: the certificate is about mean {origin.mean} and std {origin.std}, {name} has "
             f"{mean_std(network)}: it says nothing of this network"
         )
+    _check_function(network, name, origin)
     return network
+
+
+def _check_function(network: nn.Module, name: str, origin: Origin) -> None:
+    """Refuse a network that computes something else with the same weights; another machine rounds otherwise."""
+    from robust_hub.certification.compiling import compile_network
+    from robust_hub.certification.origin import Origins
+    from robust_hub.certification.smoothing import SmoothedClassifier
+
+    smoothed = SmoothedClassifier(compile_network(network) if origin.compiled else network)
+    found = Origins(smoothed.sampler).of(origin.image_shape, origin.batch_size)
+    alike = all(dict(found.versions).get(of) == dict(origin.versions).get(of) for of in ("torch", "timm"))
+    if found.device == origin.device and alike and found.logits != origin.logits:
+        raise ValueError(
+            f"another function: {name} has the weights of the certificate, but gives other logits of fixed images on "
+            f"the same device ({found.device}): its norms or layers are others; it says nothing of this network"
+        )
 
 
 def _load_image(path: Path, origin: Origin) -> Tensor:
@@ -200,13 +217,15 @@ def _draw(network: nn.Module, image: Tensor, certificate: Certificate, samples: 
     from robust_hub.certification.compiling import compile_network
     from robust_hub.certification.smoothing import SmoothedClassifier
     from robust_hub.guarantee.plans import fixed_plan
+    from robust_hub.images.laws import CHOICES
 
     origin = certificate.origin
     assert origin is not None
     network = compile_network(network) if origin.compiled else network
     smoothed = SmoothedClassifier(network, mean=origin.mean, std=origin.std)
     plan = fixed_plan(n0=1, n=samples, alpha=0.9)  # for its votes alone
-    return smoothed.certify(image, certificate.sigma, plan=plan, batch_size=origin.batch_size).counts
+    noise = CHOICES[certificate.noise]
+    return smoothed.certify(image, certificate.sigma, plan=plan, batch_size=origin.batch_size, noise=noise).counts
 
 
 def _in_words(report: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from robust_hub.images.lattice import LatticeNoise
 
 NoiseChoice: TypeAlias = Literal["lattice", "float"]
+CHOICES: Mapping[str, NoiseChoice] = {"lattice255": "lattice", "float32": "float"}  # by the name in records
 _LEAST, _MOST = 2.0**-14, 1e6  # sigmas of float noise: from 1,024 times the distance of float32 numbers below 1
 
 

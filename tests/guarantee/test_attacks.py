@@ -1,4 +1,4 @@
-"""Networks that were built to get a false certificate: what float noise and a known seed let through, and what does not.
+"""Networks built to get a false certificate: what float noise and a known seed let through, and what does not.
 
 Each is a classifier whose smoothed class is known in truth; the certificate that it gets otherwise is false. Those
 whose rows interact, that change, or are another function than their records say: tests/certification/test_function.py.
