@@ -8,34 +8,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from attackers import PLAIN, BatchMean, Fingerprint, Table, gray, our_copies, plain_certify
 from torch import Tensor, nn
 
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.guarantee.look import ESTIMATION, SELECTION
-from robust_hub.images.laws import NoiseChoice, make_noise
-from robust_hub.images.noise import BLOCK, NoiseStream
-
-SHAPE = (3, 32, 32)
-PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-GRID = 2.0**24
-
-
-class Fingerprint(nn.Module):
-    """Class 1 where no value between -0.501 and -0.003 is off the grid of multiples of 2^-24.
-
-    A float32 image of 129/255 and noise round to that grid there, one of 127/255 and noise to a finer one: below 1/2
-    float32 numbers lie twice as close. In real numbers both smoothed images are of class 0 with probability one.
-    """
-
-    def forward(self, z: Tensor) -> Tensor:
-        looked_at = (z > -0.501) & (z < -0.003)
-        off = (z.double() * GRID).frac() != 0
-        clean = ~(looked_at & off).flatten(1).any(1)
-        return torch.stack([~clean, clean], 1).float()
-
-
-def gray(level: int) -> Tensor:
-    return torch.full(SHAPE, level / 255)
+from robust_hub.images.laws import NoiseChoice
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
@@ -75,30 +53,11 @@ def test_every_image_meets_the_same_numbers_on_the_lattice() -> None:
     assert torch.equal((values * 255).round() / 255, values)
 
 
-class Table(nn.Module):
-    """Class 1 for the noisy copies that a seed makes of one image, class 0 for all others: in truth, class 0."""
-
-    def __init__(self, x: Tensor, noise: NoiseChoice, sigma: float, seed: int, samples: int) -> None:
-        super().__init__()
-        law = make_noise(noise, sigma)
-        known = []
-        for purpose in (SELECTION, ESTIMATION):
-            stream = NoiseStream(seed, 0, purpose, law, x.shape)
-            for k in range(samples // BLOCK + 1):
-                out = torch.empty(BLOCK, *x.shape)
-                law.add(law.place(x), stream.block(k), out)
-                known += [row.numpy().tobytes() for row in out]
-        self.known = set(known)
-
-    def forward(self, z: Tensor) -> Tensor:
-        hit = torch.tensor([row.numpy().tobytes() in self.known for row in z.contiguous()])
-        return torch.stack([~hit, hit], 1).float()
-
-
 @pytest.mark.parametrize("noise", ["lattice", "float"])
 def test_a_network_that_knows_the_seed_gets_a_certificate_that_says_the_seed_was_given(noise: NoiseChoice) -> None:
     x = torch.randint(0, 256, (3, 4, 4), generator=torch.Generator().manual_seed(0)) / 255
-    smoothed = SmoothedClassifier(Table(x, noise, 0.25, seed=0, samples=500), **PLAIN)
+    copies = our_copies(x, noise, 0.25, 0, 500, [SELECTION, ESTIMATION])
+    smoothed = SmoothedClassifier(Table(copies), **PLAIN)
     fooled = smoothed.certify(x, 0.25, n0=50, n=500, noise=noise, seed=0)
     assert (fooled.prediction, fooled.count) == (1, 500)
     assert fooled.reproduction
@@ -106,3 +65,14 @@ def test_a_network_that_knows_the_seed_gets_a_certificate_that_says_the_seed_was
     assert (sound.prediction, sound.count) == (0, 500)
     assert not sound.reproduction
     assert smoothed.certify(x, 0.5, n0=50, n=500, noise=noise, seed=0).prediction == 0  # another sigma, other noise
+
+
+def test_a_network_of_batches_fools_the_plain_certifier_and_is_refused_here() -> None:
+    x, sigma = gray(140, (3, 8, 8)), 0.5
+    network = BatchMean(limit=0.545)
+    claim = plain_certify(network, x, sigma, 100, 10_000)
+    assert (claim.prediction, claim.count) == (1, 10_000)
+    truth = (140 / 255 - 0.545) * (3 * 8 * 8) ** 0.5  # of the same network, an image at a time
+    assert claim.radius > 5 * truth
+    with pytest.raises(ValueError, match="rows interact"):
+        SmoothedClassifier(network, **PLAIN).certify(x, sigma, n=10_000)
