@@ -128,15 +128,14 @@ def _wrong_bounds(records: Sequence[Record], bound: str | None) -> Iterator[str]
     once = [record for record in said if record.plan not in LOOKS_AGAIN]
     counted = [record for record in once if record.n and record.count is not None and record.alpha is not None]
     halves = _halves(counted, bound)
-    for record, half in zip(counted, halves.tolist(), strict=True):
-        if np.isnan(half):
-            yield (
-                f"expected the p_lower that {record.count} of {record.n} votes give at alpha {record.alpha}, got "
-                f"{record.p_lower} for image {record.idx}"
-            )
-    shares = {record.idx: half for record, half in zip(counted, halves.tolist(), strict=True)}
+    for record in (counted[at] for at in np.flatnonzero(np.isnan(halves))):
+        yield (
+            f"expected the p_lower that {record.count} of {record.n} votes give at alpha {record.alpha}, got "
+            f"{record.p_lower} for image {record.idx}"
+        )
+    halved = {counted[at].idx for at in np.flatnonzero(halves == 1)}
     for record in once:
-        if record.sigma is not None and (wrong := _wrong_radius(record, shares.get(record.idx, 0.0))):
+        if record.sigma is not None and (wrong := _wrong_radius(record, record.idx in halved)):
             yield f"expected {wrong} for image {record.idx}"
     for record in said:
         if record.plan in LOOKS_AGAIN and record.sigma is not None and not _is_of_grid(record):
@@ -165,7 +164,7 @@ def _halves(records: Sequence[Record], bound: str | None) -> NDArray[np.float64]
     return result
 
 
-def _wrong_radius(record: Record, half: float) -> str:
+def _wrong_radius(record: Record, half: bool) -> str:
     """Say what was expected of a radius that p_lower does not bear out; empty if it does."""
     lower, sigma, alpha = record.p_lower or 0.0, record.sigma or 0.0, record.alpha or 0.0
     upper = 1.0 - lower

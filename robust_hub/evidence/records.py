@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robust_hub.evidence.columns import OURS, REQUIRED, decoder, encode
+from robust_hub.evidence.columns import DIGITS, OURS, REQUIRED, decoder, encode
 from robust_hub.evidence.consistency import check_records
 from robust_hub.evidence.identity import check_identity
 from robust_hub.evidence.record import Record
@@ -19,6 +19,7 @@ from robust_hub.provenance import Provenance
 __all__ = ["Record", "Run", "format_record", "read_json", "read_records", "read_run"]
 
 _PARTS = ("identity", "environment")
+_LONG = re.compile(rf"(?<![\d_])[\d_]{{{DIGITS + 1}}}")
 _MOST_BYTES = 1_000_000_000  # of a records.tsv
 
 
@@ -179,6 +180,8 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
         if unfinished and ours:
             return  # cut by a kill: even a line that parses may have lost digits
         try:
+            if len(line) > DIGITS and _LONG.search(line):
+                raise ValueError("a number of too many digits")
             if len(texts) != len(header):
                 raise ValueError(f"{len(texts)} values")
             values = decode(texts)
