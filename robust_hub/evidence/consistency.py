@@ -122,9 +122,6 @@ def _wrong_votes(record: Record, identity: Mapping[str, Any]) -> str:
 def _wrong_bounds(records: Sequence[Record], bound: str | None) -> Iterator[str]:
     """Compare p_lower with the votes and the radius with p_lower."""
     said = [record for record in records if record.p_lower is not None]
-    for record in said:
-        if not 0 <= (record.p_lower or 0.0) <= 1:
-            yield f"expected p_lower in [0, 1], got {record.p_lower} for image {record.idx}"
     once = [record for record in said if record.plan not in LOOKS_AGAIN]
     counted = [record for record in once if record.n and record.count is not None and record.alpha is not None]
     halves = _halves(counted, bound)

@@ -79,6 +79,8 @@ class Record:
             raise ValueError(f"expected a radius of the grid {self.radii}, got {self.radius}; correct {self.idx}")
         if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
             raise ValueError(f"expected a finite sigma > 0, got {self.sigma}; correct the record of {self.idx}")
+        if self.p_lower is not None and not 0 <= self.p_lower <= 1:
+            raise ValueError(f"expected p_lower in [0, 1], got {self.p_lower}; correct the record of {self.idx}")
         if self.alpha is not None and not 0 < self.alpha < 1:
             raise ValueError(f"expected alpha in (0, 1), got {self.alpha}; correct the record of {self.idx}")
         if self.tau is not None and not 0 <= self.tau < 1:

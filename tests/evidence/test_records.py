@@ -78,7 +78,7 @@ def test_cohens_format(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (COHEN.replace("5020\t7", "5000\t7"), "got 5000 twice"),
-        (COHEN.replace("0.365", "nan"), r"line 4 of .*finite number, got nan"),
+        (COHEN.replace("0.365", "nan"), r"line 4 of .*finite radius"),
         (COHEN.replace("\t16.6", ""), r"line 4 of .*5 values"),
         (COHEN.replace("-1\t0.0", "-1\t0.5"), "expected radius 0 for an abstention"),
         ("a\tb\n1\t2\n", "expected the columns idx label"),
