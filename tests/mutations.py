@@ -28,6 +28,9 @@ COMPOSITE = "tests/guarantee/test_composite.py"
 HOSTILE = "tests/test_hostile.py tests/models/test_difference.py"
 
 # what it is, file, before, after, the tests that are asked first
+LATTICE, FUNCTION = "tests/images/test_lattice.py", "tests/certification/test_function.py"
+ATTACKS = "tests/guarantee/test_attacks.py"
+
 MUTATIONS = [
     (
         "alpha four times as large",
@@ -432,13 +435,91 @@ MUTATIONS = [
         '("sigma", "seed", "n", "n0", "noise")',
         EVIDENCE,
     ),
+    ("float noise of a smaller sigma", "images/laws", "float(nearest) >= self.sigma", "True", LATTICE),
+    ("levels cut at whole numbers", "images/lattice", "half = mpmath.mpf(1) / 2", "half = mpmath.mpf(0)", LATTICE),
+    (
+        "half the words of a doubtful level",
+        "images/lattice",
+        "rest = words.random_raw(len(doubtful)) >> np.uint64(16)",
+        "rest = np.zeros(len(doubtful), dtype=np.uint64)",
+        LATTICE,
+    ),
+    (
+        "a word at a threshold on its wrong side",
+        "images/lattice",
+        'np.searchsorted(table.cuts, whole, side="right")',
+        'np.searchsorted(table.cuts, whole, side="left")',
+        LATTICE,
+    ),
+    ("levels beside a threshold settled", "images/lattice", "2**48 - 1), side", "2**47 - 1), side", LATTICE),
+    ("a device's words signed", "images/lattice", "random_(-(2**63), None", "random_(0, None", LATTICE),
+    ("lattice noise for free", "images/lattice", "    tau = TAU\n", "    tau = 0.0\n", FUNCTION),
+    ("images too large for tau", "images/lattice", "if 2 * variation(shape, self.sigma) > TAU", "if False", LATTICE),
+    ("pixels off the grid", "images/lattice", "if off > _OFF_GRID", "if False", LATTICE),
+    ("one noise for all sigmas", "images/noise", "|{float(noise.sigma)!r}", "", SAMPLING),
+    (
+        "rows that interact",
+        "certification/sampler",
+        "            try_rows(",
+        "            (lambda *a, **k: None)(",
+        FUNCTION,
+    ),
+    (
+        "rows tried alone and not among others",
+        "certification/function",
+        "    for where, got, want in trials:",
+        "    for where, got, want in trials[1:]:",
+        FUNCTION,
+    ),
+    ("rows tried among others and not alone", "certification/function", "    if alone:\n", "    if False:\n", FUNCTION),
+    (
+        "a network that changes",
+        "certification/sampler",
+        "                witness.check()",
+        "                pass",
+        FUNCTION,
+    ),
+    ("a long run tried at its end alone", "certification/sampler", "turn % AGAIN == 0", "False", FUNCTION),
+    (
+        "autocast around a call",
+        "certification/sampler",
+        "torch.autocast(device, enabled=False)",
+        "torch.autocast(device, enabled=torch.is_autocast_enabled(device))",
+        FUNCTION,
+    ),
+    (
+        "a network trained meanwhile",
+        "models/modes",
+        "elif any(module is not model for module in training):",
+        "elif False:",
+        FUNCTION,
+    ),
+    (
+        "modes that the first to end restores",
+        "models/modes",
+        "            if not hold.holders:",
+        "            if True:",
+        FUNCTION,
+    ),
+    ("other logits of equal weights", "certification/task", '        "logits": origin.logits,\n', "", FUNCTION),
+    ("other images", "certification/task", '        "images_hash": _images_hash(data, indices),\n', "", FUNCTION),
+    ("another noise", "certification/task", '        "noise": task.noise.name,\n', "", FUNCTION),
+    ("other weights at the end", "certification/task", "if weights_hash(model) != begun", "if False", FUNCTION),
+    ("a seed that was given", "certification/smoothing", "seed is not None)", "False)", ATTACKS),
+    (
+        "a run whose seed was given",
+        "certification/task",
+        "reproduction=seed is not None",
+        "reproduction=False",
+        FUNCTION,
+    ),
 ]
 
 
 def survives(file: str, before: str, after: str, tests: str) -> bool:
     """Tell whether all tests pass with the mistake made."""
     with tempfile.TemporaryDirectory() as copy:
-        for folder in ("robust_hub", "tests"):
+        for folder in ("robust_hub", "tests", "tools"):
             shutil.copytree(ROOT / folder, Path(copy) / folder, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         source = Path(copy) / "robust_hub" / f"{file}.py"
