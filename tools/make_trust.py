@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from robust_hub import SmoothedClassifier
 from robust_hub.evidence.tables import set_rows
-from robust_hub.guarantee.certificate import lower_confidence_bound
+from robust_hub.guarantee.bounds import lower_confidence_bound
 from robust_hub.guarantee.look import ESTIMATION, SELECTION
 from robust_hub.provenance import versions
 

@@ -16,7 +16,7 @@ from pages import DOCS, EVIDENCE, write_or_check
 from scipy.stats import norm
 
 from robust_hub.evidence.records import Run, read_run
-from robust_hub.guarantee.certificate import lower_confidence_bound
+from robust_hub.guarantee.bounds import lower_confidence_bound
 from robust_hub.guarantee.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
 
 PAGE = DOCS / "statistics.md"

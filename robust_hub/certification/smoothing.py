@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from robust_hub.certification.origin import Origins
 from robust_hub.certification.sampler import Sampler
 from robust_hub.certification.stamp import Stamp, choose_law, fresh_seed
-from robust_hub.guarantee.certificate import Certificate, check_alpha, check_sigma
+from robust_hub.guarantee.bounds import check_alpha
+from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.composite import JointCertificate, composite
-from robust_hub.guarantee.fixed import check_prediction, prediction_course, two_looks
+from robust_hub.guarantee.fixed import two_looks
 from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, fixed_plan, make_plan
+from robust_hub.guarantee.prediction import check_prediction, prediction_course
 from robust_hub.images.laws import Noise, NoiseChoice, make_noise
 from robust_hub.images.pixels import check_pixels, mean_std
 

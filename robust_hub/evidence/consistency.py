@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import betainc, ndtr
 
 from robust_hub.evidence.record import Record
-from robust_hub.guarantee.certificate import certified_radius, upper_confidence_bound
+from robust_hub.guarantee.bounds import upper_confidence_bound
+from robust_hub.guarantee.certificate import certified_radius
 from robust_hub.parsing import shown
 
 LOOKS_ONCE, LOOKS_AGAIN = ("fixed", "radius"), ("sequential", "closed_form")

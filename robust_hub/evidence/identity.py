@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_hub.evidence.consistency import PLANS
-from robust_hub.guarantee.certificate import BOUNDS
+from robust_hub.guarantee.bounds import BOUNDS
 from robust_hub.parsing import shown
 
 # What runs of one network on the same images may differ in; whatever else run.json says must be equal, the noise, the

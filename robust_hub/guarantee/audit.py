@@ -15,14 +15,8 @@ from scipy.special import ndtr
 from scipy.stats import binom
 
 from robust_hub.guarantee.boundaries import Boundary
-from robust_hub.guarantee.certificate import (
-    Certificate,
-    certified_radius,
-    check_alpha,
-    check_sigma,
-    lower_confidence_bound,
-    upper_confidence_bound,
-)
+from robust_hub.guarantee.bounds import check_alpha, lower_confidence_bound, upper_confidence_bound
+from robust_hub.guarantee.certificate import Certificate, certified_radius, check_sigma
 from robust_hub.guarantee.sequential import closed_form_plan, sequential_plan
 
 _ROUND_OFF = 1e-12  # by which two machines may differ, far below what a radius is rounded down by

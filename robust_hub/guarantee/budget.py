@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbers import Integral
 
-from robust_hub.guarantee.certificate import check_alpha, smallest_n
+from robust_hub.guarantee.bounds import check_alpha, smallest_n
 
 
 def check_samples(name: str, value: int) -> None:

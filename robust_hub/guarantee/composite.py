@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certify_counts, check_alpha
+from robust_hub.guarantee.bounds import check_alpha
+from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certify_counts
 from robust_hub.guarantee.look import Votes
 
 _ROUND_OFF = 1e-11  # times max(1, sigma), off the radius: above the double-precision error of the formula

@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from robust_hub.guarantee.bounds import check_tau
 from robust_hub.guarantee.budget import check_budget, check_samples
-from robust_hub.guarantee.certificate import (
-    Certificate,
-    certify_counts,
-    check_alpha,
-    check_sigma,
-    check_tau,
-    predict_counts,
-)
-from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION, Course, Look, Votes
+from robust_hub.guarantee.certificate import Certificate, certify_counts, check_sigma
+from robust_hub.guarantee.look import ESTIMATION, SELECTION, Course, Look, Votes
 
 
 @dataclass(frozen=True)
@@ -92,18 +84,3 @@ def fixed_plan(n0: int = 100, n: int = 100_000, alpha: float = 0.001, bound: str
     check_samples("n0", n0)
     check_budget(n, alpha, bound)
     return FixedPlan(n0, n, alpha, bound)
-
-
-def check_prediction(n: int, alpha: float) -> None:
-    """Refuse samples and a failure probability with which every prediction abstains: 2^(1 - n) > alpha."""
-    check_alpha(alpha)
-    check_samples("n", n)
-    least = int(np.ceil(1 - np.log2(alpha)))
-    if n < least:
-        raise ValueError(f"expected n >= {least}: at alpha={alpha} fewer votes always abstain, got n={n}")
-
-
-def prediction_course(n: int, alpha: float, tau: float = 0.0) -> Course[int]:
-    """Lead one image to a prediction: the class, or ABSTAIN; see `robust_hub.guarantee.certificate.predict_counts`."""
-    (votes,) = yield (Look(PREDICTION, n, n),)
-    return predict_counts(votes, alpha, tau)

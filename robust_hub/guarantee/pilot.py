@@ -8,18 +8,9 @@ from typing import Any
 
 from scipy.stats import binom
 
+from robust_hub.guarantee.bounds import check_tau, lower_by, lower_confidence_bound, smallest_n
 from robust_hub.guarantee.budget import check_budget
-from robust_hub.guarantee.certificate import (
-    ABSTAIN,
-    Certificate,
-    certified_radius,
-    certify_counts,
-    check_sigma,
-    check_tau,
-    lower_by,
-    lower_confidence_bound,
-    smallest_n,
-)
+from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certified_radius, certify_counts, check_sigma
 from robust_hub.guarantee.look import ESTIMATION, SELECTION, Course, Look
 
 _PILOT, _PILOT_SHARE, _HOPELESS = 64, 0.05, 0.02  # first pilot, its least share of the samples, when to give up

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from scipy.special import ndtr
 
 from robust_hub.guarantee.boundaries import Boundary, boundary, smallest_reach
+from robust_hub.guarantee.bounds import check_tau, raise_by
 from robust_hub.guarantee.budget import check_budget
-from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma, check_tau, raise_by
+from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma
 from robust_hub.guarantee.look import ESTIMATION, Course, Look, Votes
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # at which the paper reports accuracy

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robust_hub.guarantee.certificate import TAU
+from robust_hub.guarantee.bounds import TAU
 
 LEVELS = 255  # an image's largest value; pixels are multiples of 1 / LEVELS
 _OFF_GRID = 1e-4  # levels: ten times what float32 leaves of k / 255

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from robust_hub.certification import sampler, smoothing
 from robust_hub.certification.sampler import Sampler
 from robust_hub.certification.smoothing import SmoothedClassifier
-from robust_hub.guarantee.certificate import TAU, Certificate, certify_counts
+from robust_hub.guarantee.bounds import TAU
+from robust_hub.guarantee.certificate import Certificate, certify_counts
 from robust_hub.guarantee.composite import composite
 from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION
 from robust_hub.guarantee.plans import radius_plan, sequential_plan

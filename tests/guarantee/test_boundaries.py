@@ -22,7 +22,7 @@ from robust_hub.guarantee.boundaries import (
     smallest_reach,
     stray_probability,
 )
-from robust_hub.guarantee.certificate import lower_confidence_bound
+from robust_hub.guarantee.bounds import lower_confidence_bound
 
 ORACLE = Path(__file__).parents[3] / "shared" / "oracles" / "exact_group_sequential.py"
 

@@ -13,16 +13,9 @@ from reference import certify as reference_certify
 from reference import predict as reference_predict
 from scipy.stats import binom, binomtest, norm
 
-from robust_hub.guarantee.certificate import (
-    ABSTAIN,
-    Certificate,
-    certified_radius,
-    certify_counts,
-    lower_confidence_bound,
-    predict_counts,
-    smallest_n,
-    upper_confidence_bound,
-)
+from robust_hub.guarantee.bounds import lower_confidence_bound, smallest_n, upper_confidence_bound
+from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certified_radius, certify_counts
+from robust_hub.guarantee.prediction import predict_counts
 
 CASES = [
     (count, n, alpha)

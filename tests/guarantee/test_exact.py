@@ -15,7 +15,8 @@ from scipy.stats import norm
 from walks import Walks
 
 from robust_hub.guarantee import boundaries
-from robust_hub.guarantee.certificate import ABSTAIN, predict_counts
+from robust_hub.guarantee.certificate import ABSTAIN
+from robust_hub.guarantee.prediction import predict_counts
 from robust_hub.guarantee.sequential import closed_form_plan, sequential_plan
 
 SIGMA = 0.5

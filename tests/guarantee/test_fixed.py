@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from courses import drive
 
-from robust_hub.guarantee.certificate import ABSTAIN, certify_counts, predict_counts
-from robust_hub.guarantee.fixed import FixedPlan, check_prediction, fixed_plan, prediction_course
+from robust_hub.guarantee.certificate import ABSTAIN, certify_counts
+from robust_hub.guarantee.fixed import FixedPlan, fixed_plan
 from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION
+from robust_hub.guarantee.prediction import check_prediction, predict_counts, prediction_course
 
 
 def test_defaults_are_the_papers() -> None:

@@ -16,7 +16,8 @@ from scipy.stats import binom, norm
 from torch import Tensor, nn
 
 from robust_hub.certification.smoothing import SmoothedClassifier
-from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certified_radius, lower_confidence_bound
+from robust_hub.guarantee.bounds import lower_confidence_bound
+from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certified_radius
 from robust_hub.guarantee.plans import sequential_plan
 from robust_hub.images.laws import NoiseChoice
 

@@ -14,19 +14,12 @@ from scipy.stats import binom, norm
 
 from robust_hub.guarantee import boundaries
 from robust_hub.guarantee.boundaries import acceptance_counts, boundary, stray_probability
-from robust_hub.guarantee.certificate import (
-    ABSTAIN,
-    TAU,
-    certified_radius,
-    certify_counts,
-    lower_confidence_bound,
-    predict_counts,
-    smallest_n,
-    upper_confidence_bound,
-)
-from robust_hub.guarantee.fixed import fixed_plan, prediction_course
+from robust_hub.guarantee.bounds import TAU, lower_confidence_bound, smallest_n, upper_confidence_bound
+from robust_hub.guarantee.certificate import ABSTAIN, certified_radius, certify_counts
+from robust_hub.guarantee.fixed import fixed_plan
 from robust_hub.guarantee.pilot import radius_plan
 from robust_hub.guarantee.plans import Plan
+from robust_hub.guarantee.prediction import predict_counts, prediction_course
 from robust_hub.guarantee.sequential import closed_form_plan, sequential_plan
 
 PLANS = [

@@ -11,7 +11,7 @@ import torch
 from scipy.special import ndtr
 from scipy.stats import chisquare
 
-from robust_hub.guarantee.certificate import TAU
+from robust_hub.guarantee.bounds import TAU
 from robust_hub.images.lattice import LatticeNoise, thresholds, variation
 from robust_hub.images.laws import FloatNoise, make_noise
 from robust_hub.images.noise import BLOCK, NoiseStream, noisy_copies

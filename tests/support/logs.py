@@ -6,7 +6,7 @@ from pathlib import Path
 
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.writer import open_run
-from robust_hub.guarantee.certificate import lower_confidence_bound
+from robust_hub.guarantee.bounds import lower_confidence_bound
 
 IDENTITY = {"model": "abc", "sigma": 0.25, "seed": 1, "data": {"name": "digits", "every": 20}}
 
