@@ -24,6 +24,7 @@ from robust_hub.certification.evaluate import certify
 from robust_hub.cli.main import main
 from robust_hub.images.data import load_data
 from robust_hub.models.resnets import load_model
+from robust_hub.provenance import commit
 from robust_hub.training.finetune import finetune_clean
 
 torch.set_num_threads(1)
@@ -58,7 +59,7 @@ def certification() -> Job:
     torch.manual_seed(0)
     model = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 10))
     data = load_data("digits", split="test")
-    return lambda folder: certify(model, data, 0.25, out=folder, every=25, n=2000, seed=7, batch_size=100, **PIXELS)
+    return lambda folder: certify(model, data, 0.25, out=folder, every=25, n=500, seed=7, batch_size=100, **PIXELS)
 
 
 def training() -> Job:
@@ -77,6 +78,7 @@ def training() -> Job:
 
 def kill(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
     """Do a job once in peace, then many times until a random moment."""
+    commit()  # asks git, whose answer the children have too
     started = time.monotonic()
     assert ended(start(job, folder / "whole")) == 0
     whole, drawn = time.monotonic() - started, random.Random(seed)
