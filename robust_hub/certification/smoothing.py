@@ -57,7 +57,7 @@ class SmoothedClassifier:
 
         One image, for the largest radius that n samples give, or for radii that are asked for:
 
-        >>> x = torch.full((3, 8, 8), 0.9)
+        >>> x = torch.full((3, 8, 8), 230 / 255)
         >>> certificate = smoothed.certify(x, sigma=0.25, n=1000, seed=0)
         >>> certificate.prediction, certificate.count, round(certificate.radius, 3)
         (1, 1000, 0.616)

@@ -118,10 +118,9 @@ def test_a_name_has_the_records_of_its_newest_weights_alone(made: dict[str, Path
     again = shelve(folder, NAME, certified=[folder / "certification" / "digits_sigma_0.25"], shelf=tmp_path)
     assert [path.name for path in (again / "certification").iterdir()] == ["digits_sigma_0.25"]
     assert (again / "training" / "log.jsonl").read_bytes() == (made["run"] / "training" / "log.jsonl").read_bytes()
-    run = again / "certification" / "digits_sigma_0.25" / "run.json"
     other = again / "certification" / "digits_sigma_0.1"
-    shutil.copytree(run.parent, other)
-    written = json.loads(run.read_text())
+    shutil.copytree(made["bfloat16_0.1"], other)
+    written = json.loads((other / "run.json").read_text())
     (other / "run.json").write_text(json.dumps({**written, "identity": {**written["identity"], "weights": "00"}}))
     with pytest.raises(ValueError, match="expected records of one network in .*: shelve it anew"):
         describe(read_evidence(NAME, again))
