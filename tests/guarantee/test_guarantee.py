@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
+from seeds import SHIFT
 from torch import Tensor, nn
 
 from robust_hub.certification.smoothing import SmoothedClassifier
@@ -59,7 +60,16 @@ def certify_often(
         indices = range(start, min(start + 500, runs))
         x = X.expand(len(indices), *SHAPE)
         certificates += classifier.certify_batch(
-            x, sigma, n0=n0, n=n, alpha=ALPHA, batch_size=8192, noise=noise, seed=20, indices=indices, bound=bound
+            x,
+            sigma,
+            n0=n0,
+            n=n,
+            alpha=ALPHA,
+            batch_size=8192,
+            noise=noise,
+            seed=20 + SHIFT,
+            indices=indices,
+            bound=bound,
         )
     return certificates
 
@@ -169,7 +179,7 @@ def test_predict_is_rarely_wrong() -> None:
     # A smoothed class that is barely ahead: Predict names the other one with probability at most alpha.
     classifier, _ = parallel_classifier([0.0, 1.0], [0.0, 0.01])
     runs = 300
-    wrong = sum(classifier.predict(X, 0.5, n=64, alpha=ALPHA, seed=2, index=i) == 0 for i in range(runs))
+    wrong = sum(classifier.predict(X, 0.5, n=64, alpha=ALPHA, seed=2 + SHIFT, index=i) == 0 for i in range(runs))
     assert wrong <= binom.isf(LEVEL, runs, ALPHA)
     assert wrong > 0  # the alarm can ring
 
@@ -178,7 +188,7 @@ def test_attack_at_the_radius() -> None:
     # A little less than the true radius against the direction keeps the class, a little more flips it.
     classifier, direction = parallel_classifier([0.0, 1.0], [0.0, 0.1])
     sure = [
-        classifier.predict((X.double() - step * direction).clamp(0, 1), 0.05, n=2000, noise="float", seed=1)
+        classifier.predict((X.double() - step * direction).clamp(0, 1), 0.05, n=2000, noise="float", seed=1 + SHIFT)
         for step in (0.08, 0.12)
     ]
     assert sure == [1, 0]
@@ -193,7 +203,9 @@ def test_sequential_certificates_of_a_linear_classifier(sigma: float, margin: fl
     for start in range(0, runs, 500):
         x = X.expand(500, *SHAPE)
         indices = range(start, start + 500)
-        for c in classifier.certify_batch(x, sigma, plan=plan, batch_size=4096, noise=noise, seed=21, indices=indices):
+        for c in classifier.certify_batch(
+            x, sigma, plan=plan, batch_size=4096, noise=noise, seed=21 + SHIFT, indices=indices
+        ):
             false += c.prediction == 0 or (c.prediction == 1 and c.radius >= margin)
             certified += c.prediction == 1
     assert false <= binom.isf(LEVEL, runs, ALPHA)

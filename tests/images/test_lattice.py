@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.special import ndtr
 from scipy.stats import chisquare
+from seeds import SHIFT
 
 from robust_hub.guarantee.bounds import TAU
 from robust_hub.images.lattice import LatticeNoise, thresholds, variation
@@ -86,8 +87,8 @@ def test_levels_of_a_device_are_cut_from_words_as_the_thresholds_say() -> None:
 def draws(way: str, sigma: float, count: int) -> torch.Tensor:
     noise = LatticeNoise(sigma)
     if way == "words":
-        return noise.from_words(np.random.Philox(key=7), (count,))
-    return noise.from_generator(torch.Generator().manual_seed(7), (count,))
+        return noise.from_words(np.random.Philox(key=7 + SHIFT), (count,))
+    return noise.from_generator(torch.Generator().manual_seed(7 + SHIFT), (count,))
 
 
 def fit(levels: torch.Tensor, sigma: float) -> float:
@@ -119,7 +120,7 @@ def test_levels_follow_the_law_in_a_large_sample() -> None:
 
 
 def test_samples_of_a_stream_are_independent() -> None:
-    stream = NoiseStream(0, 0, "a", LatticeNoise(0.25), (3, 8, 8))
+    stream = NoiseStream(SHIFT, 0, "a", LatticeNoise(0.25), (3, 8, 8))
     flat = torch.cat([stream.block(k) for k in range(60)]).flatten(1).double() / (255 * 0.25)
     for lag in (1, 2, BLOCK):
         product = (flat[lag:] * flat[:-lag]).mean()

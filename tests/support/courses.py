@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from seeds import SHIFT
 
 from robust_hub.guarantee.certificate import Certificate
 from robust_hub.guarantee.look import Votes
@@ -34,7 +35,7 @@ def drive(plan: Plan, sigma: float, draw: Draw, tau: float = 0.0) -> tuple[Certi
 
 
 def random_votes(p: list[float], seed: int) -> Draw:
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed + SHIFT)
     return lambda purpose, start, stop: generator.multinomial(stop - start, p)
 
 
