@@ -6,6 +6,7 @@ has.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("ROBUST_HUB_SHELF", None)
 os.environ["XDG_DATA_HOME"] = str(Path(__file__).parent / "no checkpoints of the user")
-os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parent / "no pins of the user")
+_no_pins = tempfile.TemporaryDirectory(prefix="no pins of the user ")  # matplotlib makes a folder in it
+os.environ["XDG_CONFIG_HOME"] = _no_pins.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

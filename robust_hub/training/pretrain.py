@@ -140,6 +140,9 @@ def pretrain_mixed_noise(
 
 def _view_size(model: nn.Module, shape: tuple[int, int, int], size: int | None, views: int | None) -> int | None:
     """Give the size that images (C, H, W) are brought to; None if they are trained on as they are."""
+    for name, value in (("size", size), ("views", views)):
+        if value is not None and value < 1:
+            raise ValueError(f"expected {name} to be at least 1, got {value}")
     _, height, width = shape
     if size is not None:
         return None if views is None and height == width == size else size

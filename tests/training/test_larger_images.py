@@ -116,9 +116,9 @@ def test_the_size_may_be_named() -> None:
     assert seen(images(), model)[0].shape == (24, 3, 16, 16)
     with pytest.raises(ValueError, match="pretrained_cfg does not say it: pass size="):
         pretrain_mixed_noise(model, images(), views=2, **QUICK)
-    with pytest.raises(ValueError, match="expected view_size >= 1 pixel, got 0"):
+    with pytest.raises(ValueError, match="expected size to be at least 1, got 0"):
         pretrain_mixed_noise(Watch(), images(), size=0, **QUICK)
-    with pytest.raises(ValueError, match="expected view_count >= 1 view of each image, got 0"):
+    with pytest.raises(ValueError, match="expected views to be at least 1, got 0"):
         pretrain_mixed_noise(Watch(), images(), views=0, **QUICK)
 
 
