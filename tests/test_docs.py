@@ -17,7 +17,7 @@ from robust_hub.publishing.evidence import certification
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"
 MAKERS = (
-    *("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "make_attack"),
+    *("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "make_attack", "make_trust"),
     "simulate_plans",
 )
 PARTS = re.compile(r"(<!-- (?!end of )(.+?) -->\n).*?(?=<!-- end of \2 -->)", flags=re.DOTALL)
