@@ -35,8 +35,9 @@ def image_hash(x: Tensor) -> str:
     if isinstance(x, Tensor) and x.dtype == torch.uint8:
         kind, pixels = "uint8", x
     else:
+        x = x.detach() if isinstance(x, Tensor) else x
         check_pixels(x)
-        kind, pixels = "float32", x.detach().to(torch.float32)
+        kind, pixels = "float32", x.to(torch.float32)
         levels = (pixels * 255).round()
         if torch.equal(levels / 255, pixels):
             kind, pixels = "uint8", levels.to(torch.uint8)

@@ -16,7 +16,7 @@ from mpmath import mpf
 from scipy.special import betainc, betaincc, betaincinv
 from tails import tail, tails
 
-from robust_hub.guarantee import certificate
+from robust_hub.guarantee import bounds
 from robust_hub.guarantee.bounds import TAU, lower_confidence_bound, upper_confidence_bound
 from robust_hub.guarantee.certificate import certify_counts
 
@@ -139,7 +139,7 @@ def test_nothing_rests_on_assertions() -> None:
 @pytest.mark.parametrize("start", [lambda right: right * 1.3, lambda right: math.nan, lambda right: 1.0])
 def test_a_wrong_start_changes_no_bound(start, monkeypatch) -> None:
     right = {case: lower_confidence_bound(*case) for case in [(70, 100, 0.001), (990, 1000, 0.05), (3, 1000, 0.05)]}
-    monkeypatch.setattr(certificate, "betaincinv", lambda *a: start(float(betaincinv(*a))))
+    monkeypatch.setattr(bounds, "betaincinv", lambda *a: start(float(betaincinv(*a))))
     for case, bound in right.items():
         got = lower_confidence_bound(*case)
         assert got == pytest.approx(bound, rel=1e-9)
@@ -149,8 +149,8 @@ def test_a_wrong_start_changes_no_bound(start, monkeypatch) -> None:
 @pytest.mark.parametrize("start", [lambda right: right * 0.8, lambda right: math.nan, lambda right: 0.0])
 def test_a_wrong_start_changes_no_upper_bound(start, monkeypatch) -> None:
     right = {case: upper_confidence_bound(*case) for case in [(70, 100, 0.001), (990, 1000, 0.05), (3, 1000, 0.05)]}
-    old = certificate.betainccinv
-    monkeypatch.setattr(certificate, "betainccinv", lambda *a: start(float(old(*a))))
+    old = bounds.betainccinv
+    monkeypatch.setattr(bounds, "betainccinv", lambda *a: start(float(old(*a))))
     for case, bound in right.items():
         got = upper_confidence_bound(*case)
         assert got == pytest.approx(bound, rel=1e-9)
@@ -158,8 +158,8 @@ def test_a_wrong_start_changes_no_upper_bound(start, monkeypatch) -> None:
 
 
 def test_a_bound_that_nothing_holds_for_is_the_trivial_one(monkeypatch) -> None:
-    monkeypatch.setattr(certificate, "betainc", lambda *a: math.inf)
-    monkeypatch.setattr(certificate, "betaincc", lambda *a: math.inf)
+    monkeypatch.setattr(bounds, "betainc", lambda *a: math.inf)
+    monkeypatch.setattr(bounds, "betaincc", lambda *a: math.inf)
     assert lower_confidence_bound(70, 100, 0.001) == 0
     assert upper_confidence_bound(70, 100, 0.001) == 1
     assert certify_counts([1, 0], [70, 30], 0.5, tau=TAU).abstained
