@@ -218,7 +218,9 @@ def _are_numbers(value: Any) -> bool:
 
 
 def _are_rows(value: Any) -> bool:
-    return all(isinstance(row, list) and all(_is_number(v) for v in _list(row, 64)) for row in _list(value, 8))
+    rows = _list(value, 8)
+    numbers = all(isinstance(row, list) and all(_is_number(v) for v in _list(row, 64)) for row in rows)
+    return numbers and len({len(row) for row in rows}) <= 1
 
 
 def _are_layers(value: Any) -> bool:
