@@ -27,6 +27,7 @@ import robust_hub
 from robust_hub import ABSTAIN, ImageData, NoiseMixture, SmoothedClassifier
 from robust_hub.evidence.accuracy import Proportion, proportion
 from robust_hub.files import replace_text
+from robust_hub.images.laws import make_noise
 from robust_hub.images.pixels import normalize
 from robust_hub.models.identity import weights_hash
 from robust_hub.models.modes import eval_mode
@@ -205,7 +206,7 @@ def main(model: str | None, data: str, images: int, n: int, seed: int, out: Path
     budgets, every = sorted(float(word) for word in how["budgets"].split(",")), max(1, len(test) // images)
     settings: Row = {"model": model, "weights": weights_hash(network), "device": how["device"], "seed": seed}
     settings |= {"data": test.name, "data_hash": test.data_hash, "every": every, "sigma": attack.sigma, "n": n}
-    settings |= {"alpha": ALPHA, "judge": JUDGE, "budgets": budgets}
+    settings |= {"alpha": ALPHA, "judge": JUDGE, "budgets": budgets, "noise": make_noise("lattice", attack.sigma).name}
     settings |= {"steps": attack.steps, "restarts": attack.restarts, "m": attack.m}
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out and out.exists() else []
     if lines and {key: lines[0].get(key) for key in settings} != settings:
