@@ -53,8 +53,8 @@ def made(settings: dict[str, Any], images: int) -> str:
         f"Accuracies in percent of all images with Wilson 95 % intervals. `{settings['model']}` (weights "
         f"`{settings['weights'][:12]}`) in float32, sigma {settings['sigma']:g}; {images} images, every "
         f"{settings['every']}th test image of {settings['data']} from the first on. "
-        f"Certificates: these radii, n = {settings['n']:,} at "
-        f"most, {settings.get('noise', 'float32')} noise. Attacks: {settings['steps']} steps from {settings['restarts']} starts, m = {settings['m']}, judged by "
+        f"Certificates: these radii, n = {settings['n']:,} at most, {settings.get('noise', 'float32')} noise. "
+        f"Attacks: {settings['steps']} steps from {settings['restarts']} starts, m = {settings['m']}, judged by "
         f"{settings['judge']:,} samples. alpha = {settings['alpha']:g} each; seed {settings['seed']}; {packages}."
     )
 
