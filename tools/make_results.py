@@ -20,6 +20,7 @@ from pages import DOCS, EVIDENCE, write_or_check
 
 from robust_hub import ABSTAIN
 from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, proportion
+from robust_hub.evidence.identity import noise_words
 from robust_hub.evidence.records import Run
 from robust_hub.evidence.tables import set_rows
 from robust_hub.guarantee.plans import RADII
@@ -31,6 +32,7 @@ from robust_hub.paper.results import results
 from robust_hub.paper.rows import SCALES, SIGMAS, Row, Scale
 from robust_hub.paper.tables import TABLES
 from robust_hub.provenance import CLEAN, Provenance
+from robust_hub.publishing.evidence import certification
 from robust_hub.publishing.evidence import under_noise as measured_under_noise
 
 PAGE = DOCS / "results.md"
@@ -51,6 +53,20 @@ def tables() -> str:
         if scale is not LONGER and any(_runs(row, scale) for row in table.rows)
     )
     return finished or "No row is finished yet."
+
+
+def noises() -> str:
+    """Say on which noise the networks of the shelf were certified, and where their seeds are from."""
+    named: dict[str, list[str]] = {}
+    for name in list_checkpoints():
+        folder = checkpoint_folder(name)
+        for words in {noise_words(run.noise, run.reproduction) for run in (certification(folder) if folder else ())}:
+            named.setdefault(words, []).append(f"`{name}`")
+    least = min(named, key=lambda words: len(named[words]), default="")
+    return "\n".join(
+        f"- {', '.join(names) if words == least else f'{len(names)} others'}: noise {words}."
+        for words, names in sorted(named.items(), key=lambda pair: len(pair[1]))
+    )
 
 
 def each_sigma() -> str:
@@ -306,6 +322,7 @@ def parts() -> dict[str, str]:
     """Make every part of the page."""
     return {
         "records": tables(),
+        "noises": noises(),
         "rates": rates(),
         "larger rates": rates(LARGER_RATES),
         "batch norm": batch_norm(),
