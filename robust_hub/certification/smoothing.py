@@ -203,7 +203,7 @@ class SmoothedClassifier:
         """
         plan = make_plan(plan, **arguments)
         self._check(x, 4)
-        indices = range(len(x)) if indices is None else indices
+        indices = range(len(x)) if indices is None else [int(index) for index in indices]
         if len(indices) != len(x) or len(set(indices)) != len(x):
             raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
         return self._certify(x, indices, sigma, plan, batch_size, noise, seed)
@@ -239,7 +239,7 @@ class SmoothedClassifier:
         """
         law = choose_law(plan, noise, sigma)
         check_samples("batch_size", 1 if batch_size is None else batch_size)
-        checked = ((index, self._check(x, 3)) for index, x in images)
+        checked = self._check_each(images)
         first = next(checked, None)
         if first is None:
             return
@@ -408,6 +408,23 @@ class SmoothedClassifier:
         """Say what certificates are of, the network first: a seed that is not given is drawn after it is fixed."""
         origin = self._origins.of(shape, size)
         return Stamp(law, origin, fresh_seed() if seed is None else int(seed), seed is not None)
+
+    def _check_each(self, images: Iterable[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+        """Refuse what are no images of one shape with indices of their own: votes would be of other pixels."""
+        shape: torch.Size | None = None
+        seen: set[int] = set()
+        for index, x in images:
+            own = self._check(x, 3).shape
+            shape = own if shape is None else shape
+            if own != shape:
+                raise ValueError(
+                    f"expected images of one shape, {tuple(shape)} as the first, got {tuple(x.shape)} at index "
+                    f"{index}: certify each shape by itself"
+                )
+            if int(index) in seen:
+                raise ValueError(f"expected different indices, got {index} twice: equal indices mean equal noise")
+            seen.add(int(index))
+            yield index, x
 
     def _check(self, x: Tensor, ndim: int, hint: str = "") -> Tensor:
         """Refuse what are no pixels in [0, 1] of so many dimensions and of the channels of mean and std."""

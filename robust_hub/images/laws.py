@@ -85,8 +85,8 @@ class FloatNoise:
         """Take every shape."""
 
     def place(self, x: Tensor) -> Tensor:
-        """Give the pixels in float32."""
-        return x.to(torch.float32)
+        """Give the pixels in float32, a copy: whoever gave the image may write the next one into its memory."""
+        return x.to(torch.float32, copy=True)
 
     def from_words(self, words: np.random.Philox, shape: Sequence[int]) -> Tensor:
         """Draw standard normal noise on the CPU, float32."""
