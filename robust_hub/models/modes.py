@@ -13,11 +13,13 @@ from torch import nn
 class _Hold:
     """Who keeps a network in eval mode at the moment, and the modules that were in training mode before."""
 
-    def __init__(self, training: list[nn.Module]) -> None:
-        self.training, self.holders = training, 1
+    def __init__(self) -> None:
+        self.training: list[nn.Module] | None = None
+        self.holders = 0
 
 
-_lock = threading.Lock()
+# The collector may end an abandoned stream, and its hold, in a thread that has the lock: it must not wait for itself.
+_lock = threading.RLock()
 _holds: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
 
 
@@ -40,28 +42,36 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         RuntimeError: If something else put the network in training mode since the first who wants it in eval mode.
     """
     key = uncompiled(model)
-    with _lock:
-        training = [module for module in model.modules() if module.training]
-        hold = _holds.get(key)
-        if hold is None:
-            hold = _holds[key] = _Hold(training)
-            model.eval()
-        elif any(module is not model for module in training):  # a compiled network's wrapper computes nothing
-            raise RuntimeError(
-                "expected the network in eval mode, got it in training mode while it was being certified: train a copy "
-                "of it, or wait"
-            )
-        else:
-            hold.holders += 1
+    hold = _join(key)
     try:
+        with _lock:
+            training = [module for module in model.modules() if module.training]
+            if hold.training is None:
+                hold.training = training
+                model.eval()
+            elif any(model is key or module is not model for module in training):  # a compiled one's wrapper has no say
+                raise RuntimeError(
+                    "expected the network in eval mode, got it in training mode while it was being certified: train a "
+                    "copy of it, or wait"
+                )
         yield
     finally:
         with _lock:
             hold.holders -= 1
             if not hold.holders:
                 del _holds[key]
-                for module in hold.training:
+                for module in hold.training or ():
                     module.training = True
+
+
+def _join(key: nn.Module) -> _Hold:
+    """Become a holder of a network; again where the last holder was collected meanwhile."""
+    with _lock:
+        while True:
+            hold = _holds.setdefault(key, _Hold())
+            hold.holders += 1
+            if _holds.get(key) is hold:
+                return hold
 
 
 @contextmanager
