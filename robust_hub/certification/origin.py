@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Origins:
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
         self._hashed: tuple[Any, str] | None = None
+        self._logits: dict[Hashable, str] = {}
         self._versions = tuple(sorted(versions().items()))
 
     def of(self, shape: Sequence[int], batch_size: int) -> Origin:
@@ -42,6 +43,9 @@ class Origins:
         compiled = plain is not sampler.model
         rows = batch_size if compiled else min(ROWS, batch_size)  # a compiled network is built for one size of batch
         logits = logits_hash(sampler.logits, shape, rows, sampler.device)
+        if self._logits.setdefault((tuple(shape), rows), logits) != logits:
+            self._logits = {(tuple(shape), rows): logits}
+            sampler.forget()
         return Origin(
             model=name_of(plain),
             weights=self._weights(plain, logits),

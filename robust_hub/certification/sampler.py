@@ -48,12 +48,16 @@ class Sampler:
     @property
     def device(self) -> torch.device:
         """Where the model is, and so where noise is drawn and votes are counted."""
-        return next(self.model.parameters(), torch.empty(0)).device
+        return next(self._tensors, torch.empty(0)).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The model's floating-point type."""
-        return next(self.model.parameters(), torch.empty(0)).dtype
+        """The model's floating-point type: of its first tensor that has one, since quantised ones hold integers."""
+        return next((tensor for tensor in self._tensors if tensor.is_floating_point()), torch.empty(0)).dtype
+
+    @property
+    def _tensors(self) -> Iterator[Tensor]:
+        return itertools.chain(self.model.parameters(), self.model.buffers())
 
     @property
     def _depth(self) -> int:
@@ -69,6 +73,10 @@ class Sampler:
                 one = self._input(torch.zeros((1, *shape), device=self.device))
                 self._suited[kind] = suggest_batch_size(plain, one)
         return self._parts.most(kind, self._suited[kind])
+
+    def forget(self) -> None:
+        """Try anew whether rows interact, of a network that computes something else than before."""
+        self._tried.clear()
 
     def _kind(self, shape: Sequence[int]) -> Hashable:
         """Give what decides how many images a batch takes."""
@@ -142,7 +150,8 @@ class Sampler:
             if chunks and (_size(chunks) == batch_size or not pending):
                 if batch is None:
                     shape = chunks[0].job.image.shape
-                    batch = torch.empty((batch_size, *shape), dtype=torch.float32, device=self.device)
+                    with torch.inference_mode(mode=False):  # a stream may go on in another mode than it began in
+                        batch = torch.empty((batch_size, *shape), dtype=torch.float32, device=self.device)
                 filled = _fill(batch, chunks, noise)
                 first, witness = witness is None, witness or self._witness(batch, filled)
                 logits = self.logits(batch, filled)
@@ -185,7 +194,7 @@ class Sampler:
             raise ValueError(
                 f"expected logits (B, K) of at least 2 classes from the model, got {shape}: is it a classifier?"
             )
-        return logits
+        return logits.clone()  # a network may write each batch's logits where the last ones were, as CUDA graphs do
 
     def _input(self, images: Tensor) -> Tensor:
         """Normalise; noise and mean are float32, the network has a type of its own."""

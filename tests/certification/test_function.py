@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,91 @@ def test_weights_that_change_meanwhile_are_found_out(at: int) -> None:
         SmoothedClassifier(model, **PLAIN).certify(images()[0], 0.5, **OPTIONS)
 
 
+def test_a_class_that_is_left_out_hides_no_interaction() -> None:
+    def masked(x: Tensor) -> Tensor:
+        return torch.cat([by_the_mean(x), torch.full((len(x), 1), -1e9)], 1)
+
+    with pytest.raises(ValueError, match="rows interact"):
+        SmoothedClassifier(scripted(masked), **PLAIN).certify(images()[0], 0.5, **OPTIONS)
+
+
+def test_rounding_of_a_class_that_is_left_out_is_no_interaction() -> None:
+    batch = torch.rand(16, 3) + torch.tensor([0.0, 0.0, -1e9])
+    try_rows(lambda x: x - torch.tensor([0.0, 0.0, 64.0]), batch, batch, torch.float32, alone=True)
+
+
+def test_rows_beyond_a_capacity_are_refused() -> None:
+    def limited(x: Tensor) -> Tensor:
+        served = torch.arange(len(x))[:, None] < max(16, len(x) // 2)  # more than are tried, as experts have it
+        return torch.where(served, x.mean((2, 3)), torch.tensor([1.0, 0.0, 0.0]))
+
+    with pytest.raises(ValueError, match="rows interact"):
+        SmoothedClassifier(scripted(limited), **PLAIN).certify(images()[0], 0.5, **OPTIONS)
+
+
+def test_images_served_first_are_not_those_of_the_front_alone() -> None:
+    def limited(x: Tensor) -> Tensor:
+        dark = x.abs().amax((1, 2, 3)) == 0
+        place = torch.cumsum(~dark, 0)[:, None]
+        return torch.where(place <= 20, x.mean((2, 3)), torch.tensor([1.0, 0.0, 0.0]))
+
+    with pytest.raises(ValueError, match="at the front of a batch"):
+        SmoothedClassifier(scripted(limited), **PLAIN).certify(images()[0], 0.5, **OPTIONS)
+
+
+def test_bfloat16_hides_no_interaction_in_what_all_logits_share() -> None:
+    def shared(x: Tensor) -> Tensor:
+        return by_the_mean(x - 0.5) + 10
+
+    model = scripted(shared)
+    model.register_buffer("held", torch.ones(1, dtype=torch.bfloat16))
+    with pytest.raises(ValueError, match="rows interact"):
+        SmoothedClassifier(model, **PLAIN).certify(images()[0], 0.5, **OPTIONS)
+
+
+def test_a_network_in_bfloat16_that_changes_is_found_out() -> None:
+    calls = []
+
+    def changing(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return 4 * x[:, :, 0, 0] + (0.25 if len(calls) > 6 else 0.0) * torch.tensor([1.0, 0.0, 0.0], dtype=x.dtype)
+
+    model = scripted(changing)
+    model.register_buffer("held", torch.ones(1, dtype=torch.bfloat16))
+    with pytest.raises(ValueError, match="expected one fixed function"):
+        SmoothedClassifier(model, **PLAIN).certify(images()[0], 0.5, **OPTIONS)
+
+
+def test_a_network_that_is_changed_between_two_calls_is_tried_again() -> None:
+    model = network()
+    classifier = SmoothedClassifier(model, **PLAIN)
+    classifier.certify(images()[0], 0.5, **OPTIONS)
+    model[1] = nn.BatchNorm2d(8, track_running_stats=False)
+    with pytest.raises(ValueError, match="rows interact"):
+        classifier.certify(images()[0], 0.5, **OPTIONS)
+
+
+def test_a_network_may_write_its_logits_to_one_place() -> None:
+    plain, place = network().eval(), torch.zeros(64, 4)
+
+    def static(x: Tensor) -> Tensor:
+        return place[: len(x)].copy_(plain(x))
+
+    kept, classifier = SmoothedClassifier(plain, **PLAIN), SmoothedClassifier(scripted(static), **PLAIN)
+    assert torch.equal(classifier.classify(images(9), batch_size=4), kept.classify(images(9), batch_size=4))
+    votes = [one.certify(images()[0], 0.5, **OPTIONS).counts for one in (classifier, kept)]
+    assert votes[0] == votes[1]
+
+
+def test_the_type_is_that_of_floating_point_tensors() -> None:
+    model = network()
+    model.register_parameter("codes", nn.Parameter(torch.ones(3, dtype=torch.int8), requires_grad=False))
+    assert SmoothedClassifier(model, **PLAIN).certify(images()[0], 0.5, **OPTIONS).origin.dtype == "float32"
+    buffered = scripted(lambda x: x.mean((2, 3)))
+    buffered.register_buffer("scale", torch.ones(1, dtype=torch.float64))
+    assert SmoothedClassifier(buffered, **PLAIN).dtype == torch.float64
+
+
 def test_a_network_that_counts_its_calls_is_found_out() -> None:
     calls = 0
 
@@ -173,6 +260,65 @@ def test_a_network_that_is_put_in_training_mode_meanwhile_is_refused() -> None:
     model.register_forward_pre_hook(disturb)
     with pytest.raises(RuntimeError, match="expected the network in eval mode, got it in training mode"):
         SmoothedClassifier(model, **PLAIN).certify(images()[0], 0.5, **OPTIONS)
+
+
+def test_a_network_without_parts_that_is_put_in_training_mode_is_refused() -> None:
+    model = scripted(lambda x: x.mean((2, 3)))
+    with eval_mode(model):
+        model.train()
+        with pytest.raises(RuntimeError, match="in training mode"), eval_mode(model):
+            pass
+    assert model.training
+
+
+def test_a_stream_that_is_collected_in_between_blocks_nobody() -> None:
+    class Collected(nn.Sequential):
+        def modules(self) -> Iterator[nn.Module]:
+            gc.collect()  # as may happen at any line
+            return super().modules()
+
+    def abandon() -> None:
+        held = eval_mode(model)
+        held.__enter__()
+        ring: list[object] = [held]
+        ring.append(ring)
+
+    model = Collected(nn.Flatten())
+    abandon()
+    with eval_mode(model):
+        assert not model.training
+    assert model.training
+
+
+@pytest.mark.parametrize("noise", ["lattice", "float"])
+def test_a_stream_may_give_all_its_images_in_one_place(noise: str) -> None:
+    classifier, plan, place = SmoothedClassifier(network(), **PLAIN), classifier_plan(), torch.empty(SHAPE)
+    options = {"batch_size": 64, "noise": noise, "seed": 1}
+    shared = classifier.certify_each(
+        ((i, place.copy_(image)) for i, image in enumerate(images(4))), 0.5, plan, **options
+    )
+    apart = classifier.certify_each(enumerate(images(4)), 0.5, plan, **options)
+    assert [certificate.counts for _, certificate, _ in shared] == [certificate.counts for _, certificate, _ in apart]
+
+
+def test_a_stream_of_several_shapes_or_equal_indices_is_refused() -> None:
+    classifier, plan = SmoothedClassifier(scripted(lambda x: x.mean((2, 3))), **PLAIN), classifier_plan()
+    one, other = images()
+    with pytest.raises(ValueError, match=r"expected images of one shape, .* at index 1"):
+        list(classifier.certify_each([(0, one), (1, other[:, :4])], 0.5, plan))
+    with pytest.raises(ValueError, match="expected different indices, got 0 twice"):
+        list(classifier.certify_each([(0, one), (0, other)], 0.5, plan))
+    with pytest.raises(ValueError, match="expected 2 different indices"):
+        classifier.certify_batch(images(), 0.5, plan=plan, indices=[0.25, 0.75])
+
+
+def test_a_stream_may_begin_in_inference_mode() -> None:
+    stream = SmoothedClassifier(network(), **PLAIN).certify_each(
+        enumerate(images(40)), 0.5, classifier_plan(), batch_size=8
+    )
+    with torch.inference_mode():
+        next(stream)
+    assert len(list(stream)) == 39
 
 
 def test_two_threads_certify_one_network_as_one_does() -> None:
