@@ -161,12 +161,13 @@ class Sampler:
                 chunks, turn = [], turn + 1
                 if len(pending) <= depth:
                     continue
-            if witness is not None and (not pending or turn % AGAIN == 0):
-                witness.check()
             if not pending:
                 return
             _deliver(*pending.popleft(), begun)
-            yield from (job for job in active if job.done)
+            done = [job for job in active if job.done]
+            if witness is not None and (done or turn % AGAIN == 0):
+                witness.check()  # before anything is given away
+            yield from done
             active = [job for job in active if not job.done]
             begun = time.perf_counter()
 

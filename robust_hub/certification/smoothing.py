@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robust_hub.certification.origin import Origins
 from robust_hub.certification.sampler import Sampler
-from robust_hub.certification.stamp import Stamp, choose_law, fresh_seed
+from robust_hub.certification.stamp import Stamp, choose_law, choose_seed
 from robust_hub.guarantee.bounds import check_alpha
 from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.composite import JointCertificate, composite
@@ -356,9 +356,7 @@ class SmoothedClassifier:
         law.check_shape(self._check(x, 3).shape)
         size = min(self._batch_size(batch_size, x.shape), n)
         course = partial(prediction_course, n, alpha, law.tau)
-        jobs = self.sampler.jobs(
-            [(index, law.place(x.detach()))], course, law, fresh_seed() if seed is None else int(seed)
-        )
+        jobs = self.sampler.jobs([(index, law.place(x.detach()))], course, law, choose_seed(seed))
         (job,) = self.sampler.complete(jobs, law, size)
         return job.result
 
@@ -407,7 +405,7 @@ class SmoothedClassifier:
     def _stamp(self, law: Noise, shape: Sequence[int], size: int, seed: int | None) -> Stamp:
         """Say what certificates are of, the network first: a seed that is not given is drawn after it is fixed."""
         origin = self._origins.of(shape, size)
-        return Stamp(law, origin, fresh_seed() if seed is None else int(seed), seed is not None)
+        return Stamp(law, origin, choose_seed(seed), seed is not None)
 
     def _check_each(self, images: Iterable[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
         """Refuse what are no images of one shape with indices of their own: votes would be of other pixels."""

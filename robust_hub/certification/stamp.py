@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robust_hub.guarantee.certificate import Certificate, check_sigma
@@ -38,7 +40,8 @@ class Stamp:
         """Place an image, float (C, H, W), for the noise, and keep its hash."""
         x = x.detach()
         placed = self.law.place(x)
-        self.images[index] = image_hash(x)
+        # Pixels may be off the grid by rounding: the certificate is of the 8-bit image, and so is the hash.
+        self.images[index] = image_hash(placed.to(torch.uint8) if placed.dtype == torch.int16 else x)
         return placed
 
     def on(self, index: int, certificate: Certificate) -> Certificate:
@@ -69,6 +72,14 @@ def choose_law(plan: Plan, noise: NoiseChoice, sigma: float) -> Noise:
     return law
 
 
-def fresh_seed() -> int:
-    """Draw a seed from the operating system."""
-    return secrets.randbits(63)
+def choose_seed(seed: int | None) -> int:
+    """Give the seed asked for, or draw one from the operating system.
+
+    Raises:
+        ValueError: If it is no whole number from 0 to 2^63 - 1.
+    """
+    if seed is None:
+        return secrets.randbits(63)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise ValueError(f"expected a seed that is a whole number from 0 to 2^63 - 1, or None, got {seed!r}")
+    return int(seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +26,7 @@ from robust_hub.certification.compiling import (
 )
 from robust_hub.certification.origin import Origins
 from robust_hub.certification.smoothing import SmoothedClassifier
+from robust_hub.certification.stamp import choose_seed
 from robust_hub.evidence.writer import RecordWriter, open_run
 from robust_hub.guarantee.plans import Plan
 from robust_hub.images.data import ImageData
@@ -165,4 +165,4 @@ def _seed(out: str | Path, seed: int | None) -> int:
     if seed is None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             seed = int(_recorded(out)["identity"]["seed"])
-    return secrets.randbits(63) if seed is None else int(seed)
+    return choose_seed(seed)

@@ -63,7 +63,7 @@ def _verify(file: Path, model: str | None, image: Path | None, fresh: int | None
         raise ValueError(f"expected a certificate that says of which network and image it is, got {file}: it does not")
     network = None if model is None else _load_network(model, certificate.origin)
     pixels = None if image is None else _load_image(image, certificate.origin)
-    report |= {"weights": network is not None, "image": pixels is not None}
+    report |= {"weights": network is not None or None, "image": pixels is not None or None}
     if fresh is not None:
         assert network is not None and pixels is not None
         report["fresh"] = _compare_fresh(network, pixels, certificate, fresh)
@@ -101,8 +101,8 @@ def _claims(c: Certificate) -> dict[str, Any]:
         "seed": c.seed,
         "reproduction": c.reproduction,
         "samples": c.samples,
-        "weights": False,
-        "image": False,
+        "weights": None,
+        "image": None,
         "fresh": None,
     }
 

@@ -91,7 +91,7 @@ class RecordWriter:
         """
         if self._file.closed:
             return
-        self._run["finished"] = _now()
+        self._run["finished"] = self._run.get("finished") or _now()
         if extra:
             self._run["summary"] = {**self._run.get("summary", {}), **_plain(dict(extra))}
         try:

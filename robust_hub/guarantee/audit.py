@@ -15,7 +15,7 @@ from scipy.special import ndtr
 from scipy.stats import binom
 
 from robust_hub.guarantee.boundaries import Boundary
-from robust_hub.guarantee.bounds import check_alpha, lower_confidence_bound, upper_confidence_bound
+from robust_hub.guarantee.bounds import TAU, check_alpha, lower_confidence_bound, upper_confidence_bound
 from robust_hub.guarantee.certificate import Certificate, certified_radius, check_sigma
 from robust_hub.guarantee.sequential import closed_form_plan, sequential_plan
 
@@ -95,11 +95,12 @@ def _audit_counts(c: Certificate) -> None:
     """Compare what every plan gives: counts, class and abstention."""
     check_sigma(c.sigma)
     check_alpha(c.alpha)
-    if not 0 <= c.tau < 1:
-        raise ValueError(f"expected tau in [0, 1), a total variation, got {c.tau!r}")
-    if c.noise == "lattice255" and c.tau == 0:
+    if not 0 <= c.tau < 0.5:
+        raise ValueError(f"expected tau in [0, 0.5), a total variation, got {c.tau!r}")
+    if c.noise == "lattice255" and c.tau < TAU:
         raise ValueError(
-            "expected a tau above 0 of lattice noise, which is not quite normal, got 0: bounds must pay it"
+            f"expected a tau of at least {TAU:g} of lattice noise, which is not quite normal, got {c.tau:g}: bounds must "
+            "pay it"
         )
     if sum(c.counts) != c.n or min(c.counts) < 0:
         raise ValueError(f"expected counts that sum up to n={c.n}, got a sum of {sum(c.counts)}: votes were edited")

@@ -17,6 +17,7 @@ from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma
 from robust_hub.guarantee.look import ESTIMATION, Course, Look, Votes
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # at which the paper reports accuracy
+_NEAR_HALF = 0.51  # nulls below it may be too close to one half for any number of samples
 
 
 class _Accepted(NamedTuple):
@@ -68,13 +69,22 @@ class GridPlan:
             tau: Total variation between the noise drawn and the theorem's, for one sample.
 
         Raises:
-            ValueError: If n samples cannot certify any of the radii; it says how many can.
+            ValueError: If n samples cannot certify any of the radii; it says how many can. If a radius lies so close
+                to 0 that none can, since classes without a majority take its alpha.
         """
         check_sigma(sigma)
         check_tau(tau)
-        if self.boundaries(sigma, tau)[0] is None:
-            nearest = self._null(0, sigma, tau)
-            least = smallest_reach(nearest, self.alpha, self.exact) if nearest < 1 else math.inf
+        levels = self.boundaries(sigma, tau)
+        nulls = [self._null(i, sigma, tau) for i in range(len(self.radii))]
+        reach = [smallest_reach(p, self.alpha, self.exact) if p < 1 else math.inf for p in nulls]
+        for radius, level, p, least in zip(self.radii, levels, nulls, reach, strict=True):
+            if level is None and p < _NEAR_HALF and least <= self.n:
+                raise ValueError(
+                    f"expected radii that are 0 or not so close to it, got {radius} at sigma={sigma}: there, classes "
+                    "without a majority take the alpha of any number of samples; leave it out"
+                )
+        if levels[0] is None:
+            least = reach[0]
             raise ValueError(
                 f"expected n >= {max(least, self.n + 1)}: at alpha={self.alpha} and sigma={sigma} fewer samples never "
                 f"certify the radius {self.radii[0]}, the smallest of the grid, got n={self.n}"

@@ -499,3 +499,15 @@ def test_a_certificate_says_what_it_is_of() -> None:
     assert moved.weights != origin.weights
     assert moved.logits != origin.logits
     assert moved.image == origin.image
+
+
+def test_no_certificate_is_given_away_of_a_network_that_has_changed() -> None:
+    model = network()
+    stream = SmoothedClassifier(model, **PLAIN).certify_each(
+        enumerate(images(6)), 0.5, classifier_plan(), batch_size=64, seed=1
+    )
+    next(stream)
+    with torch.no_grad():
+        model[-1].bias[0] += 0.05
+    with pytest.raises(ValueError, match="expected one fixed function"):
+        next(stream)

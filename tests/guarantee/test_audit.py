@@ -83,7 +83,7 @@ def test_whatever_votes_give_passes_and_a_little_more_does_not(
         ({"p_upper": 0.01}, "expected p_upper of at least 0.023.* at alpha=0.001, got 0.01"),
         ({"alpha": 0.0005}, "expected p_lower of at most 0.97.* at alpha=0.0005"),
         ({"tau": 1e-6}, "expected p_lower of at most"),
-        ({"tau": -0.5}, r"expected tau in \[0, 1\)"),
+        ({"tau": -0.5}, r"expected tau in \[0, 0.5\)"),
         ({"sigma": 0.2}, "expected a radius of at most 0.39"),
         ({"sigma": -0.2}, "expected a finite sigma > 0"),
         ({"alpha": 1.0}, r"expected alpha in \(0, 1\)"),
@@ -254,7 +254,7 @@ def test_what_was_paid_for_the_noise_passes_and_has_to_be_paid(plan: Any) -> Non
 
 
 def test_lattice_noise_is_paid_for() -> None:
-    with pytest.raises(ValueError, match="expected a tau above 0 of lattice noise"):
+    with pytest.raises(ValueError, match="expected a tau of at least 1e-10 of lattice noise"):
         audit(edited(FIXED, noise="lattice255"))
     smaller = {"p_lower": FIXED.p_lower - 1e-9, "p_upper": FIXED.p_upper + 1e-9, "radius": 0.49}
     audit(edited(FIXED, noise="lattice255", tau=1e-10, **smaller))

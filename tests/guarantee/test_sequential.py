@@ -161,3 +161,12 @@ def test_only_a_whole_beginning_of_the_grid_for_one_class_counts() -> None:
     assert _prefix({0: 4, 2: 4}) == 0  # radius 1 is missing
     assert _prefix({1: 4, 2: 4}) is None
     assert _prefix({0: 4, 1: 5}) == 0  # another class
+
+
+def test_a_radius_next_to_zero_is_refused_and_not_called_a_matter_of_samples() -> None:
+    words = "expected radii that are 0 or not so close to it, got 1e-06 at sigma=0.25"
+    for radii in ((1e-6, 0.25), (0.0, 1e-6, 0.25)):
+        with pytest.raises(ValueError, match=words):
+            sequential_plan(radii, n=3000).check(0.25)
+        closed_form_plan(radii, n=3000).check(0.25)
+    sequential_plan((0.0, 0.001, 0.25), n=3000).check(0.25)
