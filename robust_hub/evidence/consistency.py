@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from scipy.special import betainc, ndtr
 
 from robust_hub.evidence.record import Record
-from robust_hub.guarantee.bounds import upper_confidence_bound
+from robust_hub.guarantee.bounds import TAU, upper_confidence_bound
 from robust_hub.guarantee.certificate import certified_radius
 from robust_hub.parsing import shown
 
 LOOKS_ONCE, LOOKS_AGAIN = ("fixed", "radius"), ("sequential", "closed_form")
 PLANS = (*LOOKS_ONCE, *LOOKS_AGAIN)
+LATTICE = "lattice255"  # whole 8-bit levels, whose bounds pay TAU
 _ROUNDING, _FAR = 1e-9, 1e-6  # relative: above what versions round otherwise; what no rounding explains
-_ONE = ("sigma", "alpha", "seed", "plan", "n0", "radii")  # what all records of a run share
+_ONE = ("sigma", "alpha", "seed", "plan", "n0", "radii", "tau")  # what all records of a run share
 _radius, _upper = lru_cache(1 << 16)(certified_radius), lru_cache(1 << 16)(upper_confidence_bound)
 
 
@@ -71,6 +72,8 @@ def _mixed(records: Sequence[Record], identity: Mapping[str, Any]) -> Iterator[s
         values = [getattr(record, name) for record in records]
         if name == "plan":
             values = [plan or "fixed" for plan in values]
+        if name == "tau":
+            values = [tau or 0.0 for tau in values]
         found = set(values)
         if name in said:
             if found - {said[name]}:
@@ -89,6 +92,8 @@ def _said(identity: Mapping[str, Any]) -> dict[str, Any]:
     said = {"plan": plan, **{name: identity[name] for name in ("sigma", "alpha", "seed", "n0") if name in identity}}
     if plan != "radius":
         said.setdefault("n0", 0)
+    if identity.get("noise") == LATTICE:
+        said["tau"] = TAU
     return said | {"radii": tuple(map(float, identity["radii"])) if "radii" in identity else None}
 
 

@@ -13,6 +13,7 @@ from courses import drive, random_votes
 
 from robust_hub.evidence.columns import COLUMNS
 from robust_hub.evidence.records import Record, format_record, read_records, read_run
+from robust_hub.guarantee.bounds import TAU
 from robust_hub.guarantee.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
 
 PLANS = {
@@ -191,6 +192,21 @@ def test_a_bound_is_held_to_its_share_of_alpha(tmp_path: Path) -> None:
     more = dataclasses.replace(record, radius=c.radius * 1.001)
     with pytest.raises(ValueError, match="expected a radius of at most .* for image 0"):
         read_run(write(tmp_path, [more, *halves[1:]], PLANS["runner_up"]))
+
+
+def test_records_of_one_noise_are_not_passed_off_as_those_of_another(tmp_path: Path) -> None:
+    plan = PLANS["complement"]
+    rounded = certified(plan)  # in float32, nothing paid
+    paid = [
+        dataclasses.replace(r, tau=TAU, p_lower=max(0.0, (r.p_lower or 0) - TAU), radius=r.radius * 0.99)
+        for r in rounded
+    ]
+    assert list(read_run(write(tmp_path, paid, plan, noise="lattice255")).records) == paid
+    for records in (rounded, [*paid[:-1], rounded[-1]]):
+        with pytest.raises(ValueError, match="expected tau 1e-10 of all records, got 0.0 for image"):
+            read_run(write(tmp_path, records, plan, noise="lattice255"))
+    with pytest.raises(ValueError, match=r"expected one tau, one run a file, got 0\.0 and 1e-10"):
+        read_run(write(tmp_path, [*paid[:-1], rounded[-1]], plan))
 
 
 def test_tau_is_taken_off_the_bound(tmp_path: Path) -> None:
