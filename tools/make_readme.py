@@ -26,6 +26,8 @@ NAMES = (
 )
 RADII = (0.25, 0.5, 1.0)
 
+_NOISES = {"float32": "float32", "lattice255": "lattice"}
+
 
 def numbers() -> str:
     """Say what the first snippet comes to."""
@@ -34,23 +36,26 @@ def numbers() -> str:
     assert folder is not None
     runs = certification(folder)
     n = ", ".join({f"{int(run.identity['n']):,}" for run in runs})
+    noise = " and ".join(sorted({_NOISES[run.noise] for run in runs}))
     return (
         f"One clean epoch on CIFAR-10 made of it a network with {clean} % accuracy on clean images and a certified "
         f"accuracy of {certified[0]} % at radius {RADII[0]:g} and {certified[1]} % at {RADII[1]:g} "
-        f"({len(runs[0].records)} test images, n = {n}, 95 % intervals; [card](model_cards/{FIRST}/README.md)). It is "
-        f"`{FIRST}`: take that name where no accelerator is at hand to fine-tune a ResNet-152."
+        f"({len(runs[0].records)} test images, n = {n}, {noise} noise, 95 % intervals; "
+        f"[card](model_cards/{FIRST}/README.md)). It is `{FIRST}`: take that name where no accelerator is at hand to fine-tune a ResNet-152."
     )
 
 
 def checkpoints() -> str:
     """Set the checkpoints that matter most."""
-    header = ["name", "what it is", "MB", "clean", *(f"certified at {radius:g}" for radius in RADII)]
+    header = ["name", "what it is", "MB", "clean", *(f"certified at {radius:g}" for radius in RADII), "noise"]
     rows = []
     for name in NAMES:
         one = describe(read_evidence(name))
         clean, certified = _accuracies(name)
         size = f"{one.megabytes:.1f}{'' if one.base is None else ' and its base'}"
-        rows.append([f"`{name}`", one.trained, size, clean, *certified])
+        folder = checkpoint_folder(name)
+        noises = sorted({_NOISES[run.noise] for run in (certification(folder) if folder else ())})
+        rows.append([f"`{name}`", one.trained, size, clean, *certified, ", ".join(noises) or "-"])
     return set_rows(header, rows)
 
 

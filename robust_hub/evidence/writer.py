@@ -149,7 +149,8 @@ def open_run(
             run = read_json(folder / RUN)
             held.check_same(run["identity"], here)
             environment = run["environment"]
-            environment["resumed"] = [*_listed(environment.get("resumed")), _now()]
+            if run.get("finished") is None:
+                environment["resumed"] = [*_listed(environment.get("resumed")), _now()]
         else:
             run = {"identity": here, "recipe": training, "environment": _environment(), "finished": None}
             run |= {} if reproduction is None else {"reproduction": reproduction}

@@ -99,8 +99,8 @@ def _audit_counts(c: Certificate) -> None:
         raise ValueError(f"expected tau in [0, 0.5), a total variation, got {c.tau!r}")
     if c.noise == "lattice255" and c.tau < TAU:
         raise ValueError(
-            f"expected a tau of at least {TAU:g} of lattice noise, which is not quite normal, got {c.tau:g}: bounds must "
-            "pay it"
+            f"expected a tau of at least {TAU:g} of lattice noise, which is not quite normal, got {c.tau:g}: bounds "
+            "must pay it"
         )
     if sum(c.counts) != c.n or min(c.counts) < 0:
         raise ValueError(f"expected counts that sum up to n={c.n}, got a sum of {sum(c.counts)}: votes were edited")
