@@ -41,7 +41,8 @@ def numbers() -> str:
         f"One clean epoch on CIFAR-10 made of it a network with {clean} % accuracy on clean images and a certified "
         f"accuracy of {certified[0]} % at radius {RADII[0]:g} and {certified[1]} % at {RADII[1]:g} "
         f"({len(runs[0].records)} test images, n = {n}, {noise} noise, 95 % intervals; "
-        f"[card](model_cards/{FIRST}/README.md)). It is `{FIRST}`: take that name where no accelerator is at hand to fine-tune a ResNet-152."
+        f"[card](model_cards/{FIRST}/README.md)). It is `{FIRST}`: take that name where no accelerator is at hand to "
+        "fine-tune a ResNet-152."
     )
 
 
