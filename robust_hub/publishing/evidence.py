@@ -10,7 +10,8 @@ from pathlib import Path
 from robust_hub.errors import CheckpointError
 from robust_hub.evidence.accuracy import Proportion, certified_accuracy, clean_accuracy, decides, proportion
 from robust_hub.evidence.records import Run, read_run
-from robust_hub.layout import CERTIFICATION, DIFFERENCE, RUN, TRAINING, UNDER_NOISE
+from robust_hub.files import inside
+from robust_hub.layout import CERTIFICATION, DIFFERENCE, RECORDS, RUN, TRAINING, UNDER_NOISE
 from robust_hub.models.config import CheckpointConfig, read_config
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints, not_here
 from robust_hub.parsing import read_bounded_json, shown
@@ -149,10 +150,15 @@ def certification(folder: str | Path) -> list[Run]:
     """Read the runs that certify a checkpoint, by data and sigma.
 
     Raises:
-        ValueError: If a record is damaged, a run does not say what it certified, two are of different weights, or two
-            share data and sigma.
+        ValueError: If a record is damaged, a run does not say what it certified, two are of different weights, two
+            share data and sigma, or a file leads out of the folder.
     """
-    runs = [read_run(path.parent) for path in Path(folder).glob(f"{CERTIFICATION}/*/{RUN}")]
+    home = Path(folder)
+    found = [path.parent.relative_to(home) for path in home.glob(f"{CERTIFICATION}/*/{RUN}")]
+    for part in found:
+        for name in (RUN, RECORDS):
+            inside(home, part / name)
+    runs = [read_run(home / part) for part in found]
     for run in runs:
         check_identified(run)
     kinds = Counter((str(run.identity["data"]), run.sigma) for run in runs)
@@ -183,7 +189,7 @@ def under_noise(folder: str | Path) -> UnderNoise | None:
     Raises:
         ValueError: If the file is damaged.
     """
-    path = Path(folder) / TRAINING / UNDER_NOISE
+    path = inside(Path(folder), f"{TRAINING}/{UNDER_NOISE}")
     if not path.is_file():
         return None
     try:

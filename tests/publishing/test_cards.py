@@ -350,3 +350,13 @@ def test_the_template_is_given_every_value_that_it_names(folder: Path, monkeypat
 
 def test_data_sets_have_a_name_and_terms() -> None:
     assert all(one.title and one.terms for one in DATA_SETS.values())
+
+
+@pytest.mark.parametrize("name", [RUN, RECORDS])
+def test_records_that_lead_out_of_the_folder_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    path = next(copy.glob(f"{CERTIFICATION}/*/{name}"))
+    path.rename(tmp_path / name)
+    path.symlink_to(tmp_path / name)
+    with pytest.raises(ValueError, match="which leads to .*: copy the file there"):
+        read_evidence("resnet18s_ln.digits", copy)
