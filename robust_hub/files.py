@@ -56,7 +56,9 @@ def inside(folder: Path, name: str | Path) -> Path:
         home, real = folder.resolve(), path.resolve()
     except (OSError, RuntimeError):  # a circle of links
         raise ValueError(f"expected a file in {folder}, got {path}, whose links lead nowhere") from None
-    own = [home] + ([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])
+    own = [home]
+    if home.parent.name == "snapshots":  # of the Hub's cache: a repository's own files, and those that all share
+        own += [home.parents[1] / "blobs", home.parents[2] / "blobs"]
     if not any(real.is_relative_to(place) for place in own):
         raise ValueError(f"expected a file in {folder}, got {path}, which leads to {real}: copy the file there")
     if real.exists() and not real.is_file():
