@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from robust_hub.images.encoded import EncodedImages
-from robust_hub.images.sources import Source, find, stratified
+from robust_hub.images.source import Source
+from robust_hub.images.sources import find, stratified
 
 HASHED_IMAGES = 256
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_hub.images.decoding import Decoders, processes
-from robust_hub.images.sources import Source
+from robust_hub.images.source import Source
 
 CHUNK, BLOCK = 32, 128  # images that a thread and a process decode in one go
 IN_PROCESSES = 8192  # images from which starting processes pays

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robust_hub.images import sources
+from robust_hub.images import source, tables
 from robust_hub.images.data import load_data
 
 
@@ -131,8 +131,8 @@ def test_a_folder_is_named_by_its_last_part(
     root = fill(tmp_path / "pets")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(root)
-    for source in (root, str(root), f"{root}/", Path(), ".", "../pets", "~/pets"):
-        data = load_data(source)
+    for given in (root, str(root), f"{root}/", Path(), ".", "../pets", "~/pets"):
+        data = load_data(given)
         assert data.name == "pets"
         assert str(tmp_path) not in str((data.name, data.split, data.classes))
 
@@ -153,14 +153,15 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
     """Let the optional packages look as if they were not installed."""
-    real = sources.import_module
+    real = source.import_module
 
     def fake(name: str) -> Any:
         if name.split(".")[0] in hidden:
             raise ImportError(name)
         return real(name)
 
-    monkeypatch.setattr(sources, "import_module", fake)
+    for module in (source, tables):
+        monkeypatch.setattr(module, "import_module", fake)
 
 
 def test_missing_extra_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

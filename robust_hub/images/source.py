@@ -1,0 +1,128 @@
+"""A source: labelled images as their owner keeps them, and how one of them is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from robust_hub.images.decoding import fit, has_bytes, open_image
+
+
+@dataclass(frozen=True)
+class Source:
+    """Hold labelled images as their owner keeps them; nothing is checked yet.
+
+    Attributes:
+        name: What the data are, for records: of a folder its last part alone, never the way there.
+        rows: One row an image.
+        labels: One label a row.
+        classes: Names of the classes; None if the source does not say.
+        key: Where a row keeps its image; None if the row is the image.
+        encoded: Whether rows are paths or bytes, which threads may open. A user's Dataset need not be thread-safe.
+    """
+
+    name: str
+    rows: Any
+    labels: Any
+    classes: Sequence[str] | None
+    key: str | int | None = None
+    encoded: bool = True
+
+    def where(self, i: int) -> str:
+        """Name image i for an error message."""
+        return str(self.rows[i]) if self.encoded and isinstance(self.rows, list) else f"index {i} of {self.name}"
+
+    def pixels(self, i: int, size: int | None) -> np.ndarray[Any, Any]:
+        """Read image i: RGB uint8 (3, H, W) in 0..255, fitted to (size, size) if a size is given.
+
+        Raises:
+            ValueError: If the image is damaged, not of 8 bits, or a tensor of another shape or outside [0, 1].
+            TypeError: If it is neither a PIL image nor a tensor of uint8 or floats.
+        """
+        try:
+            item = self._read(i)
+            if isinstance(item, Image.Image):
+                if not has_bytes(item):
+                    got = f"mode {item.mode} at {self.where(i)}"
+                    raise ValueError(f"expected an 8-bit image, got {got}: convert it to 8 bits")
+                item = item.convert("RGB")
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            got = f"a damaged one at {self.where(i)} ({error})"
+            raise ValueError(f"expected an image that can be decoded, got {got}: replace or remove it") from error
+        image = item if isinstance(item, Image.Image) else Image.fromarray(_bytes(item, self.where(i)))
+        return fit(image, size)
+
+    def cells(self, rows: list[int]) -> list[Any]:
+        """Read several images of an encoded source, still encoded: bytes or paths."""
+        if self.key is not None:  # of a datasets.Dataset, three times as fast so as row by row
+            cells = self.rows[rows][self.key]
+        else:
+            cells = self.rows.take(rows).to_pylist() if hasattr(self.rows, "take") else [self.rows[i] for i in rows]
+        return [_encoded(cell) for cell in cells]
+
+    def _read(self, i: int) -> Any:
+        cell = self.rows[i] if self.key is None else self.rows[i][self.key]
+        if not self.encoded:
+            return cell
+        cell = _encoded(cell.as_py() if hasattr(cell, "as_py") else cell)  # of a pyarrow scalar
+        return open_image(cell) if isinstance(cell, bytes | str) else cell
+
+
+def _encoded(cell: Any) -> Any:
+    """Give the bytes or else the path that a table's cell holds."""
+    if isinstance(cell, dict):
+        return cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    return cell
+
+
+def _bytes(item: Any, where: str) -> np.ndarray[Any, Any]:
+    """Turn a tensor (C, H, W), uint8 or float in [0, 1], into uint8 (H, W, 3)."""
+    if not isinstance(item, Tensor):
+        raise TypeError(f"expected a PIL image or a tensor, got {type(item).__name__} at {where}")
+    if item.ndim != 3 or item.shape[0] not in (1, 3):
+        raise ValueError(f"expected an image (C, H, W) with 1 or 3 channels, got shape {tuple(item.shape)} at {where}")
+    if item.is_floating_point():
+        low, high = float(item.min()), float(item.max())
+        if not (low >= 0 and high <= 1):
+            got = f"{low:.3g} to {high:.3g} at {where}"
+            raise ValueError(f"expected pixels in [0, 1], got {got}: pass raw pixels, not normalised ones")
+        item = item.float().mul(255).round().to(torch.uint8)
+    elif item.dtype != torch.uint8:
+        raise TypeError(f"expected uint8 or float pixels, got {item.dtype} at {where}")
+    pixels: np.ndarray[Any, Any] = item.cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    return pixels
+
+
+def pick(parts: Any, split: str, name: str) -> Any:
+    """Take one split of several.
+
+    Raises:
+        ValueError: If there is no such split.
+    """
+    if split not in parts:
+        raise ValueError(f"expected one of the splits {', '.join(parts)} of {name}, got '{split}'")
+    return parts[split]
+
+
+def need(module: str, purpose: str, package: str = '"robust-hub[data]"') -> Any:
+    """Import an optional module.
+
+    Raises:
+        ImportError: If it is not installed, with the command that installs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ImportError(f"{purpose} needs {module.split('.')[0]}: pip install {package}") from None
+
+
+def first_line(error: Exception) -> str:
+    """Give the first line of what an error says, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
