@@ -6,6 +6,7 @@ What the work is stands in a JSON file of the folder; `difference` says in words
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 _ABSENT = object()
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 class ClaimedFolder:
@@ -84,5 +86,7 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = 
 
 
 def _short(value: object) -> str:
+    if isinstance(value, str) and _HASH.fullmatch(value):
+        return f"{value[:12]}..."
     text = "absent" if value is _ABSENT else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -199,9 +199,10 @@ def test_another_image_is_one_sentence(files):
     (files / "no.png").write_bytes(b"no picture")
     Image.new("F", (8, 8)).save(files / "f.tiff")
     for name, said in (
-        ("other.npy", "another image: the certificate is about pixels not"),
+        ("other.npy", "other.npy has other pixels: it says nothing"),
         ("small.npy", "another image: the certificate is about pixels of shape (3, 8, 8)"),
-        ("whole.npy", "uint8 or floats in [0, 1], got 192 of int64"),
+        ("small.npy", "small.npy has shape (3, 4, 8)"),
+        ("whole.npy", "expected pixels of uint8, or floats in [0, 1], in"),
         ("objects.npy", "got none that can be read"),
         ("no.png", "expected a picture that can be decoded"),
         ("nowhere.png", "expected a picture that can be decoded"),

@@ -157,8 +157,11 @@ def _load_image(path: Path, origin: Origin) -> Tensor:
     pixels = _load_array(path) if path.suffix == ".npy" else _load_picture(path, origin.image_shape)
     shape = tuple(pixels.shape)
     if shape != origin.image_shape or image_hash(pixels) != origin.image:
-        what = f"of shape {origin.image_shape}, {path} has {shape}" if shape != origin.image_shape else f"not {path}'s"
-        raise ValueError(f"another image: the certificate is about pixels {what}: it says nothing of this image")
+        has = f"has shape {shape}" if shape != origin.image_shape else "has other pixels"
+        raise ValueError(
+            f"another image: the certificate is about pixels of shape {origin.image_shape} with sha256 "
+            f"{origin.image[:12]}..., {path} {has}: it says nothing of this image"
+        )
     return pixels if pixels.is_floating_point() else pixels / 255
 
 
@@ -170,11 +173,10 @@ def _load_array(path: Path) -> Tensor:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"expected an array of pixels in {path}, got none that can be read ({error})") from None
-    if array.size > MOST_PIXELS or array.dtype not in (np.uint8, np.float16, np.float32, np.float64):
-        raise ValueError(
-            f"expected at most {MOST_PIXELS:,} pixels in {path}, uint8 or floats in [0, 1], got {array.size:,} of "
-            f"{array.dtype}"
-        )
+    if array.size > MOST_PIXELS:
+        raise ValueError(f"expected at most {MOST_PIXELS:,} pixels in {path}, got {array.size:,}: cut it to the image")
+    if array.dtype not in (np.uint8, np.float16, np.float32, np.float64):
+        raise ValueError(f"expected pixels of uint8, or floats in [0, 1], in {path}, got {array.dtype}: convert them")
     return torch.from_numpy(np.array(array))
 
 

@@ -66,6 +66,8 @@ class Record:
             )
         if not (math.isfinite(self.radius) and self.radius >= 0):
             raise ValueError(f"expected a finite radius >= 0, got {self.radius}; correct record {self.idx}")
+        if not (math.isfinite(self.time) and self.time >= 0):
+            raise ValueError(f"expected seconds >= 0, got {self.time}; correct the record of {self.idx}")
         if self.predict == -1 and self.radius != 0:
             raise ValueError(
                 f"expected radius 0 for an abstention, got {self.radius}; correct the record of {self.idx}"

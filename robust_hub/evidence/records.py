@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from robust_hub.layout import RECORDS, RUN
 from robust_hub.parsing import read_bounded_json, shown
 from robust_hub.provenance import Provenance
 
-__all__ = ["Record", "Run", "format_record", "read_json", "read_records", "read_run"]
+__all__ = ["Record", "Run", "check_unedited", "format_record", "read_json", "read_records", "read_run", "records_hash"]
 
+HASH = "records_sha256"  # of the file of records when the run ended, in run.json
 _PARTS = ("identity", "environment")
 _LONG = re.compile(rf"(?<![\d_])[\d_]{{{DIGITS + 1}}}")
 _MOST_BYTES = 1_000_000_000  # of a records.tsv
@@ -79,16 +81,43 @@ def read_records(path: str | Path) -> list[Record]:
 
     Source: https://github.com/locuslab/smoothing, ``certify.py``.
     """
-    records, file = _read(Path(path))
+    records, file, _ = _read(Path(path))
     check_records(records, {}, file, finished=False)
     return records
 
 
-def _read(path: Path) -> tuple[list[Record], Path]:
+def records_hash(text: str) -> str:
+    """Hash what a file of records holds, as lower-case hex; the ends of its lines may be Windows'."""
+    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+
+
+def check_unedited(run: Mapping[str, Any], text: str, file: Path) -> None:
+    """Refuse the records of a finished run that are not those that it ended with.
+
+    Votes and bounds are computed again elsewhere; labels, clean predictions and times stand for themselves. Whoever
+    edits run.json as well is not found out.
+
+    Args:
+        run: What run.json says; older ones say no hash.
+        text: What the file of records holds.
+        file: Where it was read, for the error.
+
+    Raises:
+        ValueError: If the file is another one.
+    """
+    if run.get("finished") is not None and run.get(HASH, records_hash(text)) != records_hash(text):
+        raise ValueError(
+            f"expected the records that the run ended with in {shown(file)}, got edited ones (another sha256 than "
+            f"{RUN} says); restore the file"
+        )
+
+
+def _read(path: Path) -> tuple[list[Record], Path, str]:
     """Read what stands in a file of records; nothing is said yet of whether it can be true."""
     file = path / RECORDS if path.is_dir() else path
     try:
-        records = list(_parse(_text(file), file))
+        text = _text(file)
+        records = list(_parse(text, file))
     except OSError as error:
         raise ValueError(
             f"expected a run folder or a TSV of records, got {shown(path)} ({error.strerror or error}); "
@@ -101,7 +130,7 @@ def _read(path: Path) -> tuple[list[Record], Path]:
         if record.idx in seen:
             raise ValueError(f"expected one record per image, got {record.idx} twice in {shown(file)}; remove one")
         seen.add(record.idx)
-    return records, file
+    return records, file, text
 
 
 def _text(file: Path) -> str:
@@ -123,7 +152,7 @@ def read_run(folder: str | Path) -> Run:
 
     Raises:
         ValueError: If the records or run.json are absent or damaged, rows are lost, or a record contradicts its votes,
-            another record or run.json.
+            another record or run.json, or the file is not the one that the run ended with.
 
     Example:
         >>> import tempfile
@@ -139,9 +168,10 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     # run.json first: a run that ends in between has all the records that it will be asked for
     run: dict[str, Any] = read_json(folder / RUN) if folder.is_dir() else {"identity": {}, "finished": True}
-    records, file = _read(folder)
+    records, file, text = _read(folder)
     finished = run.get("finished") is not None
     check_records(records, run["identity"], file, finished=finished and folder.is_dir())
+    check_unedited(run, text, file)
     try:
         provenance = Provenance.from_json(run.get("recipe") or {})
     except ValueError as error:
@@ -205,7 +235,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if any(not isinstance(run.get(k), dict) for k in _PARTS):
         raise ValueError(f"expected {' and '.join(_PARTS)} in {shown(path)}, got no such; restore the file")
     check_identity(run["identity"], path)
-    for name, kind, words in (("reproduction", bool, "true or false"), ("recipe", dict, "an object")):
+    for name, kind, words in (
+        ("reproduction", bool, "true or false"),
+        ("recipe", dict, "an object"),
+        (HASH, str, "a text"),
+    ):
         if not isinstance(run.get(name), (kind, type(None))):
             raise ValueError(
                 f"expected {name} to be {words} in {shown(path)}, got {shown(run[name], 40)}; restore the file"

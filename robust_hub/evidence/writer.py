@@ -15,7 +15,15 @@ from typing import Any
 from robust_hub.claim import ClaimedFolder
 from robust_hub.evidence.columns import COLUMNS
 from robust_hub.evidence.consistency import check_records
-from robust_hub.evidence.records import Record, format_record, read_json, read_records
+from robust_hub.evidence.records import (
+    HASH,
+    Record,
+    check_unedited,
+    format_record,
+    read_json,
+    read_records,
+    records_hash,
+)
 from robust_hub.files import replace_text, sync_folder
 from robust_hub.layout import RECORDS, RUN
 from robust_hub.parsing import shown
@@ -63,7 +71,7 @@ class RecordWriter:
         try:
             written = self._file.write(line)
             if written != len(line):
-                raise OSError(errno.ENOSPC, f"wrote {written} of {len(line)} bytes")
+                raise OSError(errno.ENOSPC, f"room for {written} of its {len(line)} bytes")
             os.fsync(self._file.fileno())
         except OSError as error:
             self._take_back(end)
@@ -92,6 +100,7 @@ class RecordWriter:
         if self._file.closed:
             return
         self._run["finished"] = self._run.get("finished") or _now()
+        self._run[HASH] = records_hash(self.path.read_text())
         if extra:
             self._run["summary"] = {**self._run.get("summary", {}), **_plain(dict(extra))}
         try:
@@ -148,6 +157,8 @@ def open_run(
         if held.claim():
             run = read_json(folder / RUN)
             held.check_same(run["identity"], here)
+            if (folder / RECORDS).exists():
+                check_unedited(run, (folder / RECORDS).read_text(errors="replace"), folder / RECORDS)
             environment = run["environment"]
             if run.get("finished") is None:
                 environment["resumed"] = [*_listed(environment.get("resumed")), _now()]

@@ -116,7 +116,7 @@ def test_half_a_line_is_never_counted(cuts: bool, tmp_path: Path) -> None:
     with open_run(tmp_path, IDENTITY) as writer:
         writer.append(make(0))
         writer._file = Full(writer._file, 11, cuts)
-        with pytest.raises(OSError, match="expected to write the record of image 20 .*got wrote 11 of .* make room"):
+        with pytest.raises(OSError, match="expected to write the record of image 20 .*got room for 11 of .* make room"):
             writer.append(make(20))
         assert writer.done == {0}
         if not cuts:  # what follows would stand behind half a line
@@ -227,3 +227,37 @@ def test_folders_that_cannot_be_runs(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(ValueError, match="expected identity and environment"):
         read_run(tmp_path / "run")
+
+
+EDITED = {
+    "label": ("\n20\t3\t", "\n20\t4\t"),
+    "clean prediction": ("\t0.1\t4\t", "\t0.1\t3\t"),
+    "time": ("\t0.1\t", "\t0.01\t"),
+    "correct": ("\t1\t0.1\t", "\t0\t0.1\t"),
+}
+
+
+@pytest.mark.parametrize("what", EDITED)
+def test_a_finished_run_keeps_what_its_votes_cannot_bear_out(what: str, tmp_path: Path) -> None:
+    write(tmp_path, [0, 20, 40])
+    file = tmp_path / "records.tsv"
+    text = file.read_text()
+    file.write_bytes(text.replace("\n", "\r\n").encode())  # as a checkout on Windows has it
+    assert len(read_run(tmp_path).records) == 3
+    edited = text.replace(*EDITED[what], 1)
+    assert edited != text
+    file.write_text(edited)
+    for read in (lambda: read_run(tmp_path), lambda: open_run(tmp_path, IDENTITY)):
+        with pytest.raises(ValueError, match=r"expected the records that the run ended with in .*tsv, got edited"):
+            read()
+    file.write_text(text)
+    write(tmp_path, [0, 20, 40])
+    assert read_run(tmp_path).records == (make(0), make(20), make(40))
+
+
+def test_a_run_of_before_the_hash_is_read(tmp_path: Path) -> None:
+    write(tmp_path, [0])
+    run = json.loads((tmp_path / "run.json").read_text())
+    del run["records_sha256"]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert len(read_run(tmp_path).records) == 1
