@@ -19,7 +19,7 @@ ROOMS = (
     *("guarantee", "images", "models", "evidence"),
     *("training", "certification", "publishing", "paper"),
 )
-GROUND = {"files", "parsing", "provenance", "claim", "layout", "names", "errors"}  # below all rooms
+GROUND = {"numbers", "files", "parsing", "provenance", "claim", "layout", "names", "errors"}  # below all rooms
 DOORS = {"cli", "demo", "__main__"}  # above all rooms; nobody imports them but one another
 NETWORK = {"urllib", "http", "socket", "ssl", "requests", "httpx", "httpx2", "aiohttp", "huggingface_hub", "ftplib"}
 FILES = {"os", "pathlib", "io", "shutil", "tempfile", "pickle", "json", "sqlite3", "glob", "fileinput", "subprocess"}
@@ -27,7 +27,7 @@ LIBRARIES = {"torch", "torchvision", "timm", "safetensors", "datasets", "acceler
 OURS = "robust_hub."
 NEVER = {  # room -> what it may never import
     # JSON is text: what would make a file of it, pathlib and open, is forbidden here.
-    "guarantee": {*LIBRARIES, *NETWORK, *FILES - {"json"}, *(OURS + name for name in GROUND)},
+    "guarantee": {*LIBRARIES, *NETWORK, *FILES - {"json"}, *(OURS + name for name in GROUND - {"numbers"})},
     "evidence": {*LIBRARIES, OURS + "images"},
     "training": {OURS + "guarantee"},
     "publishing": {OURS + "certification"},

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from scipy.special import betainc, betaincc, betainccinv, betaincinv
 
+from robust_hub.numbers import real_number, whole_number
+
 BOUNDS = ("complement", "runner_up")
 # Rounded Gaussian noise from 64-bit words is within this total variation of the true law of one sample: 2e-11 for
 # 224 x 224 pixels at sigma 1. docs/statistics.md, "Lattice noise", has the sum; larger images are refused.
@@ -17,18 +19,15 @@ TAU = 1e-10
 _TAIL_ERROR = 1e-12  # times the size of the counts, see `spendable`: above the relative error of scipy's binomial tails
 
 
-def check_alpha(alpha: float) -> None:
-    """Refuse a failure probability outside (0, 1)."""
-    if not (isinstance(alpha, (int, float)) and 0 < alpha < 1):
-        raise ValueError(f"expected alpha in (0, 1), the failure probability of one certificate, got {alpha!r}")
+def check_alpha(alpha: float) -> float:
+    """Give a failure probability as a float; refuse one outside (0, 1)."""
+    return real_number("alpha in (0, 1), the failure probability of one certificate", alpha, above=0, below=1)
 
 
-def check_tau(tau: float) -> None:
-    """Refuse a total variation that is no number in [0, 1/2)."""
-    if isinstance(tau, bool) or not (isinstance(tau, (int, float)) and 0 <= tau < 0.5):
-        raise ValueError(
-            f"expected tau in [0, 0.5), the total variation between a sample's noise and the theorem's, got {tau!r}"
-        )
+def check_tau(tau: float) -> float:
+    """Give a total variation as a float; refuse what is no number in [0, 1/2)."""
+    what = "tau in [0, 0.5), the total variation between a sample's noise and the theorem's"
+    return real_number(what, tau, least=0, below=0.5)
 
 
 def raise_by(p: float, tau: float) -> float:
@@ -68,8 +67,8 @@ def lower_confidence_bound(count: int, n: int, alpha: float) -> float:
 
     Source: Clopper & Pearson 1934; Cohen et al. 2019, LowerConfBound.
     """
-    check_alpha(alpha)
-    _check_count(count, n)
+    alpha = check_alpha(alpha)
+    count, n = _check_count(count, n)
     if count == 0:
         return 0.0
     spent = spendable(count, n, alpha)
@@ -100,8 +99,8 @@ def upper_confidence_bound(count: int, n: int, alpha: float) -> float:
 
     Source: Clopper & Pearson 1934, the lower bound on the failures' side.
     """
-    check_alpha(alpha)
-    _check_count(count, n)
+    alpha = check_alpha(alpha)
+    count, n = _check_count(count, n)
     if count == n:
         return 1.0
     # Not 1 - the lower bound of the failures: near 1 a lower bound has too few digits for that.
@@ -123,7 +122,7 @@ def smallest_n(alpha: float, bound: str = "complement") -> int:
         >>> smallest_n(0.001), smallest_n(0.001, "runner_up")
         (10, 11)
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
     if bound not in BOUNDS:
         raise ValueError(f"expected bound to be one of {BOUNDS}, got {bound!r}")
     share = alpha if bound == "complement" else alpha / 2
@@ -155,6 +154,6 @@ def _widen(start: float, end: float, holds: Callable[[float], bool]) -> float:
     return good
 
 
-def _check_count(count: int, n: int) -> None:
-    if n < 1 or not 0 <= count <= n:
-        raise ValueError(f"expected 0 <= count <= n and n >= 1, got count={count} and n={n}")
+def _check_count(count: int, n: int) -> tuple[int, int]:
+    n = whole_number("n to be a whole number, at least 1", n)
+    return whole_number(f"0 <= count <= n, of n={n} samples", count, 0, n), n

@@ -26,6 +26,7 @@ from robust_hub.guarantee.bounds import (
 )
 from robust_hub.guarantee.interchange import decode, encode
 from robust_hub.guarantee.origin import Origin
+from robust_hub.numbers import real_number
 
 ABSTAIN = -1
 _ROUND_OFF = 1e-11  # times max(1, sigma), off every radius: above the double-precision error of the formula
@@ -137,12 +138,10 @@ class Certificate:
         return decode(cls, text)
 
 
-def check_sigma(sigma: float) -> None:
-    """Refuse a standard deviation that is not a finite positive number."""
-    if isinstance(sigma, bool) or not (isinstance(sigma, (int, float)) and math.isfinite(sigma) and sigma > 0):
-        raise ValueError(
-            f"expected a finite sigma > 0, the noise's standard deviation in [0, 1]-pixel units, got {sigma!r}"
-        )
+def check_sigma(sigma: float) -> float:
+    """Give a standard deviation as a float; refuse what is not a finite positive number."""
+    what = "a finite sigma > 0, the noise's standard deviation in [0, 1]-pixel units"
+    return real_number(what, sigma, above=0)
 
 
 def certified_radius(p_lower: float, p_upper: float, sigma: float) -> float:
@@ -169,9 +168,9 @@ def certified_radius(p_lower: float, p_upper: float, sigma: float) -> float:
 
     Source: Cohen et al. 2019, Theorem 1; Qiu et al. 2023, Eq. 2.
     """
-    check_sigma(sigma)
-    if not (0 <= p_lower <= 1 and 0 <= p_upper <= 1):
-        raise ValueError(f"expected probabilities in [0, 1], got p_lower={p_lower!r} and p_upper={p_upper!r}")
+    sigma = check_sigma(sigma)
+    p_lower = real_number("p_lower to be a probability in [0, 1]", p_lower, least=0, most=1)
+    p_upper = real_number("p_upper to be a probability in [0, 1]", p_upper, least=0, most=1)
     if p_lower <= p_upper:
         return 0.0
     radius = sigma / 2 * (float(ndtri(p_lower)) - float(ndtri(p_upper)))
@@ -213,9 +212,7 @@ def certify_counts(
 
     Source: Cohen et al. 2019, Certify.
     """
-    check_alpha(alpha)
-    check_sigma(sigma)
-    check_tau(tau)
+    alpha, sigma, tau = check_alpha(alpha), check_sigma(sigma), check_tau(tau)
     guess, votes = check_votes(selection), check_votes(counts)
     if guess.shape != votes.shape:
         raise ValueError(
@@ -242,14 +239,14 @@ def certify_counts(
         radius=certified_radius(p_lower, p_upper, sigma) if decided else 0.0,
         p_lower=p_lower,
         p_upper=p_upper,
-        sigma=float(sigma),
-        alpha=float(alpha),
+        sigma=sigma,
+        alpha=alpha,
         n0=int(guess.sum()),
         n=n,
         count=count,
         counts=tuple(int(v) for v in votes),
         bound=bound,
-        tau=float(tau),
+        tau=tau,
     )
 
 

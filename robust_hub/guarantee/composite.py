@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from robust_hub.guarantee.bounds import check_alpha
+from robust_hub.guarantee.bounds import check_alpha, check_tau
 from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certify_counts
 from robust_hub.guarantee.look import Votes
 
@@ -92,7 +92,7 @@ def composite(
 
     Source: Salman et al. 2019, Lemma 2, for one sigma; docs/several-sigmas.md for several.
     """
-    check_alpha(alpha)
+    alpha, tau = check_alpha(alpha), check_tau(tau)
     if not counts or selection.keys() != counts.keys():
         raise ValueError(f"expected votes of the same sigmas twice, got {sorted(selection)} and {sorted(counts)}")
     sigmas = sorted(counts)

@@ -81,6 +81,6 @@ def fixed_plan(n0: int = 100, n: int = 100_000, alpha: float = 0.001, bound: str
 
     Source: Cohen et al. 2019, Certify.
     """
-    check_samples("n0", n0)
-    check_budget(n, alpha, bound)
+    n0 = check_samples("n0", n0)
+    n, alpha = check_budget(n, alpha, bound)
     return FixedPlan(n0, n, alpha, bound)

@@ -12,6 +12,7 @@ from robust_hub.guarantee.bounds import check_tau, lower_by, lower_confidence_bo
 from robust_hub.guarantee.budget import check_budget
 from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certified_radius, certify_counts, check_sigma
 from robust_hub.guarantee.look import ESTIMATION, SELECTION, Course, Look
+from robust_hub.numbers import real_number
 
 _PILOT, _PILOT_SHARE, _HOPELESS = 64, 0.05, 0.02  # first pilot, its least share of the samples, when to give up
 
@@ -117,9 +118,8 @@ def radius_plan(tol: float, max_radius: float | None = None, n: int = 100_000, a
 
     Source: Chen et al. 2022 (input-specific sampling), with fresh samples; docs/statistics.md.
     """
-    check_budget(n, alpha)
-    if not (math.isfinite(tol) and tol > 0):
-        raise ValueError(f"expected a finite tol > 0, a radius in [0, 1]-pixel units, got {tol!r}")
-    if max_radius is not None and not (math.isfinite(max_radius) and max_radius > 0):
-        raise ValueError(f"expected a finite max_radius > 0 in [0, 1]-pixel units, or None, got {max_radius!r}")
-    return RadiusPlan(float(tol), None if max_radius is None else float(max_radius), n, alpha)
+    n, alpha = check_budget(n, alpha)
+    tol = real_number("a finite tol > 0, a radius in [0, 1]-pixel units", tol, above=0)
+    if max_radius is not None:
+        max_radius = real_number("a finite max_radius > 0 in [0, 1]-pixel units, or None", max_radius, above=0)
+    return RadiusPlan(tol, max_radius, n, alpha)

@@ -14,6 +14,7 @@ from robust_hub.guarantee.budget import check_samples
 from robust_hub.guarantee.fixed import FixedPlan, fixed_plan
 from robust_hub.guarantee.pilot import RadiusPlan, radius_plan
 from robust_hub.guarantee.sequential import RADII, GridPlan, closed_form_plan, sequential_plan
+from robust_hub.numbers import real_numbers
 
 __all__ = [
     "RADII",
@@ -68,7 +69,7 @@ def make_plan(plan: Plan | None, **arguments: Unpack[PlanArguments]) -> Plan:
             raise TypeError(f"expected a plan of robust_hub.guarantee.plans, got {type(plan).__name__}")
         own = {"bound": "complement", "n0": 0, **asdict(plan)}
         for name, value in given.items():
-            value = tuple(value) if name == "radii" else value
+            value = real_numbers("radii >= 0", value, least=0) if name == "radii" else value
             if own.get(name) != value:
                 raise ValueError(f"expected {name} as the plan has it, {own.get(name)}, got {value}: leave it out")
         return plan

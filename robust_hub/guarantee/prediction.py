@@ -36,8 +36,7 @@ def predict_counts(counts: ArrayLike, alpha: float = 0.001, tau: float = 0.0) ->
 
     Source: Cohen et al. 2019, Predict; Hung & Fithian 2019; docs/statistics.md for tau.
     """
-    check_alpha(alpha)
-    check_tau(tau)
+    alpha, tau = check_alpha(alpha), check_tau(tau)
     votes = check_votes(counts)
     order = np.argsort(-votes, kind="stable")
     first = int(votes[order[0]])
@@ -51,13 +50,14 @@ def predict_counts(counts: ArrayLike, alpha: float = 0.001, tau: float = 0.0) ->
     return int(order[0])
 
 
-def check_prediction(n: int, alpha: float) -> None:
-    """Refuse samples and a failure probability with which every prediction abstains: 2^(1 - n) > alpha."""
-    check_alpha(alpha)
-    check_samples("n", n)
+def check_prediction(n: int, alpha: float) -> tuple[int, float]:
+    """Give samples and a failure probability; refuse those with which every prediction abstains: 2^(1 - n) > alpha."""
+    alpha = check_alpha(alpha)
+    n = check_samples("n", n)
     least = int(np.ceil(1 - np.log2(alpha)))
     if n < least:
         raise ValueError(f"expected n >= {least}: at alpha={alpha} fewer votes always abstain, got n={n}")
+    return n, alpha
 
 
 def prediction_course(n: int, alpha: float, tau: float = 0.0) -> Course[int]:

@@ -15,6 +15,7 @@ from robust_hub.guarantee.bounds import check_tau, raise_by
 from robust_hub.guarantee.budget import check_budget
 from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma
 from robust_hub.guarantee.look import ESTIMATION, Course, Look, Votes
+from robust_hub.numbers import real_number, real_numbers
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # at which the paper reports accuracy
 _NEAR_HALF = 0.51  # nulls below it may be too close to one half for any number of samples
@@ -226,14 +227,12 @@ def closed_form_plan(
 
 
 def _grid(radii: Sequence[float], n: int, alpha: float, futility: float, exact: bool) -> GridPlan:
-    check_budget(n, alpha)
-    grid = tuple(float(radius) for radius in radii)
-    finite = all(math.isfinite(radius) and radius >= 0 for radius in grid)
-    if not grid or not finite or any(a >= b for a, b in itertools.pairwise(grid)):
-        raise ValueError(f"expected increasing finite radii >= 0 in [0, 1]-pixel units, got {tuple(radii)!r}")
-    if not 0 < futility <= 0.5:
-        raise ValueError(f"expected futility in (0, 0.5], got {futility!r}")
-    return GridPlan(grid, n, alpha, float(futility), exact)
+    n, alpha = check_budget(n, alpha)
+    what = "increasing finite radii >= 0 in [0, 1]-pixel units"
+    grid = real_numbers(what, radii, least=0)
+    if not grid or any(a >= b for a, b in itertools.pairwise(grid)):
+        raise ValueError(f"expected {what}, got {grid!r}")
+    return GridPlan(grid, n, alpha, real_number("futility in (0, 0.5]", futility, above=0, most=0.5), exact)
 
 
 def _prefix(won: Mapping[int, int]) -> int | None:

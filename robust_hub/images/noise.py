@@ -6,7 +6,6 @@ Noise is in [0, 1]-pixel units, added to the raw image and never clipped.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robust_hub.images.laws import Noise
+from robust_hub.numbers import real_numbers
 
 BLOCK = 32  # samples of one image that are drawn together; part of the stream's definition
 
@@ -48,13 +48,14 @@ class NoiseMixture:
 
     def __post_init__(self) -> None:
         """Check and normalise the fields."""
-        sigmas = tuple(float(s) for s in self.sigmas)
-        if not sigmas or any(not (math.isfinite(s) and s >= 0) for s in sigmas):
-            raise ValueError(f"expected finite sigmas >= 0 in [0, 1]-pixel units, got {self.sigmas!r}")
+        what = "finite sigmas >= 0 in [0, 1]-pixel units"
+        sigmas = real_numbers(what, self.sigmas, least=0)
+        if not sigmas:
+            raise ValueError(f"expected {what}, got none")
         object.__setattr__(self, "sigmas", sigmas)
         if self.weights is not None:
-            weights = tuple(float(w) for w in self.weights)
-            if len(weights) != len(sigmas) or any(not (math.isfinite(w) and w >= 0) for w in weights):
+            weights = real_numbers(f"{len(sigmas)} weights >= 0, one a sigma", self.weights, least=0)
+            if len(weights) != len(sigmas):
                 raise ValueError(f"expected {len(sigmas)} weights >= 0, one a sigma, got {self.weights!r}")
             if sum(weights) <= 0:
                 raise ValueError("expected at least one positive weight")

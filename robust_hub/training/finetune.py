@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.models.norms import warn_batch_norm
+from robust_hub.numbers import real_number, truth_value
 from robust_hub.provenance import CLEAN, Provenance
 from robust_hub.training.options import Options
 from robust_hub.training.state import check_destination
@@ -162,8 +162,8 @@ def finetune(
     Returns:
         As `finetune_clean`, and its errors.
     """
-    if not (math.isfinite(head_scale) and head_scale > 0):
-        raise ValueError(f"expected a finite head_scale > 0, got {head_scale}")
+    head_scale = real_number("a finite head_scale > 0", head_scale, above=0)
+    head_only = truth_value("head_only", head_only)
     warn_batch_norm(model, "fine-tuning")
     head = reset_head(model, data.num_classes, options.seed)
     noisy = mixture.sigmas != CLEAN

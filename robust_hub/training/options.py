@@ -6,9 +6,9 @@ start; two of them are compared with `==`, and `difference` words in what they d
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 from timm.optim import list_optimizers  # type: ignore[attr-defined]
@@ -16,11 +16,30 @@ from torch import nn
 
 from robust_hub.images.pixels import mean_std
 from robust_hub.names import did_you_mean
+from robust_hub.numbers import described, real_number, real_numbers, truth_value, whole_number
 from robust_hub.provenance import CLEAN, OPTIONS, Provenance
 
 _WITHOUT_EFFECT = ("save_every", "num_workers", "progress")  # on the weights
 # Settings that older trainings do not have: they are left out where they are off.
 _LATER = ("compile", "fast_norm", "view_size", "view_count")
+_RATES = "one or several different learning rates > 0"
+# What is expected of an option, beginning with its name, and what takes it.
+_RULES: list[tuple[str, Callable[..., float], dict[str, float]]] = [
+    ("epochs >= 1", whole_number, {"least": 1}),
+    ("batch_size >= 1", whole_number, {"least": 1}),
+    ("momentum in [0, 1)", real_number, {"least": 0, "below": 1}),
+    ("weight_decay >= 0", real_number, {"least": 0}),
+    ("label_smoothing in [0, 1)", real_number, {"least": 0, "below": 1}),
+    ("warmup in [0, 1]", real_number, {"least": 0, "most": 1}),
+    ("save_every >= 0", real_number, {"least": 0}),
+    ("seed to be a whole number of 64 bits", whole_number, {"least": -(2**63), "most": 2**63 - 1}),
+    ("num_workers >= 0", whole_number, {"least": 0}),
+    ("holdout in (0, 1)", real_number, {"above": 0, "below": 1}),
+    ("view_size >= 1 pixel", whole_number, {"least": 1}),
+    ("view_count >= 1 view of each image", whole_number, {"least": 1}),
+]
+_TRUTHS = ("augment", "compile", "fast_norm", "progress")
+_OPTIONAL = ("warmup", "view_size", "view_count")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,31 +99,31 @@ class Options:
     view_count: int | None = None
 
     def __post_init__(self) -> None:
-        rates = self.learning_rate
-        if not rates or len(set(rates)) < len(rates) or not all(math.isfinite(rate) and rate > 0 for rate in rates):
-            raise ValueError(f"expected one or several different learning rates > 0, got {rates}")
-        ranges = {
-            "epochs >= 1": self.epochs >= 1 and self.epochs == int(self.epochs),
-            "batch_size >= 1": self.batch_size >= 1,
-            "momentum in [0, 1)": 0 <= self.momentum < 1,
-            "weight_decay >= 0": math.isfinite(self.weight_decay) and self.weight_decay >= 0,
-            "label_smoothing in [0, 1)": 0 <= self.label_smoothing < 1,
-            "warmup in [0, 1]": self.warmup is None or 0 <= self.warmup <= 1,
-            "save_every >= 0": self.save_every >= 0,
-            "num_workers >= 0": self.num_workers >= 0,
-            "mixed_precision among 'no', 'bf16', 'fp16'": self.mixed_precision in ("no", "bf16", "fp16"),
-            "holdout in (0, 1)": 0 < self.holdout < 1,
-            "view_size >= 1 pixel": self.view_size is None or self.view_size >= 1,
-            "view_count >= 1 view of each image": self.view_count is None or self.view_count >= 1,
-            "view_size of the views": self.view_count is None or self.view_size is not None,
-        }
-        for rule, holds in ranges.items():
-            if not holds:
-                raise ValueError(f"expected {rule}, got {getattr(self, rule.split()[0])}")
+        rates = _rates(self.learning_rate)
+        if not rates or len(set(rates)) < len(rates):
+            raise ValueError(f"expected {_RATES}, got {rates}")
+        object.__setattr__(self, "learning_rate", rates)
+        for rule, take, within in _RULES:
+            self._put(rule.split()[0], partial(take, rule, **within))
+        for name in _TRUTHS:
+            self._put(name, partial(truth_value, name))
+        if self.mixed_precision not in ("no", "bf16", "fp16"):
+            got = described(self.mixed_precision)
+            raise ValueError(f"expected mixed_precision among 'no', 'bf16', 'fp16', got {got}")
+        if self.view_count is not None and self.view_size is None:
+            raise ValueError("expected view_size of the views, got None")
         names = [str(name) for name in list_optimizers()]
+        if not isinstance(self.optimizer, str):
+            raise ValueError(f"expected the name of an optimizer of timm, got {described(self.optimizer)}")
         if self.optimizer.lower().removeprefix("lookahead_") not in names:
             hint = did_you_mean(self.optimizer, names, ["sgd", "adamw", "nmuon"])
             raise ValueError(f"expected an optimizer of timm, got {self.optimizer!r}: {hint}")
+
+    def _put(self, name: str, take: Callable[[Any], Any]) -> None:
+        """Put a plain value in the place of the one that was given; None stays where it is the default."""
+        value = getattr(self, name)
+        if value is not None or name not in _OPTIONAL:
+            object.__setattr__(self, name, take(value))
 
     @classmethod
     def of(
@@ -245,5 +264,10 @@ def _plain(value: Any) -> Any:
 
 
 def _rates(learning_rate: float | Sequence[float]) -> tuple[float, ...]:
-    rates = tuple(learning_rate) if isinstance(learning_rate, Sequence) else (learning_rate,)
-    return tuple(float(rate) for rate in rates)
+    """Give one or several learning rates as a tuple."""
+    one = (
+        isinstance(learning_rate, str)
+        or not isinstance(learning_rate, Iterable)
+        or not getattr(learning_rate, "ndim", 1)
+    )
+    return real_numbers(_RATES, (learning_rate,) if one else learning_rate, above=0)

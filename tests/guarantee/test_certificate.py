@@ -283,17 +283,19 @@ def test_sigma_outside_its_range(sigma: float) -> None:
 
 @pytest.mark.parametrize(("count", "n"), [(-1, 10), (11, 10), (0, 0), (1, -1)])
 def test_counts_outside_their_range(count: int, n: int) -> None:
-    with pytest.raises(ValueError, match=rf"expected 0 <= count <= n and n >= 1, got count={count} and n={n}"):
-        lower_confidence_bound(count, n, 0.05)
-    with pytest.raises(ValueError, match=rf"expected 0 <= count <= n and n >= 1, got count={count} and n={n}"):
-        upper_confidence_bound(count, n, 0.05)
+    words = (
+        f"0 <= count <= n, of n={n} samples, got {count}" if n >= 1 else f"n to be a whole number, at least 1, got {n}"
+    )
+    for bound in (lower_confidence_bound, upper_confidence_bound):
+        with pytest.raises(ValueError, match=f"expected {words}"):
+            bound(count, n, 0.05)
 
 
 @pytest.mark.parametrize(
     ("low", "high"), [(-0.1, 0.5), (1.1, 0.5), (0.5, -0.1), (0.5, 1.1), (math.nan, 0.1), (0.9, math.nan)]
 )
 def test_probabilities_outside_their_range(low: float, high: float) -> None:
-    with pytest.raises(ValueError, match=r"expected probabilities in \[0, 1\], got p_lower="):
+    with pytest.raises(ValueError, match=r"expected p_(lower|upper) to be a probability in \[0, 1\], got"):
         certified_radius(low, high, 0.5)
 
 

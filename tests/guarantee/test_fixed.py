@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import numpy as np
 import pytest
 from courses import drive
 
+from robust_hub.guarantee.bounds import smallest_n
 from robust_hub.guarantee.certificate import ABSTAIN, certify_counts
 from robust_hub.guarantee.fixed import FixedPlan, fixed_plan
 from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION
+from robust_hub.guarantee.pilot import radius_plan
 from robust_hub.guarantee.prediction import check_prediction, predict_counts, prediction_course
+from robust_hub.guarantee.sequential import sequential_plan
 
 
 def test_defaults_are_the_papers() -> None:
@@ -48,7 +54,7 @@ def test_smallest_n_is_named_and_right(alpha: float, bound: str) -> None:
         fixed_plan(1, few, alpha, bound)
 
 
-@pytest.mark.parametrize("value", [0, -3, 10.0, "100", None])
+@pytest.mark.parametrize("value", [0, -3, 10.5, "100", None, True])
 def test_samples_that_are_no_whole_number(value: int) -> None:
     with pytest.raises(ValueError, match=r"expected n0 to be a whole number, at least 1, got"):
         fixed_plan(n0=value)
@@ -82,4 +88,18 @@ def test_predictions_that_could_only_abstain_are_refused(n: int, alpha: float, l
         assert (predict_counts([votes, 0], alpha) == ABSTAIN) is abstains
     check_prediction(least, alpha)
     with pytest.raises(ValueError, match="expected n to be a whole number"):
-        check_prediction(20.0, alpha)  # type: ignore[arg-type]
+        check_prediction(20.5, alpha)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", [float, np.float64, np.float32, np.float16, lambda v: np.array(v)])
+def test_plans_hold_plain_numbers_whoever_made_them(form: Callable[[float], Any]) -> None:
+    made = [
+        fixed_plan(form(10), form(1000), form(0.25)),
+        sequential_plan([form(0), form(0.5)], form(1000), form(0.25), form(0.25)),
+        radius_plan(form(0.5), form(2), form(1000), form(0.25)),
+    ]
+    plain = [fixed_plan(10, 1000, 0.25), sequential_plan((0, 0.5), 1000, 0.25, 0.25), radius_plan(0.5, 2, 1000, 0.25)]
+    assert made == plain
+    assert json.dumps([one.describe() for one in made]) == json.dumps([one.describe() for one in plain])
+    assert certify_counts([9, 1], [900, 100], form(0.25), form(0.25)) == certify_counts([9, 1], [900, 100], 0.25, 0.25)
+    assert smallest_n(form(0.25)) == smallest_n(0.25)
