@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from robust_hub.certification.compiling import CompileChoice, check_choice
+from robust_hub.certification.matching import Classes, match
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.certification.task import Task, choose_form, identity_of, open_task
 from robust_hub.evidence.records import Record, Run, read_run
@@ -48,6 +49,7 @@ def certify(
     seed: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    classes: Classes = None,
     progress: bool = True,
 ) -> Run:
     """Certify every so-many-th image of a data set, one record an image.
@@ -79,14 +81,18 @@ def certify(
             run.json keeps it; a seed that is given makes the run a reproduction, and run.json says so.
         mean: Per-channel means, [0, 1]-pixel units; by default the model's.
         std: Per-channel standard deviations, likewise.
+        classes: How the data's classes are matched with the network's outputs. None does so by name (`label_names` of
+            its `pretrained_cfg`; data with a part of the classes, or in another order, are understood), and by
+            position where names say nothing and there are as many; "by position" has label k be output k; or the names
+            of the network's outputs. Labels of the records are outputs of the network, and run.json names them.
         progress: Whether to show a progress bar with the time that is left.
 
     Returns:
         The finished run, its records in the order of the images.
 
     Raises:
-        ValueError: If an argument is outside its range, the labels do not fit the model's classes, or `out` holds
-            another run or can't be written.
+        ValueError: If an argument is outside its range, the data's classes are not the model's, or `out` holds another
+            run or can't be written.
 
     Example:
         >>> import tempfile
@@ -117,7 +123,8 @@ def certify(
     if smoothed.dtype == torch.bfloat16:
         warn_slow_bf16(smoothed.device, "certify the network in float32, if it is to be deployed so")
     law.check_shape(data.image_shape)
-    task = choose_form(Task(smoothed, data, law, plan, batch_size), compile, out, len(indices), state)
+    matched = match(smoothed, data, classes)
+    task = choose_form(Task(smoothed, data, law, plan, batch_size, matched), compile, out, len(indices), state)
     identity = partial(identity_of, task, every, indices)
     with open_task(out, identity, seed, uncompiled(model), state) as (writer, drawn, done):
         todo = [i for i in indices if i not in done]
@@ -157,13 +164,8 @@ def _certify(task: Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     next_one = next(waiting, None)
     for index, certificate, seconds in results:
         image, label = data[index]
-        if label >= len(certificate.counts):
-            raise ValueError(
-                f"expected labels of the model's {len(certificate.counts)} classes, got {label}: "
-                "fine-tune it on these data"
-            )
         base = int(smoothed.sampler.classify(image[None], 1)[0])  # the pixels were checked on the way to the votes
-        early[index] = _record(index, label, certificate, base, seed, seconds)
+        early[index] = _record(index, task.classes.output(label), certificate, base, seed, seconds)
         while next_one in early:
             yield early.pop(next_one)
             next_one = next(waiting, None)

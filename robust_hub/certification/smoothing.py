@@ -19,13 +19,14 @@ from robust_hub.certification.origin import Origins
 from robust_hub.certification.sampler import Sampler
 from robust_hub.certification.stamp import Stamp, choose_law, choose_seed
 from robust_hub.guarantee.bounds import check_alpha
-from robust_hub.guarantee.certificate import Certificate, check_sigma
+from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma
 from robust_hub.guarantee.composite import JointCertificate, composite
 from robust_hub.guarantee.fixed import two_looks
 from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, fixed_plan, make_plan
 from robust_hub.guarantee.prediction import check_prediction, prediction_course
 from robust_hub.images.laws import Noise, NoiseChoice, make_noise
 from robust_hub.images.pixels import check_pixels, mean_std
+from robust_hub.models.classes import class_names
 
 _EXPECTED = {3: "one image (C, H, W)", 4: "images (B, C, H, W)"}
 
@@ -102,6 +103,17 @@ class SmoothedClassifier:
     def std(self) -> tuple[float, ...]:
         """Per-channel standard deviations, [0, 1]-pixel units."""
         return self.sampler.std
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the model's classes, in the order of its outputs; None if it does not carry them."""
+        return class_names(self.model)
+
+    def name(self, prediction: int) -> str:
+        """Say a prediction in words: the name of its class, its number if the model has no names, or "abstain"."""
+        if prediction == ABSTAIN:
+            return "abstain"
+        return str(prediction) if self.classes is None else self.classes[prediction]
 
     @property
     def device(self) -> torch.device:

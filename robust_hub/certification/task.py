@@ -24,6 +24,7 @@ from robust_hub.certification.compiling import (
     expected_samples,
     is_worth_compiling,
 )
+from robust_hub.certification.matching import ClassMap
 from robust_hub.certification.origin import Origins
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.certification.stamp import choose_seed
@@ -47,6 +48,7 @@ class Task:
     noise: Noise
     plan: Plan
     batch_size: int | None
+    classes: ClassMap
 
     @property
     def sigma(self) -> float:
@@ -100,6 +102,7 @@ def identity_of(task: Task, every: int, indices: Sequence[int]) -> dict[str, Any
         "data_fingerprint": data.data_hash,
         "image": {"shape": list(data.image_shape), "resized": data.resized},
         "images_hash": _images_hash(data, indices),
+        **task.classes.describe(),
         "every": every,
         "images": len(indices),
         "sigma": float(task.sigma),

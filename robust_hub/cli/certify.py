@@ -71,22 +71,30 @@ from robust_hub.layout import RECORDS, RUN
     show_default=True,
     help="Whole 8-bit levels, sound in floating point, or float32 noise as in the paper.",
 )
+@click.option(
+    "--classes",
+    type=click.Choice(["by-name", "by-position"]),
+    default="by-name",
+    show_default=True,
+    help="How data and network are matched; by-position has label k be output k, whatever the names.",
+)
 @click.option("--seed", type=int, help="Seed of the noise, for a reproduction; without one, it is drawn afresh.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def certify(sigmas: tuple[float, ...], out: Path, quiet: bool, radii: tuple[float, ...] | None, **options: Any) -> None:
+def certify(
+    sigmas: tuple[float, ...], out: Path, quiet: bool, radii: tuple[float, ...] | None, classes: str, **options: Any
+) -> None:
     """Certify test images by randomized smoothing: one record an image.
 
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """
     from robust_hub.certification.evaluate import certify as run
+    from robust_hub.certification.matching import BY_POSITION
     from robust_hub.evidence.tables import markdown_table
     from robust_hub.guarantee.plans import RADII
 
     model, data, rest = load_to_certify(**options)
-    runs = [
-        run(model, data, sigma, out=out / f"sigma_{sigma:g}", radii=radii, progress=not quiet, **rest)
-        for sigma in sigmas
-    ]
+    rest |= {"radii": radii, "classes": BY_POSITION if classes == "by-position" else None, "progress": not quiet}
+    runs = [run(model, data, sigma, out=out / f"sigma_{sigma:g}", **rest) for sigma in sigmas]
     click.echo(markdown_table(runs, [radius for radius in radii if radius] if radii else RADII))
 
 

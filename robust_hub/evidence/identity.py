@@ -89,6 +89,14 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_outputs(value: Any) -> bool:
+    return isinstance(value, list) and all(one is None or _is_whole(0)(one) for one in value)
+
+
 _TEXT = (_is_text, "a text")
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sigma": (lambda value: _is_number(value) and value > 0, "a finite number > 0"),
@@ -101,5 +109,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "plan": (lambda value: isinstance(value, str) and value in PLANS, f"one of {', '.join(PLANS)}"),
     "bound": (lambda value: isinstance(value, str) and value in BOUNDS, f"one of {', '.join(BOUNDS)}"),
     "radii": (_is_grid, "increasing finite numbers >= 0"),
-    **dict.fromkeys(("dtype", "split", "noise", "weights", "model"), _TEXT),
+    "classes": (_are_texts, "a list of names"),
+    "outputs": (_are_outputs, "a list of whole numbers, at least 0"),
+    **dict.fromkeys(("dtype", "split", "noise", "weights", "model", "matched"), _TEXT),
 }

@@ -52,6 +52,17 @@ class Run:
         return str(self.identity.get("noise", "float32"))
 
     @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Give the names of the classes that labels and predictions number; None where run.json does not say."""
+        return tuple(self.identity["classes"]) if "classes" in self.identity else None
+
+    def name(self, label: int) -> str:
+        """Say a label or a prediction in words: the name of its class, else its number, or "abstain" for -1."""
+        if label == -1:
+            return "abstain"
+        return self.classes[label] if self.classes and 0 <= label < len(self.classes) else str(label)
+
+    @property
     def sigma(self) -> float | None:
         """Give the noise's standard deviation: from records, identity or a name like ``sigma_0.25``."""
         sigmas = {record.sigma for record in self.records if record.sigma is not None}

@@ -39,6 +39,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         split: The part of the data, such as "train".
         resized: What the shorter side was resized to before the centre was cropped; None for images as they are.
         labels: int64 (N,).
+        named: Whether the source names its classes; else they are called by their labels, "0", "1" and so on.
 
     Example:
         >>> import torch
@@ -59,11 +60,12 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         split: str,
         resized: int | None = None,
         order: Tensor | None = None,
+        named: bool = True,
     ) -> None:
         """Keep pixels, uint8 (M, 3, H, W), of which image i is row order[i]; without an order, row i."""
         self._pixels, self._order = pixels, torch.arange(len(labels)) if order is None else order
         self.labels, self.classes, self.name, self.split = labels, tuple(classes), name, split
-        self.resized = resized
+        self.resized, self.named = resized, named
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -123,7 +125,9 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return self._with(self._pixels, self.labels[chosen], self._order[chosen], split)
 
     def _with(self, pixels: Tensor | EncodedImages, labels: Tensor, order: Tensor, split: str) -> ImageData:
-        return ImageData(pixels, labels, self.classes, name=self.name, split=split, resized=self.resized, order=order)
+        data = ImageData(pixels, labels, self.classes, name=self.name, split=split, resized=self.resized, order=order)
+        data.named = self.named
+        return data
 
     def to(self, device: torch.device | str) -> ImageData:
         """Return the same images with their pixels on a device, so that batches are cut there; only if in memory."""
@@ -216,7 +220,8 @@ def load_data(
     if in_memory is None:
         in_memory = math.prod(encoded.shape) <= psutil.virtual_memory().available // 2
     pixels = encoded[torch.arange(len(labels))] if in_memory else encoded
-    return ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size)
+    named = bool(opened.classes)
+    return ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size, named=named)
 
 
 def _check_labels(source: Source, split: str) -> tuple[Tensor, Sequence[str]]:

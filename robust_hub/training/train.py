@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from robust_hub.images.data import ImageData, holdout_split
 from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import save_checkpoint
+from robust_hub.models.classes import note_class_names
 from robust_hub.models.modes import eval_mode, fast_norms
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
 from robust_hub.training.bf16 import warn_slow_bf16
@@ -101,7 +102,8 @@ def train(
     if len(data) < 1:
         raise ValueError("expected training data, got no image")
     accelerator = make_accelerator()
-    _check_outputs(model, data, options.view_size)
+    outputs = _check_outputs(model, data, options.view_size)
+    note_class_names(model, data.classes if outputs == data.num_classes else None)
     _warn_slow(options, accelerator.device)
     folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
     settings = options.settings()
@@ -239,8 +241,8 @@ def _signature(model: nn.Module) -> str:
     return f"{type(model).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
 
 
-def _check_outputs(model: nn.Module, data: ImageData, size: int | None) -> None:
-    """Raise unless the model takes the data's images, of a size or their own, and has an output for each class."""
+def _check_outputs(model: nn.Module, data: ImageData, size: int | None) -> int:
+    """Count outputs; raise unless the model takes the images, of a size or their own, and has one for each class."""
     where = next(model.parameters()).device
     shape = data.image_shape if size is None else (data.image_shape[0], size, size)
     try:
@@ -255,3 +257,4 @@ def _check_outputs(model: nn.Module, data: ImageData, size: int | None) -> None:
             f"expected at least {data.num_classes} outputs, one per class of the data, got {logits.shape[1]}: "
             f"reset the classifier with model.reset_classifier({data.num_classes})"
         )
+    return int(logits.shape[1])

@@ -1,0 +1,61 @@
+"""The names of a network's outputs, as timm has them: `label_names` of its `pretrained_cfg`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from robust_hub.models.modes import uncompiled
+
+
+def class_names(model: nn.Module, outputs: int | None = None) -> tuple[str, ...] | None:
+    """Give the names of a network's outputs, `label_names` of its `pretrained_cfg`.
+
+    Args:
+        model: Any classifier; timm's carry a `pretrained_cfg`.
+        outputs: How many outputs it has; by default what its `num_classes` says, if anything.
+
+    Returns:
+        The names in the order of the outputs; None where they are not said, or are another classifier's.
+
+    Example:
+        >>> network = nn.Linear(4, 2)
+        >>> note_class_names(network, ("cat", "dog"))
+        >>> class_names(network)
+        ('cat', 'dog')
+    """
+    plain = uncompiled(model)
+    names = _config(plain).get("label_names")
+    outputs = getattr(plain, "num_classes", None) if outputs is None else outputs
+    if isinstance(names, Mapping):  # timm's other form: the name of each index
+        by_index = {int(k): v for k, v in names.items() if str(k).isdecimal()}
+        names = [by_index[k] for k in range(len(names))] if by_index.keys() == set(range(len(names))) else None
+    if not names or isinstance(names, str) or (isinstance(outputs, int) and len(names) != outputs):
+        return None
+    return tuple(str(name) for name in names)
+
+
+def note_class_names(model: nn.Module, names: Sequence[str] | None) -> None:
+    """Have a network carry the names of its outputs, as `label_names` of its `pretrained_cfg`; None forgets them.
+
+    Args:
+        model: Any classifier.
+        names: One name an output.
+    """
+    plain: Any = uncompiled(model)
+    config = getattr(plain, "pretrained_cfg", None)
+    value = None if names is None else tuple(names)
+    if isinstance(config, dict):
+        config.pop("label_names", None)
+        config.update({} if value is None else {"label_names": value})
+    elif config is not None:
+        config.label_names = value
+    elif value is not None:
+        plain.pretrained_cfg = {"label_names": value}
+
+
+def _config(model: nn.Module) -> Mapping[str, Any]:
+    config = getattr(model, "pretrained_cfg", None)
+    return config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
