@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import robust_hub
 from robust_hub import ABSTAIN, ImageData, NoiseMixture, SmoothedClassifier
+from robust_hub.certification.matching import match
 from robust_hub.evidence.accuracy import Proportion, proportion
 from robust_hub.files import replace_text
 from robust_hub.images.laws import make_noise
@@ -208,6 +209,7 @@ def main(model: str | None, data: str, images: int, n: int, seed: int, out: Path
     settings |= {"data": test.name, "data_hash": test.data_hash, "every": every, "sigma": attack.sigma, "n": n}
     settings |= {"alpha": ALPHA, "judge": JUDGE, "budgets": budgets, "noise": make_noise("lattice", attack.sigma).name}
     settings |= {"steps": attack.steps, "restarts": attack.restarts, "m": attack.m}
+    test = match(attack.smoothed, test).renumber(test)  # the network's classes, by name
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out and out.exists() else []
     if lines and {key: lines[0].get(key) for key in settings} != settings:
         raise click.UsageError(f"{out} holds attacks with other settings: name another file")

@@ -40,8 +40,8 @@ def main(model: str | None, data: str, sigma: float, n: int, images: int) -> Non
     if certificate.prediction == robust_hub.ABSTAIN:
         click.echo(f"one image: no class is certified, {certificate.count} of {n} votes are too few")
     else:
-        name, truth = test.classes[certificate.prediction], test.classes[label]
-        click.echo(f"one image: class {name!r} (true: {truth!r}) within radius {certificate.radius:.3f}")
+        name = smoothed.name(certificate.prediction)
+        click.echo(f"one image: class {name!r} (true: {test.classes[label]!r}) within radius {certificate.radius:.3f}")
 
     # Where only some radii matter, sampling stops as soon as each of them is decided: the same guarantee for less.
     certificate = smoothed.certify(x, sigma, n=n, radii=(0.1, 0.25))

@@ -17,6 +17,7 @@ import click
 import torch
 
 from robust_hub import SmoothedClassifier, load_data, load_model
+from robust_hub.certification.matching import match
 from robust_hub.guarantee.plans import RADII as PAPER_RADII
 from robust_hub.guarantee.plans import Plan, fixed_plan, sequential_plan
 from robust_hub.models.identity import weights_hash
@@ -44,6 +45,7 @@ def main(model: str, data: str, out: Path, n: int, every: int, start: int, sigma
     settings |= {"data": images.name, "data_fingerprint": images.data_hash, "every": every, "sigma": sigma}
     settings |= {"seed": seed, "radii": list(RADII), "threads": torch.get_num_threads(), "turn": TURN}
     settings |= {name: plan.describe() for name, plan in plans.items()}
+    images = match(smoothed, images).renumber(images)
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else [settings]
     if lines[0] != json.loads(json.dumps(settings)):
         raise click.UsageError(f"{out} holds another comparison: name another file")

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from robust_hub import NoiseMixture, load_data, load_model
+from robust_hub import NoiseMixture, SmoothedClassifier, load_data, load_model
+from robust_hub.certification.matching import match
 from robust_hub.files import replace_text
 from robust_hub.images.pixels import mean_std, normalize
 from robust_hub.layout import TRAINING, UNDER_NOISE
@@ -37,6 +38,7 @@ def measure(folder: Path, data: str, dtype: str) -> None:
     file = folder / TRAINING / UNDER_NOISE
     row: dict[str, Any] = {"data": images.name, "data_fingerprint": images.data_hash, "split": images.split}
     row |= {"images": len(images), "dtype": dtype, "weights": weights_hash(model), "batch": BATCH}
+    images = match(SmoothedClassifier(model), images).renumber(images)
     old = json.loads(file.read_text()) if file.exists() else {}
     right = old["right"] if old.keys() >= row.keys() and all(old[key] == row[key] for key in row) else {}
     done = old.get("done", 0) if right else 0

@@ -50,6 +50,11 @@ class ClassMap:
         assert output is not None, label  # of a class that has no image
         return output
 
+    def renumber(self, data: ImageData) -> ImageData:
+        """Give the data with outputs of the network for labels, for what compares the two itself."""
+        labels = torch.tensor([self.output(label) for label in data.labels.tolist()], dtype=torch.int64)
+        return data.renumbered(labels, self.names or data.classes)
+
     def describe(self) -> dict[str, Any]:
         """Give the values that a run's identity keeps: nothing where labels are outputs and nobody names them."""
         moved = self.outputs != tuple(range(len(self.outputs)))

@@ -121,6 +121,12 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         """Return the images at `indices`, in that order; pixels are shared, not copied."""
         return self._part(torch.as_tensor(indices, dtype=torch.int64).reshape(-1), self.split)
 
+    def renumbered(self, labels: Tensor, classes: Sequence[str]) -> ImageData:
+        """Return the same images with other labels, int64 (N,), of other classes; pixels are shared, not copied."""
+        data = self._with(self._pixels, labels, self._order, self.split)
+        data.classes = tuple(classes)
+        return data
+
     def _part(self, chosen: Tensor, split: str) -> ImageData:
         return self._with(self._pixels, self.labels[chosen], self._order[chosen], split)
 

@@ -104,6 +104,15 @@ def test_a_run_is_not_gone_on_with_under_another_matching(tmp_path: Any) -> None
         certify(colours(("dog", "cat", "owl")), data("dog", "owl"), 0.25, out=tmp_path, **FLAT)
 
 
+def test_renumbered_data_have_the_networks_classes() -> None:
+    pets = data("owl", "dog", labels=[1, 0, 0])
+    ours = match_classes(pets, PETS, 3).renumber(pets)
+    assert ours.classes == PETS and ours.labels.tolist() == [1, 2, 2] and pets.labels.tolist() == [1, 0, 0]
+    assert torch.equal(ours.batch([0, 1, 2])[0], pets.batch([0, 1, 2])[0]) and ours.data_hash != pets.data_hash
+    nameless = match_classes(data("dog", "owl", named=False), None, 3, "by position")
+    assert nameless.renumber(pets).classes == ("owl", "dog")
+
+
 def test_compiled_networks_are_matched_by_the_same_names() -> None:
     made = torch.compile(colours(), backend="eager")
     smoothed = SmoothedClassifier(made, mean=FLAT["mean"], std=FLAT["std"])  # type: ignore[arg-type]

@@ -12,16 +12,20 @@ import timm
 import torch
 from torch import nn
 
+from robust_hub.certification.evaluate import certify
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.models.checkpoint import read_weights
+from robust_hub.models.classes import class_names
 from robust_hub.models.config import read_config
 from robust_hub.models.resnets import load_model
 from robust_hub.provenance import commit, provenance_of, versions
 from robust_hub.publishing.cards import card
 from robust_hub.publishing.evidence import read_evidence
 from robust_hub.training.finetune import finetune_clean, reset_head
+from robust_hub.training.options import Options
 from robust_hub.training.pretrain import pretrain_mixed_noise
+from robust_hub.training.train import train
 
 PIXELS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 OPTIONS: dict[str, Any] = {"batch_size": 12, "progress": False, **PIXELS}
@@ -149,6 +153,32 @@ def test_a_checkpoint_knows_what_it_came_from(tmp_path: Path) -> None:
     assert third.base.history == () and len(third.history) == 1
     text = card(read_evidence("resnet18s_ln.mine", tmp_path / "three"))
     assert "It started from weights fine-tuned on digits, 1 epoch." in text
+
+
+@pytest.mark.parametrize("network", ["timm", "torch"])
+def test_a_network_carries_the_names_of_the_classes_it_was_trained_on(network: str, tmp_path: Path) -> None:
+    """And is certified by them, on a part of the classes in another order."""
+    model = timm.create_model("resnet18s_ln", channels=(32,) * 4, layers=(1,) * 4) if network == "timm" else Watch()
+    model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), "label_names": ("stale",) * 3}  # type: ignore[assignment]
+    finetune_clean(model, toy_data(), epochs=3, learning_rate=0.1, **OPTIONS)
+    assert class_names(model) == ("dark", "grey", "light")
+    kept = [k for k, label in enumerate(toy_data().labels.tolist()) if label]
+    names, labels = ("light", "grey"), 2 - toy_data().labels[kept]
+    part = ImageData(toy_data().batch(kept)[0], labels, names, name="toy", split="test")
+    run = certify(model, part, 0.25, out=tmp_path, every=4, n=50, **{**PIXELS, "progress": False})
+    assert [record.label for record in run.records] == [2 - part[i][1] for i in range(0, len(part), 4)]
+    assert [run.name(record.label) for record in run.records] == [names[part[i][1]] for i in range(0, len(part), 4)]
+    other = part.renumbered(labels, ("lights", "grey"))
+    with pytest.raises(ValueError, match=r"got 'lights' in toy \(did you mean light"):
+        certify(model, other, 0.25, out=tmp_path / "other", **PIXELS)
+
+
+def test_a_training_on_fewer_classes_than_outputs_forgets_stale_names() -> None:
+    model = Watch()
+    model.pretrained_cfg = {"label_names": tuple("abcdefg")}  # type: ignore[assignment]
+    assert class_names(model, 7) == tuple("abcdefg")
+    train(model, toy_data(), Options.of(model, epochs=1, **OPTIONS))
+    assert class_names(model, 7) is None
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_its_checkpoint_loads(tmp_path: Path) -> None:
