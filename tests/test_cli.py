@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
 from click.testing import CliRunner
 from PIL import Image
@@ -130,6 +131,21 @@ def test_larger_images_are_pretrained_on_in_parts(tmp_path):
     assert mixed.exit_code == 2 and "wide.png: pass size=... to resize them" in mixed.output
     assert "--resize" in mixed.output
     assert run(*words, "--size", 32, "--resize", 36, "--out", tmp_path / "mixed").exit_code == 0
+
+
+def test_classes_are_matched_by_name_unless_positions_are_asked_for(tmp_path):
+    model = timm.create_model("resnet18s_ln", num_classes=3, channels=(32,) * 4, layers=(1,) * 4)
+    robust_hub.save_checkpoint(model, tmp_path / "model")
+    for name in ("dog", "owl"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "test" / name / "0.png")
+    words = ("certify", "--model", tmp_path / "model", "--data", tmp_path / "test", "--every", 1, "--n", 50, "--quiet")
+    refused = run(*words, "--out", tmp_path / "out")
+    assert refused.exit_code == 2 and "pass classes='by position' (--classes by-position)" in refused.output
+    certified = run(*words, "--out", tmp_path / "out", "--classes", "by-position")
+    assert certified.exit_code == 0, certified.output
+    records = robust_hub.read_run(tmp_path / "out" / "sigma_0.25").records
+    assert [record.label for record in records] == [0, 1]
 
 
 def test_bench_prints_a_table_and_writes_json(tmp_path):

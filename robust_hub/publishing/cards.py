@@ -28,6 +28,7 @@ from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
 from robust_hub.publishing.metadata import metadata
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
+_NAMED = 20  # classes in a card
 _NO_SETTINGS = ("history", "fingerprint", "base")  # of a provenance's JSON, what has no row in the table of settings
 
 
@@ -101,8 +102,19 @@ def _certification(runs: Sequence[Run]) -> dict[str, Any]:
         "noises": [] if of_one else list(noises),  # the table of one data set's runs says it
         "float_noise": any(run.noise == "float32" for run in runs),
         "runs": [_run(run) for run in runs],
+        "classes": _classes(runs),
         "dtype": types.pop() if len(types) == 1 else "float32",
     }
+
+
+def _classes(runs: Sequence[Run]) -> str:
+    """Name the network's classes, if its runs agree and say more than numbers."""
+    said = {run.classes for run in runs if run.classes}
+    names = said.pop() if len(said) == 1 else ()
+    if all(name.isdecimal() for name in names):
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(table_cell(name) for name in names[:_NAMED]) + more
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -118,6 +130,7 @@ def _run(run: Run) -> dict[str, Any]:
         "alpha": f"{identity['alpha']:g}",
         "seed": identity.get("seed"),
         "dtype": shown(identity.get("dtype")),
+        "matched": shown(identity.get("matched", "")),
     }
 
 

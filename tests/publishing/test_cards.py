@@ -93,12 +93,29 @@ def test_the_guarantee_is_for_images_closer_than_the_radius_and_says_of_what(fol
             check_rendering(text)
 
 
+def test_classes_are_named_as_the_runs_number_them(folder: Path, tmp_path: Path) -> None:
+    assert "numbered" not in card(read_evidence("resnet18s_ln.digits", folder))  # "0" to "9" say nothing
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    names, paths = [f"digit {k}" for k in range(10)], sorted(copy.glob(f"{CERTIFICATION}/*/{RUN}"))
+    for path, said in zip(paths, (names, [*names, *map(str, range(15))]), strict=True):
+        for one in paths[: 1 + paths.index(path)]:
+            run = json.loads(one.read_text())
+            run["identity"] |= {"classes": said, "matched": "by name"}
+            one.write_text(json.dumps(run))
+        text = card(read_evidence("resnet18s_ln.digits", copy))
+        check_rendering(text)
+        if path == paths[0]:  # the other run says "0" to "9": two stories are none
+            assert "numbered" not in text and text.count("classes matched by name") == 1
+    assert "Its classes are numbered in this order: digit 0, digit 1, " in text and "digit 9, 0, 1, " in text
+    assert " 9 and 5 more." in text and text.count("network in float32, classes matched by name") == 2
+
+
 def test_names_in_a_folder_break_no_card(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     evil = "a|b\x1b[2J\n\n# c"
     for path in copy.glob(f"{CERTIFICATION}/*/{RUN}"):
         run = json.loads(path.read_text())
-        run["identity"] |= {"data": evil, "split": evil, "noise": evil}
+        run["identity"] |= {"data": evil, "split": evil, "noise": evil, "classes": [evil] * 10, "matched": evil}
         path.write_text(json.dumps(run))
     text = card(read_evidence("resnet18s_ln.digits", copy))
     assert all(line.isprintable() for line in text.split("\n")) and "\n# c" not in text
