@@ -97,4 +97,4 @@ def _picture(data: ImageData, run: Run, path: Path) -> None:
     noise, seed = make_noise("lattice", float(run.identity["sigma"])), int(run.identity["seed"])
     copies = noisy_copies(image, noise, seed, record.idx, 3, ESTIMATION)
     noisy = torch.clamp(copies, 0, 1)  # clipped for the eye alone
-    plot_votes(image.numpy(), noisy.numpy(), record, data.classes, path)
+    plot_votes(image.numpy(), noisy.numpy(), record, run.classes or data.classes, path)

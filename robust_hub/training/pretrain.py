@@ -11,6 +11,7 @@ from torch import nn
 
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
+from robust_hub.models.classes import class_names
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.provenance import Provenance
 from robust_hub.training.options import Options
@@ -58,7 +59,8 @@ def pretrain_mixed_noise(
     trained on as they are.
 
     Args:
-        model: A classifier of timm or torch. A timm model whose number of classes differs gets a fresh classifier.
+        model: A classifier of timm or torch. A timm model of another number of classes, or of others by name, gets a
+            fresh classifier.
         dataset: Training data: an ImageData or anything `load_data` takes.
         mixture: The sigmas, in [0, 1] pixel units, and their weights.
         epochs: Passes over the data.
@@ -185,7 +187,8 @@ def pretrain(
     )
     warn_batch_norm(model, "pretraining")
     timm_model: Any = model
-    if hasattr(model, "reset_classifier") and timm_model.num_classes != data.num_classes:
+    own = class_names(model) or data.classes
+    if hasattr(model, "reset_classifier") and (timm_model.num_classes != data.num_classes or own != data.classes):
         where = next(model.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)

@@ -15,6 +15,7 @@ import robust_hub.models.resnets  # noqa: F401
 from robust_hub.images.data import ImageData
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.models.checkpoint import read_weights, save_checkpoint
+from robust_hub.models.classes import class_names, note_class_names
 from robust_hub.training.pretrain import pretrain_mixed_noise
 
 OPTIONS: dict[str, Any] = {"epochs": 1, "batch_size": 8, "progress": False}
@@ -72,6 +73,20 @@ def test_checkpoint_and_resume(tmp_path: Path) -> None:
     assert torch.equal(again.model(x), model(x))
     with pytest.raises(ValueError, match="sigmas"):
         pretrain_mixed_noise(model, toy_data(), mixture=NoiseMixture((0,)), out=tmp_path / "out", **OPTIONS)
+
+
+def test_a_classifier_of_other_names_is_made_anew() -> None:
+    """Its rows are of those names: they would start the training on the wrong classes."""
+    rows = []
+    for names in (toy_data().classes, tuple(reversed(toy_data().classes)), None):
+        torch.manual_seed(0)
+        model = timm.create_model("resnet18s_ln", num_classes=3, channels=(32,) * 4, layers=(1,) * 4)
+        before = model.get_classifier().weight.detach().clone()
+        note_class_names(model, names)
+        pretrain_mixed_noise(model, toy_data(), learning_rate=1e-9, **OPTIONS)
+        rows.append(torch.allclose(model.get_classifier().weight, before, atol=1e-4))
+        assert class_names(model) == toy_data().classes
+    assert rows == [True, False, True]
 
 
 def test_the_folder_is_held_until_the_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
