@@ -192,9 +192,9 @@ def _digits(number: str) -> str:
 
 def _check_count(data: ImageData, own: Sequence[str] | None, outputs: int) -> None:
     """Refuse to take positions for another number of classes."""
-    if len(data.classes) == outputs:
+    if (count := len(data.classes)) == outputs:
         return
-    what = f"{len(data.classes)} classes, {_list(data.classes)}" if data.named else f"{len(data.classes)} without names"
+    what = f"{count} classes, {_list(data.classes)}" if data.named else f"labels up to {count - 1} without names"
     why = "it has no names to match them by" if own is None else f"its own are {_list(own)}"
     raise ValueError(
         f"expected labels of the model's {outputs} classes, got {what}, in {shown(data.name)}, and {why}: fine-tune it "
