@@ -47,6 +47,7 @@ def check_records(records: Sequence[Record], identity: Mapping[str, Any], path: 
 def _contradictions(records: Sequence[Record], identity: Mapping[str, Any], finished: bool) -> Iterator[str]:
     yield from _lost_rows(records, identity, finished)
     yield from _mixed(records, identity)
+    yield from _nameless(records, identity)
     for record in records:
         if wrong := _wrong_votes(record, identity):
             yield f"expected {wrong} in the record of image {record.idx}"
@@ -82,6 +83,17 @@ def _mixed(records: Sequence[Record], identity: Mapping[str, Any]) -> Iterator[s
                 yield f"expected {name} {said[name]} of all records, got {got}"
         elif len(found - {None}) > 1 and name not in ("n0", "radii"):
             yield f"expected one {name}, one run a file, got {' and '.join(sorted(map(str, found - {None}))[:2])}"
+
+
+def _nameless(records: Sequence[Record], identity: Mapping[str, Any]) -> Iterator[str]:
+    """Compare the classes of the records with those that run.json names."""
+    if (names := identity.get("classes")) is None:
+        return
+    for record in records:
+        voted = [label for label, _ in record.counts or ()]
+        highest = max(record.label, record.predict, *voted, -1 if record.base is None else record.base)
+        if highest >= len(names):
+            yield f"expected one of the {len(names)} classes that are named, got {highest} for image {record.idx}"
 
 
 def _said(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -248,3 +248,13 @@ def test_values_of_run_json_are_of_their_kind(change: dict[str, Any], tmp_path: 
     folder = write(tmp_path, certified(PLANS["complement"]), PLANS["complement"], **change)
     with pytest.raises(ValueError, match=f"^expected {next(iter(change))} to be .*run.json, got .*; restore the file$"):
         read_run(folder)
+
+
+def test_a_class_without_a_name_is_none_of_the_run(tmp_path: Path) -> None:
+    plan = PLANS["complement"]
+    run = read_run(write(tmp_path / "named", certified(plan), plan, classes=["cat", "dog", "owl"], matched="by name"))
+    assert {run.name(record.predict) for record in run.records} == {"dog", "abstain"}
+    assert (run.name(2), run.name(3), run.name(-1)) == ("owl", "3", "abstain")
+    with pytest.raises(ValueError, match="expected one of the 2 classes that are named, got 2 for image"):
+        read_run(write(tmp_path / "fewer", certified(plan), plan, classes=["cat", "dog"], matched="by name"))
+    assert read_run(write(tmp_path / "old", certified(plan), plan)).classes is None
