@@ -1,9 +1,9 @@
 """timm's entry points of our networks: importing this module registers them, as timm's own model files do.
 
-Registering asks which weights are here, loads none and imports no network: an entry point does when it is called. It
-runs within `import timm`, so that whatever is imported here waits for timm, and timm for it. Nothing above the
-functions may therefore import a module of ours that imports timm: a thread that is importing that module waits for timm
-in turn, and Python ends such a circle by handing out half a module.
+Registering asks which weights are here and what they are, loads none and imports no network: an entry point does when
+it is called. It runs within `import timm`, so that whatever is imported here waits for timm, and timm for it. Nothing
+above the functions may therefore import a module of ours that imports timm: a thread that is importing that module
+waits for timm in turn, and Python ends such a circle by handing out half a module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 from timm.models import generate_default_cfgs, is_model, model_entrypoint, register_model, resnet
 from torch import nn
 
+from robust_hub.errors import CheckpointError
 from robust_hub.layout import WEIGHTS
+from robust_hub.models.config import read_outline
 from robust_hub.models.family import NAMES, SUFFIX
 from robust_hub.models.pins import read_pins
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
@@ -36,16 +38,27 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
     }
 
 
-def _source(name: str) -> dict[str, str]:
-    """Tell timm's listings where a name has weights; they are loaded by `create` alone, which checks them."""
+def _told(name: str) -> dict[str, Any]:
+    """Tell timm where a name has weights, and what they are: classes and their names, size of the images, mean, std.
+
+    They are loaded by `create`, or by the network's own `load_pretrained` where timm would read the file: both check
+    them, and make them where a difference or several files stand for them. A config.json that cannot be read says
+    nothing here, and why when they are loaded.
+    """
     folder = checkpoint_folder(name)
-    return {} if folder is None else {"file": str(folder / WEIGHTS)}
+    if folder is None:
+        return {}
+    where = {"file": str(folder / WEIGHTS), "custom_load": True}
+    try:
+        return {**read_outline(folder), **where}
+    except CheckpointError:
+        return where
 
 
 def _tagged() -> dict[str, dict[str, Any]]:
-    """Describe checkpoints with a tag, such as resnet152_ln_mixednoise.cifar10, to timm; their files stay closed."""
+    """Describe checkpoints with a tag, such as resnet152_ln_mixednoise.cifar10, to timm."""
     names = [name for name in {*list_checkpoints(), *read_pins()} if "." in name]
-    return {name: _cfg(**_source(name)) for name in names if name.split(".")[0] in NAMES.keys() - set(SHARED)}
+    return {name: _cfg(**_told(name)) for name in names if name.split(".")[0] in NAMES.keys() - set(SHARED)}
 
 
 def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
@@ -88,7 +101,7 @@ def _register(variant: str, entry: Any) -> None:
 
 SHARED = [name for name in NAMES if is_model(name)]  # resnet50_gn, which keeps timm's weights and default stem
 default_cfgs = generate_default_cfgs(
-    {**{name: _cfg(**_source(name)) for name in NAMES if name not in SHARED}, **_tagged()}
+    {**{name: _cfg(**_told(name)) for name in NAMES if name not in SHARED}, **_tagged()}
 )
 for _default in default_cfgs.values():  # a bare name stands for no tag: baselines are loaded by their full name alone
     if "" in _default.tags:

@@ -13,15 +13,18 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import build_model_with_cfg, get_pretrained_cfg
+from timm.models import build_model_with_cfg, get_pretrained_cfg, load_checkpoint, load_pretrained
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from robust_hub.errors import CheckpointError
+from robust_hub.layout import CONFIG, WEIGHTS
 from robust_hub.models.checkpoint import check_keys, read_weights
-from robust_hub.models.config import CheckpointConfig, read_config
+from robust_hub.models.config import CheckpointConfig, as_timm, read_config
 from robust_hub.models.family import NAMES, SUFFIX
+from robust_hub.models.foreign import check_promised, described, warn_unchecked
 from robust_hub.models.identity import check_probe
+from robust_hub.models.labels import note_label_names
 from robust_hub.models.norms import NORMS
 from robust_hub.models.pins import read_pins
 from robust_hub.models.remote import fetch, forget, reach_file
@@ -76,7 +79,8 @@ class RobustResNet(ResNet):
         plain_timm: Name and arguments with which timm alone makes the network; None where it cannot.
 
     Raises:
-        ValueError: If norm or stem are unknown; the near names are offered.
+        ValueError: If norm or stem are unknown (the near names are offered), or an argument is about timm's own stem
+            and another one is asked for.
     """
 
     plain_timm: tuple[str, dict[str, Any]] | None = None
@@ -92,6 +96,7 @@ class RobustResNet(ResNet):
     ) -> None:
         _check_name("norm", norm, NORMS)
         _check_name("stem", stem, STEMS)
+        _check_stem_arguments(stem, kwargs)
         super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)  # type: ignore[arg-type]
         self.norm_kind, self.stem = norm, stem
         if stem != "imagenet":
@@ -101,13 +106,43 @@ class RobustResNet(ResNet):
             nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
             self.add_module("conv1", conv1)
             self.add_module("maxpool", nn.Identity())
-            for position, info in enumerate(self.feature_info):
-                info["reduction"] = stride * 2 ** max(0, position - 1)
+            for info in self.feature_info:  # timm's own stem has stride 4, 2 of it before the pooling
+                theirs: Any = info["reduction"]
+                info["reduction"] = max(stride, theirs * stride // 4)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Make a new classifier, as timm does; its outputs have no names yet."""
+        super().reset_classifier(num_classes, global_pool)
+        note_label_names(self, None)
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Load the checked weights that `timm.models.load_pretrained` is told of, or a file of weights as it is.
+
+        Args:
+            path: A checkpoint's folder, its weights, which need not lie there as one file, or any file of weights.
+
+        Raises:
+            CheckpointError: If a checkpoint's weights are missing, damaged or another network's.
+        """
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        if (folder / CONFIG).is_file() and (Path(path).is_dir() or Path(path).name == WEIGHTS):
+            _load_into(self, folder)
+        else:
+            load_checkpoint(self, str(path))
 
 
 def _check_name(what: str, name: str, names: Mapping[str, Any]) -> None:
     if name not in names:
         raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, names, names)}")
+
+
+def _check_stem_arguments(stem: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what shapes timm's own stem, where it is replaced by another one."""
+    if stem == "imagenet":
+        return
+    for name in ("stem_type", "replace_stem_pool"):
+        if value := kwargs.get(name):
+            raise ValueError(f"expected no {name} with stem {stem!r}, got {value!r}: leave it out, or stem='imagenet'")
 
 
 def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
@@ -137,9 +172,10 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
     if pretrained and not overlay.get("state_dict"):
         given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
         name = f"{variant}.{given}" if isinstance(given, str) else variant
+        addressed = bool({**(given if isinstance(given, dict) else {}), **overlay}.keys() & {"file", "hf_hub_id"})
         folder, fetched = _locate(name, overlay, given if isinstance(given, dict) else {})
         try:
-            config, state = _weights(folder, variant, norm, str(args["stem"]))
+            config, state = _weights(folder, variant, norm, str(args["stem"]), promised=not addressed)
             model = build(pretrained_cfg_overlay={**overlay, **_overlay(config, state)})
             _check_computation(model, config, name, kwargs)
         except CheckpointError:
@@ -147,8 +183,10 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
                 forget(folder)
             raise
         note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+        _note_names(model, config)
     else:
         model = build(pretrained_cfg_overlay=overlay)
+        note_label_names(model, None)  # names are of weights
     model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
     return _without_state(model.eval() if pretrained else model)
 
@@ -194,8 +232,24 @@ def _check_computation(model: nn.Module, config: CheckpointConfig, where: str, k
 
 def _overlay(config: CheckpointConfig, state: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Make timm load this state dict, adapting head and first layer to the model as it does for its own weights."""
-    cfg = {k: tuple(v) if isinstance(v, list) else v for k, v in config.pretrained_cfg.items()}
-    return {**cfg, "num_classes": config.num_classes, "source": "", "state_dict": state}
+    return {**as_timm(config.pretrained_cfg), "num_classes": config.num_classes, "source": "", "state_dict": state}
+
+
+def _note_names(model: nn.Module, config: CheckpointConfig) -> None:
+    """Have a loaded model carry the names of its outputs, where it has the checkpoint's classifier."""
+    own_head = getattr(model, "num_classes", None) == config.num_classes
+    note_label_names(model, config.label_names if own_head else None)
+
+
+def _load_into(model: RobustResNet, folder: Path) -> None:
+    """Load a folder's checked weights into a network that is there, its head where it has as many outputs."""
+    cfg: Any = model.pretrained_cfg
+    variant = str(cfg["architecture"])
+    config, state = _weights(folder, variant, model.norm_kind, model.stem)
+    chans = next(model.conv1.parameters()).shape[1]
+    load_pretrained(model, _overlay(config, state), num_classes=model.num_classes, in_chans=chans)
+    note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+    _note_names(model, config)
 
 
 def _without_state(model: nn.Module) -> nn.Module:
@@ -204,14 +258,29 @@ def _without_state(model: nn.Module) -> nn.Module:
     return model
 
 
-def _weights(folder: Path, variant: str, norm: str, stem: str) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
-    """Read a folder's weights and compare them with the architecture."""
+def _weights(
+    folder: Path, variant: str, norm: str, stem: str, *, promised: bool = False
+) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
+    """Read a folder's weights and compare them with the architecture.
+
+    Args:
+        folder: The checkpoint's folder.
+        variant: The network's name for timm.
+        norm: Its norm.
+        stem: Its stem.
+        promised: Whether a folder without hashes is refused, not warned of.
+    """
     config = read_config(folder)
+    if promised:
+        check_promised(config, folder)
     architecture = config.architecture.removesuffix(SUFFIX)
     if architecture != variant.removesuffix(SUFFIX):
         raise CheckpointError(f"{folder} holds weights of {architecture}, the model is {variant.removesuffix(SUFFIX)}")
     state = read_weights(folder, norm=norm, stem=stem)
-    check_keys(state, sketch(config, len(state), folder))
+    saved = sketch(config, len(state), folder)
+    check_keys(state, saved)
+    check_kind(folder, described(config, saved), {"norm": norm, "stem": stem})
+    warn_unchecked(config, folder)
     return config, state
 
 
@@ -271,11 +340,13 @@ def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
     state = read_weights(folder)
     saved = sketch(config, len(state), folder)
     stem = str(kwargs.get("stem", getattr(saved, "stem", "")))
-    check_kind(folder, config, {"norm": str(getattr(saved, "norm_kind", "")), "stem": stem})
+    check_kind(folder, described(config, saved), {"norm": str(getattr(saved, "norm_kind", "")), "stem": stem})
     check_keys(state, saved)
+    warn_unchecked(config, folder)
     asked, kwargs = kwargs, {"num_classes": config.num_classes, **config.model_args, **kwargs, "pretrained": True}
     overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
     model: nn.Module = timm.create_model(config.architecture, **kwargs, pretrained_cfg_overlay=overlay)
     _check_computation(model, config, str(folder), asked)
     note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+    _note_names(model, config)
     return _without_state(model)

@@ -19,6 +19,7 @@ from robust_hub.files import inside
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX, WEIGHTS
 from robust_hub.models.config import CheckpointConfig, Difference, read_config, read_json
 from robust_hub.models.difference import decode
+from robust_hub.models.foreign import adopting, check_promised, unpromised_files, writer
 from robust_hub.models.shelves import checkpoint_folder, is_name, not_here
 from robust_hub.models.tensors import pack, unpack
 from robust_hub.parsing import shown
@@ -56,15 +57,15 @@ def read_stored(
     state: dict[str, Tensor] = {}
     for name, content in _whole_files(folder, config):
         try:
-            part, metadata = unpack(content)
+            part, said = unpack(content)
         except _DAMAGE as error:
             raise CheckpointError(f"{folder / name} is no safetensors file ({shown(error)}): {_AGAIN}") from None
-        for what in network or {}:
-            theirs, promised = metadata.get(what, ""), getattr(config, what)
+        for what in (network or {}) if config.sha256 else {}:
+            theirs, promised = said.get(what, ""), getattr(config, what)
             if theirs != promised:
                 kind = shown(repr(theirs), 60)
                 raise CheckpointError(f"{folder / name} was made with {what} {kind}, {CONFIG} says {promised!r}")
-        check_kind(folder, config, network or {})
+        check_kind(folder, config, (network or {}) if config.sha256 else {})
         state |= part
     return state
 
@@ -125,13 +126,21 @@ def find_base(name: str, folder: Path) -> Path:
     there = _named(name, folder)
     if not there:
         raise CheckpointError(f"expected the name of a checkpoint as base: {not_here(name)}")
-    if there[0].resolve() == folder.resolve() or read_config(there[0]).difference is not None:
+    config = read_config(there[0])
+    check_promised(config, there[0])
+    if there[0].resolve() == folder.resolve() or config.difference is not None:
         raise ValueError(f"expected another checkpoint with weights of its own as base, got {there[0]}")
     return there[0]
 
 
 def _whole_files(folder: Path, config: CheckpointConfig) -> Iterator[tuple[str, bytes]]:
-    """Give name and content of each file of weights, as it lies there or made from a difference; its hash is right."""
+    """Give each file of weights, as it lies there or made from a difference, with the hash that config.json promises.
+
+    Of a folder that another library wrote, which promises none, they are given as they are.
+    """
+    if not config.sha256:
+        yield from unpromised_files(folder)
+        return
     if (folder / INDEX).is_file():
         _index(folder, config)
     made = None if config.difference is None else _from_difference(folder, config, config.difference)
@@ -174,9 +183,11 @@ def _read(folder: Path, name: str, promised: str) -> bytes:
         raise CheckpointError(f"{path} cannot be read ({error})") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != promised:
+        other = writer(folder, content)
+        why = "the file is damaged or another one" if other is None else f"{other} saved it after {CONFIG} was written"
         raise CheckpointError(
-            f"{path} has sha256 {digest[:12]}..., {CONFIG} promises {promised[:12]}...: the file is damaged or "
-            f"another one; {_AGAIN}"
+            f"{path} has sha256 {digest[:12]}..., {CONFIG} promises {promised[:12]}...: {why}; "
+            f"{_AGAIN if other is None else adopting(folder)}"
         )
     return content
 

@@ -16,17 +16,17 @@ _LENGTH = 8  # bytes that hold the header's length, little-endian; the header is
 METADATA = "__metadata__"
 
 
-def pack(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def pack(state: Mapping[str, Tensor], said: Mapping[str, str]) -> bytes:
     """Write tensors as a safetensors file.
 
     Args:
         state: Contiguous tensors on the CPU, by name.
-        metadata: What its header says of them.
+        said: What its header says of them.
 
     Returns:
         The file's bytes.
     """
-    content = safetensors.torch.save(dict(state), metadata=dict(metadata))
+    content = safetensors.torch.save(dict(state), metadata=dict(said))
     start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
     header = json.loads(content[_LENGTH:start])
     ordered = {METADATA: dict(sorted(header.pop(METADATA, {}).items())), **header}
@@ -48,5 +48,19 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         state = safetensors.torch.load(content)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
+    return state, metadata(content)
+
+
+def metadata(content: bytes) -> dict[str, str]:
+    """Read what the header of a safetensors file says of its tensors.
+
+    Args:
+        content: The file's bytes.
+
+    Raises:
+        ValueError: If they have no such header.
+    """
     header = json.loads(content[_LENGTH : _LENGTH + int.from_bytes(content[:_LENGTH], "little")])
-    return state, dict(header.get(METADATA) or {})
+    if not isinstance(header, dict):
+        raise ValueError("no object of tensors")
+    return dict(header.get(METADATA) or {})

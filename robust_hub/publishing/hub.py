@@ -23,6 +23,7 @@ from robust_hub.images.pixels import mean_std
 from robust_hub.layout import CONFIG, SENT
 from robust_hub.models.checkpoint import check_plain_timm
 from robust_hub.models.config import read_config
+from robust_hub.models.foreign import check_promised
 from robust_hub.models.identity import probe
 from robust_hub.models.pins import read_pins, write_pin
 from robust_hub.models.remote import WORLD, fetch, reach, short
@@ -190,7 +191,9 @@ def _sound(folder: Path) -> torch.nn.Module:
     """Load a folder, refusing one whose files are not those that config.json promises."""
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
-    model, config = load_model(folder), read_config(folder)
+    config = read_config(folder)
+    check_promised(config, folder)
+    model = load_model(folder)
     check_plain_timm(config, model, folder)
     _check_images(model, config.input_size, folder)
     return model

@@ -150,7 +150,7 @@ def test_config_is_no_json(folder: Path, text: bytes) -> None:
         load_model(folder)
 
 
-@pytest.mark.parametrize("key", ["architecture", "num_classes", "pretrained_cfg", "robust_hub"])
+@pytest.mark.parametrize("key", ["architecture", "num_classes", "pretrained_cfg"])
 def test_config_lacks_a_key(folder: Path, key: str) -> None:
     edit(folder, lambda c: c.pop(key))
     with pytest.raises(CheckpointError, match=rf"names no {key}: fetch or train"):
