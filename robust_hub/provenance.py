@@ -144,6 +144,8 @@ def summary(provenance: Provenance | None) -> str:
     """Word a training: job, data, epochs and noise, such as "fine-tuned on cifar10, 1 epoch"."""
     if provenance is None:
         return "unknown"
+    if provenance.job is None and "saved_by" in provenance.notes:
+        return f"trained elsewhere and saved by {provenance.notes['saved_by']}"
     job = {"pretrain": "pretrained", "finetune": "fine-tuned"}.get(str(provenance.job), "trained")
     sigmas = provenance.sigmas or CLEAN
     noise = "" if sigmas == CLEAN else f", sigma {' '.join(f'{sigma:g}' for sigma in sigmas)}"

@@ -11,7 +11,7 @@ import click
 
 from robust_hub.cli.certify import bench, certify, report
 from robust_hub.cli.paper import demo, reproduce
-from robust_hub.cli.publish import card, models, publish, shelve, verify
+from robust_hub.cli.publish import adopt, card, models, name_classes, publish, shelve, verify
 from robust_hub.cli.stopping import Terminated, stopped, terminations
 from robust_hub.cli.train import finetune, pretrain
 from robust_hub.cli.verify import verify_certificate
@@ -65,6 +65,6 @@ def main() -> None:
 
 for _command in (
     *(models, shelve, pretrain, finetune, certify, report, bench),
-    *(card, publish, verify, verify_certificate, reproduce, demo),
+    *(card, publish, verify, verify_certificate, adopt, name_classes, reproduce, demo),
 ):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands around checkpoints: models, shelve, card, publish, verify."""
+"""Commands around checkpoints: models, shelve, card, publish, verify, adopt, name-classes."""
 
 from __future__ import annotations
 
@@ -138,3 +138,41 @@ def verify(source: str, revision: str | None) -> None:
     from robust_hub.publishing.hub import verify as run
 
     click.echo(f"{run(source, revision=revision)}: weights, norm, logits and records are what config.json says")
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+def adopt(folder: Path) -> None:
+    """Make a checkpoint of FOLDER, which timm or transformers wrote: check its network, then write hashes.
+
+    Example: robust-hub adopt trainer_output/
+    """
+    from robust_hub.models.adopt import adopt as run
+
+    click.echo(f"{run(folder)}: layers and logits are sound, their hashes are in config.json")
+
+
+@click.command("name-classes")
+@click.argument("folder", type=FOLDER)
+@click.option("--data", help="Take the names of this data set's classes: a name, a folder or a Hub id.")
+@click.option("--split", default="train", show_default=True, help="Split of the data.")
+@click.option("--names", type=click.Path(path_type=Path), help="A text file with one name a line.")
+def name_classes(folder: Path, data: str | None, split: str, names: Path | None) -> None:
+    """Write the names of the classes of checkpoint FOLDER into its config.json; all else in it stays.
+
+    They have to be those of the data that it was trained on, in their order.
+
+    Example: robust-hub name-classes runs/tuned --data digits
+    """
+    from robust_hub.images.sources import find
+    from robust_hub.models.labels import name_classes as run
+
+    if (data is None) == (names is None):
+        raise ValueError("expected either --data or --names, to say the names of the classes")
+    if names is not None:
+        words = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+    elif (told := find(data, split).classes) is None:
+        raise ValueError(f"expected data whose classes have names, got {data}, which has numbers: use --names")
+    else:
+        words = [str(word) for word in told]
+    click.echo(f"{run(folder, words)}: {len(words)} classes from {words[0]!r} to {words[-1]!r}")

@@ -59,12 +59,14 @@ def writer(folder: Path, content: bytes) -> str | None:
         content: A file of its weights, of another hash than config.json promises.
     """
     try:
-        version = read_json(folder, CONFIG).get("transformers_version")
+        config = read_json(folder, CONFIG)
         if "architecture" in metadata(content):  # which ours says
             return None
     except (OSError, ValueError):
         return None
-    return f"transformers {shown(version, 40)}" if isinstance(version, str) else "another library"
+    if "transformers_version" in config:
+        return f"transformers {shown(config['transformers_version'], 40)}"
+    return "another library" if "robust_hub" in config else "timm"
 
 
 def described(config: CheckpointConfig, network: nn.Module) -> CheckpointConfig:
