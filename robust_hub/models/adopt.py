@@ -13,7 +13,7 @@ from robust_hub.errors import CheckpointError
 from robust_hub.files import inside
 from robust_hub.models.checkpoint import check_keys, read_weights, save_checkpoint
 from robust_hub.models.config import CheckpointConfig, as_timm, read_config
-from robust_hub.models.foreign import PICKLE, unpromised_files, writer
+from robust_hub.models.foreign import PICKLE, adopting, is_cached, unpromised_files, writer
 from robust_hub.models.labels import note_label_names
 from robust_hub.models.modes import eval_mode
 from robust_hub.models.resnets import load_model
@@ -40,6 +40,7 @@ def adopt(folder: str | Path) -> Path:
 
     Raises:
         CheckpointError: If there are no weights, they are another network's, or not finite.
+        ValueError: If the folder lies in the Hub's cache.
 
     Example:
         >>> import tempfile
@@ -52,6 +53,8 @@ def adopt(folder: str | Path) -> Path:
         'gn'
     """
     folder = Path(folder)
+    if is_cached(folder):
+        raise ValueError(f"expected a folder of your own, got {folder} in the Hub's cache: {adopting(folder)}")
     config = read_config(folder)
     if config.sha256 and _is_whole(folder):
         return folder

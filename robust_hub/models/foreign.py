@@ -7,6 +7,7 @@ makes a checkpoint of either.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,8 +27,16 @@ PICKLE = "pytorch_model.bin"
 
 
 def adopting(folder: Path) -> str:
-    """Say what makes a checkpoint of a folder, for errors and warnings."""
-    return f"`robust-hub adopt {folder}` checks what it computes and writes the hashes"
+    """Say what makes a checkpoint of a folder, for errors and warnings; of one in the Hub's cache, a copy."""
+    if not is_cached(folder):
+        return f"`robust-hub adopt {folder}` checks what it computes and writes the hashes"
+    repo_id = folder.absolute().parents[1].name.removeprefix("models--").replace("--", "/", 1)
+    return f"`hf download {repo_id} --local-dir FOLDER`, then `robust-hub adopt FOLDER` checks it and writes the hashes"
+
+
+def is_cached(folder: Path) -> bool:
+    """Tell whether a folder is a snapshot in the Hub's cache, whose files are not to be changed."""
+    return re.fullmatch(r"models--.+--.+", folder.absolute().parent.parent.name) is not None
 
 
 def unpromised_files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -39,11 +48,11 @@ def unpromised_files(folder: Path) -> Iterator[tuple[str, bytes]]:
     names = [WEIGHTS] if (folder / WEIGHTS).exists() else sorted(path.name for path in folder.glob("model-*-of-*"))
     names = [name for name in names if is_name(name) and name.endswith(".safetensors")]
     if not names:
-        got = f"{PICKLE}, a pickle, which is not opened" if (folder / PICKLE).exists() else "none"
-        raise CheckpointError(
-            f"expected weights in {folder / WEIGHTS}, got {got}: save them with timm's save_for_hf(..., "
-            f"safe_serialization=True){f', or {adopting(folder)}' if (folder / PICKLE).exists() else ''}"
-        )
+        got, way = "none", "fetch or save them again"
+        if (folder / PICKLE).exists():
+            got = f"{PICKLE}, a pickle, which is not opened"
+            way = f"save them with save_for_hf(..., safe_serialization=True), or {adopting(folder)}"
+        raise CheckpointError(f"expected weights in {folder / WEIGHTS}, got {got}: {way}")
     for name in names:
         try:
             yield name, inside(folder, name).read_bytes()
