@@ -125,8 +125,12 @@ def test_in_threads_that_import_at_once() -> None:
 
 def test_within_timms_import_no_module_of_ours_waits_for_timm() -> None:
     ours = "import sys, robust_hub, timm; print(*sorted(m for m in sys.modules if m.startswith('robust_hub.')))"
-    models = [f"robust_hub.models.{name}" for name in ("entrypoints", "family", "pins", "shelves")]
-    light = ["robust_hub.files", "robust_hub.layout", "robust_hub.models", *models, "robust_hub.parsing"]
+    models = [
+        f"robust_hub.models.{name}"
+        for name in ("bounds", "config", "entrypoints", "family", "labels", "pins", "shelves")
+    ]
+    ground = [f"robust_hub.{name}" for name in ("errors", "files", "layout", "models", "parsing", "provenance")]
+    light = sorted([*ground, *models])
     assert says(ours).split() == light
     alone = "; ".join(f"import {name}" for name in light if not name.endswith("entrypoints"))
     assert says(f"import sys; {alone}; print('timm' in sys.modules)") == "False"

@@ -48,7 +48,7 @@ def unpromised_files(folder: Path) -> Iterator[tuple[str, bytes]]:
     names = [WEIGHTS] if (folder / WEIGHTS).exists() else sorted(path.name for path in folder.glob("model-*-of-*"))
     names = [name for name in names if is_name(name) and name.endswith(".safetensors")]
     if not names:
-        got, way = "none", "fetch or save them again"
+        got, way = "none", "fetch them, or save them with safe_serialization=True where timm saved a pickle alone"
         if (folder / PICKLE).exists():
             got = f"{PICKLE}, a pickle, which is not opened"
             way = f"save them with save_for_hf(..., safe_serialization=True), or {adopting(folder)}"

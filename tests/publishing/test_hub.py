@@ -33,7 +33,7 @@ from robust_hub.layout import CONFIG, DIFFERENCE, WEIGHTS
 from robust_hub.models import entrypoints, remote
 from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.config import read_config
-from robust_hub.models.pins import read_pins
+from robust_hub.models.pins import read_pins, write_pin
 from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.models.stored import sha256
@@ -97,6 +97,23 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's patience between two tries, without the time that it takes."""
     monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda seconds: None)
+
+
+def test_what_timm_pushes_is_loaded_with_a_warning_and_pinned_to_no_name(hub: Hub, tmp_path: Path) -> None:
+    model = timm.create_model(PACKAGED_NAME, pretrained=True)
+    timm.models.push_to_hf_hub(model, REPO)
+    for door in (load_model, partial(timm.create_model, pretrained=True)):
+        with pytest.warns(UserWarning, match=f"not checked: no hashes.*`hf download {REPO} --local-dir FOLDER`, then"):
+            back = door(f"hf-hub:{REPO}")
+        assert torch.equal(back(X), model(X)) and back.pretrained_cfg["label_names"][0] == "n01443537"
+    with pytest.raises(CheckpointError, match="names no robust_hub, so no hashes to check"):
+        verify(REPO)
+    write_pin("resnet18s_ln_mixednoise.pushed", REPO, hub.repos[REPO].refs["main"])
+    with pytest.raises(CheckpointError, match="names no robust_hub, so no hashes to check"):
+        load_model("resnet18s_ln_mixednoise.pushed")
+    timm.models.push_to_hf_hub(model, f"{USER}/pickle", safe_serialization=False)
+    with pytest.raises(CheckpointError, match="expected weights in .*model.safetensors, got none"):
+        load_model(f"hf-hub:{USER}/pickle")
 
 
 def test_what_comes_back_is_what_was_sent(hub: Hub, folder: Path) -> None:
