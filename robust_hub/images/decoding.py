@@ -31,9 +31,14 @@ def open_image(encoded: bytes | str) -> Image.Image:
     Raises:
         OSError: If it is damaged; Pillow raises SyntaxError and Image.DecompressionBombError as well.
     """
-    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-        image.load()
-        return image
+    try:
+        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # of damaged bytes, decoders raise much else: ValueError, struct.error, zlib.error
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def has_bytes(image: Image.Image) -> bool:

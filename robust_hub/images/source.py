@@ -54,8 +54,7 @@ class Source:
                     raise ValueError(f"expected an 8-bit image, got {got}: convert it to 8 bits")
                 item = item.convert("RGB")
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            got = f"a damaged one at {self.where(i)} ({error})"
-            raise ValueError(f"expected an image that can be decoded, got {got}: replace or remove it") from error
+            raise ValueError(unreadable(error, self.where(i))) from error
         image = item if isinstance(item, Image.Image) else Image.fromarray(_bytes(item, self.where(i)))
         return fit(image, size)
 
@@ -109,6 +108,22 @@ def pick(parts: Any, split: str, name: str) -> Any:
     if split not in parts:
         raise ValueError(f"expected one of the splits {', '.join(parts)} of {name}, got '{split}'")
     return parts[split]
+
+
+def unreadable(error: Exception, where: str) -> str:
+    """Say why the image there cannot be read, and what to do."""
+    why = first_line(error)
+    if isinstance(error, Image.DecompressionBombError):
+        got = f"one above Pillow's limit at {where} ({why})"
+        return f"expected an image of moderate size, got {got}: make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
+    if isinstance(error, PermissionError):
+        return f"expected an image that may be read, got {where} ({error.strerror}): give yourself the right to read it"
+    if isinstance(error, FileNotFoundError):
+        return f"expected an image that is there, got {where}, which is not any more: bring it back"
+    if "MAX_TEXT" in why:
+        got = f"one with more text in it than Pillow takes at {where} ({why})"
+        return f"expected an image that can be decoded, got {got}: save it again without its text"
+    return f"expected an image that can be decoded, got a damaged one at {where} ({why}): replace or remove it"
 
 
 def need(module: str, purpose: str, package: str = '"robust-hub[data]"') -> Any:
