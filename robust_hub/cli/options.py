@@ -70,6 +70,9 @@ data_options = stack(
     ),
     click.option("--image-column", help="Column of the images, where the data have several."),
     click.option("--label-column", help="Column of the labels, where the data have several."),
+    click.option(
+        "--layout", help="How a folder keeps its images, where that is in doubt: classes, splits, metadata ..."
+    ),
     click.option("--size", type=int, help="Resize and crop images to this many pixels."),
 )
 training_options = stack(
@@ -132,6 +135,7 @@ def load(
     split: str,
     image_column: str | None,
     label_column: str | None,
+    layout: str | None,
     size: int | None,
     **rest: Any,
 ) -> tuple[nn.Module, ImageData, dict[str, Any]]:
@@ -140,4 +144,5 @@ def load(
     from robust_hub.models.resnets import load_model
 
     network = load_model(model)
-    return network, load_data(data, split, image_column=image_column, label_column=label_column, size=size), rest
+    images = load_data(data, split, image_column=image_column, label_column=label_column, layout=layout, size=size)
+    return network, images, rest

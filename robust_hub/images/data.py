@@ -177,6 +177,7 @@ def load_data(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    layout: str | None = None,
     size: int | None = None,
     in_memory: bool | None = None,
 ) -> ImageData:
@@ -184,15 +185,19 @@ def load_data(
 
     Args:
         source: "digits" (scikit-learn's 1,797 handwritten digits at 32x32; train 1,297, test 500); a folder
-            with one subfolder a class, or <split>/<class>/; a folder of parquet files named
-            <split>-*.parquet; a "torch/cifar10"-style name of timm's; a Hub id; a `datasets` Dataset or
+            with one subfolder a class, or <split>/<class>/, or images and a metadata.csv; a folder of parquet
+            files named <split>-*.parquet, or one such file; what `save_to_disk` wrote; tar shards (docs/data.md
+            has all of them); a "torch/cifar10"-style name of timm's; a Hub id; a `datasets` Dataset or
             DatasetDict; a torch Dataset of (image, int), each image a PIL image, a uint8 tensor (C, H, W),
             or a float tensor in [0, 1], which is rounded to uint8 (multiples of 1/255). An ImageData is
             returned as it is.
-        split: The split, literally as the source calls it; a Dataset handed in is one split and takes the
-            name. A folder without split folders is the split "train", or the one it is itself called.
+        split: The split, as the source calls it or by another usual name ("val" is a folder Validation, too);
+            a Dataset handed in is one split and takes the name. A folder without split folders is the split
+            "train", or the one it is itself called.
         image_column: Image column of a table; found by its type if None.
         label_column: Label column of a table; found by its type if None.
+        layout: How a folder keeps its images, where that is in doubt: "classes", "splits", "metadata", "table",
+            "saved" or "shards". None recognises it, or says in one sentence what was seen.
         size: Resize the shorter side to this many pixels and crop the centre. None keeps the images' own size,
             which must be the same of all.
         in_memory: Decode once into memory as uint8; None does so if that takes at most half of the free
@@ -203,7 +208,7 @@ def load_data(
 
     Raises:
         ValueError: If the data are empty, damaged, of one class, of several sizes without `size`, without
-            that split or column, or with labels outside the classes.
+            that split or column, with labels outside the classes, or a folder that can be read in two ways.
         TypeError: If the source or its items are of an unknown type.
         ImportError: If an optional package is missing.
         ChildProcessError: If a process that decodes images ended.
@@ -220,7 +225,7 @@ def load_data(
             got = f"{source.image_shape}: give size to the first load_data"
             raise ValueError(f"expected images of size {size}, got {got}")
         return source
-    opened = find(source, split, image_column, label_column)
+    opened = find(source, split, image_column, label_column, layout)
     labels, classes = _check_labels(opened, split)
     encoded = EncodedImages(opened, size)
     if in_memory is None:

@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import warnings
+from collections import Counter
 
-from robust_hub.images.source import Source, pick
+from robust_hub.images.class_folders import classes_of, splits_of
+from robust_hub.images.files_found import Folder
+from robust_hub.images.source import Source
 
-SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
 
+def folder_source(tree: Folder, split: str, layout: str | None) -> Source:
+    """Read one split of a folder with one folder a class.
 
-def folder_source(root: Path, split: str) -> Source:
-    """Read one split of a folder with one subfolder a class.
+    Files that are no images are passed over, and counted in a warning.
 
     Raises:
-        ValueError: If there is no such split, or no image in it.
+        ValueError: If there is no such split, no image in it, or doubt what the folders are.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
-    name = root.resolve().name
-    parts = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and p.name in {*SPLIT_FOLDERS, split}}
-    # A folder without split folders is its own split: "train", or whatever the folder is called.
-    parts = parts or {"train": root, name: root}
-    classes = sorted({p.name for part in parts.values() for p in part.iterdir() if p.is_dir() and p.name[0] != "."})
-    if not classes:
-        raise ValueError(f"expected images in one subfolder a class, got a folder without images: {root}")
-    chosen = pick(parts, split, str(root))
-    present = {label: k for k, label in enumerate(classes) if (chosen / label).is_dir()}
-    files = make_dataset(str(chosen), present, extensions=IMG_EXTENSIONS, allow_empty=True) if present else []
-    if not files:
-        raise ValueError(f"expected images in one subfolder a class, got a folder without images: {chosen}")
+    parts = splits_of(tree, split, layout)
+    chosen, folders, classes = classes_of(parts, split, str(tree.path))
+    number = {name: k for k, name in enumerate(classes)}
+    files = [(path, number[name]) for name in sorted(folders) for part in folders[name] for path in part.paths()]
+    name = tree.path.resolve().name
+    outside = len(chosen.images) + (len(tree.images) if chosen is not tree else 0)
+    _say_skipped(chosen, f"{name}, split '{split}'", len(files), outside, set(classes))
     return Source(name, [path for path, _ in files], [label for _, label in files], classes)
 
 
-def parquet_files(root: Path) -> dict[str, list[str]]:
-    """Find <split>-*.parquet in a folder, its data/ folder, or a folder named like the split."""
-    by_name: dict[str, list[str]] = {}
-    for path in sorted([*root.glob("*.parquet"), *root.glob("*/*.parquet")]):
-        inside = path.parent != root and path.parent.name != "data"
-        name = path.parent.name if inside else re.sub(r"-\d.*$", "", path.stem)
-        by_name.setdefault(name, []).append(str(path))
-    return by_name
+def skipped(missed: Counter[str], read: int) -> str:
+    """Say how many files were passed over, such as "skipped 5 of 9 files: 3 .heic, 2 .pdf"; empty if none."""
+    count = sum(missed.values())
+    kinds = ", ".join(f"{number} {kind}" for kind, number in missed.most_common(5))
+    return f"skipped {count} of {count + read} files: {kinds}{', ...' if len(missed) > 5 else ''}" if count else ""
+
+
+def _say_skipped(chosen: Folder, name: str, read: int, outside: int, classes: set[str]) -> None:
+    missed = chosen.missed()
+    if outside:
+        missed["outside the class folders"] = outside
+    empty = [folder.name for folder in chosen.folders if not folder.count and folder.name not in classes]
+    words = [skipped(missed, read), f"no image in {', '.join(sorted(empty)[:5])}, no class therefore" if empty else ""]
+    if any(words):
+        # The line that asked for the data: load_data, find, _named and read_folder lie between.
+        warnings.warn(f"{name}: {'; '.join(word for word in words if word)}", stacklevel=7)

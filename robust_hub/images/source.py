@@ -99,17 +99,6 @@ def _bytes(item: Any, where: str) -> np.ndarray[Any, Any]:
     return pixels
 
 
-def pick(parts: Any, split: str, name: str) -> Any:
-    """Take one split of several.
-
-    Raises:
-        ValueError: If there is no such split.
-    """
-    if split not in parts:
-        raise ValueError(f"expected one of the splits {', '.join(parts)} of {name}, got '{split}'")
-    return parts[split]
-
-
 def unreadable(error: Exception, where: str) -> str:
     """Say why the image there cannot be read, and what to do."""
     why = first_line(error)

@@ -14,13 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_hub.images.folders import folder_source, parquet_files
 from robust_hub.images.items import items_source
-from robust_hub.images.source import Source, first_line, need, pick
-from robust_hub.images.tables import read_parquet, table_source
+from robust_hub.images.layouts import read_folder
+from robust_hub.images.source import Source, first_line, need
+from robust_hub.images.splits import pick, split_roles
+from robust_hub.images.table_files import parquet_source
+from robust_hub.images.tables import table_source
 
 
-def find(source: Any, split: str, image_column: str | None = None, label_column: str | None = None) -> Source:
+def find(
+    source: Any,
+    split: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    layout: str | None = None,
+) -> Source:
     """Find the images and labels of one split; what a source may be, `robust_hub.images.data.load_data` says.
 
     Raises:
@@ -30,7 +38,9 @@ def find(source: Any, split: str, image_column: str | None = None, label_column:
     """
     columns = (image_column, label_column)
     if isinstance(source, str | Path):
-        return _named(source, split, columns)
+        return _named(source, split, columns, layout)
+    if layout is not None:
+        raise ValueError(f"expected a layout of a folder alone, got layout='{layout}' of a {type(source).__name__}")
     if isinstance(source, dict) and all(hasattr(part, "features") for part in source.values()):
         source = pick(source, split, "the DatasetDict")
     if hasattr(source, "features") and hasattr(source, "column_names"):
@@ -50,20 +60,26 @@ def stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
     return held
 
 
-def _named(source: str | Path, split: str, columns: tuple[str | None, str | None]) -> Source:
+def _named(source: str | Path, split: str, columns: tuple[str | None, str | None], layout: str | None) -> Source:
     name, root = str(source), Path(source).expanduser()
+    ours = isinstance(source, str) and (source == "digits" or source.startswith("torch/"))
+    if root.is_dir() and not ours:
+        return read_folder(root, split, layout, columns)
+    if layout is not None:
+        raise ValueError(f"expected a folder for layout='{layout}', got {name}, which is none")
     if source == "digits":
         return _digits(split)
-    if isinstance(source, str) and source.startswith("torch/"):
-        return items_source(_timm(source, split), source)
-    if root.is_dir():
-        tables = parquet_files(root)
-        if tables:
-            return table_source(read_parquet(pick(tables, split, name), name), columns, root.resolve().name)
-        return folder_source(root, split)
-    if isinstance(source, Path) or root.exists() or name.startswith((".", "/", "~")):
-        raise ValueError(f"expected a folder of images or parquet files, got {name}, which is no folder")
-    library = need("datasets", f"reading '{name}' from the Hub")
+    if ours:
+        return items_source(_timm(name, split), name)
+    if root.suffix.lower() == ".parquet" and root.is_file():
+        return _one_table(root, split, columns)
+    # A name of the Hub has one slash at most, and not at an end.
+    path = isinstance(source, Path) or name.startswith((".", "/", "~")) or name.endswith(("/", "\\"))
+    if path or root.exists() or name.count("/") > 1 or "\\" in name:
+        got = f"{name}, which {'is a file' if root.is_file() else 'is no folder'}"
+        advice = "give the folder that it is in" if root.is_file() else "look at its spelling"
+        raise ValueError(f"expected a folder of images or parquet files, got {got}: {advice}")
+    library = need("datasets", f"there is no folder {name}, and reading '{name}' from the Hub")
     try:
         with _offline_unless_reached(library, name):
             loaded = library.load_dataset(name)
@@ -71,6 +87,13 @@ def _named(source: str | Path, split: str, columns: tuple[str | None, str | None
         got = f"'{name}': {first_line(error)}"
         raise ValueError(f"expected 'digits', a folder, torch/<name> or a Hub id, got {got}") from error
     return table_source(pick(loaded, split, name), columns, name)
+
+
+def _one_table(file: Path, split: str, columns: tuple[str | None, str | None]) -> Source:
+    """Read a parquet file; it is named by itself, or by its folder where its own name is that of a split."""
+    file = file.resolve()
+    plain = split_roles([file.stem]) or file.stem == "data"
+    return parquet_source([file], file.parent, split, columns, file.parent.name if plain else file.stem)
 
 
 @contextmanager
@@ -107,7 +130,8 @@ def _timm(name: str, split: str) -> Any:
     from timm.data.dataset_factory import create_dataset
 
     if name.removeprefix("torch/") in ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist"):
-        pick({"train": 0, "test": 0}, split, name)  # timm reads any other word as the test split
+        # timm reads any word that it does not know as the test split
+        split = pick({"train": "train", "test": "test"}, split, name)
     try:
         return create_dataset(name, root=f"{torch.hub.get_dir()}/datasets", split=split, download=True)
     except (AssertionError, OSError, RuntimeError) as error:

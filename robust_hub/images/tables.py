@@ -24,7 +24,21 @@ def read_parquet(files: list[str], name: str) -> Any:
         return read()
     except Exception as error:
         got = f"{files[0]}: {error.__cause__ or error}"
+        if unwritable := cache_trouble(error, files):
+            raise ValueError(unwritable) from error
         raise ValueError(f"expected parquet files that can be read, got {got}") from error
+
+
+def cache_trouble(error: Exception, files: list[str]) -> str:
+    """Say that the cache of `datasets` cannot be written, where that is what an error of the system is of; else ""."""
+    cause = error.__cause__ or error
+    if not isinstance(cause, OSError) or cause.filename is None or str(cause.filename) in files:
+        return ""
+    got = f"{cause.filename} ({cause.strerror})"
+    return (
+        f"expected a cache folder of datasets that can be written, got {got}: name another one in the environment "
+        "variable HF_DATASETS_CACHE"
+    )
 
 
 def table_source(table: Any, columns: tuple[str | None, str | None], name: str) -> Source:

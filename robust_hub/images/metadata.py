@@ -1,0 +1,213 @@
+"""Metadata: images whose labels stand in a metadata.csv, .jsonl or .parquet, as `datasets` has them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from robust_hub.images.files_found import Folder
+from robust_hub.images.source import Source, first_line, need
+from robust_hub.images.splits import pick, split_roles
+from robust_hub.images.tables import USUAL
+
+NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+Columns = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of a file of metadata: an image, relative to its folder, and what else it says."""
+
+    file: Path
+    line: int
+    image: str
+    cells: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """The image."""
+        return os.path.join(self.file.parent, self.image)
+
+    @property
+    def where(self) -> str:
+        """Name the line for an error message."""
+        return f"line {self.line} of {self.file}"
+
+
+def metadata_of(folder: Folder) -> list[Path]:
+    """Give the files of metadata directly in a folder."""
+    return [folder.path / name for name in folder.others if name in NAMES]
+
+
+def tables_of(tree: Folder) -> dict[str, list[Path]]:
+    """Give the files of metadata by the name of the folder that they are in: the top alone, else its folders."""
+    if metadata_of(tree):
+        return {"": metadata_of(tree)}
+    return {folder.name: metadata_of(folder) for folder in tree.folders if metadata_of(folder)}
+
+
+def lists_images(file: Path, columns: Columns) -> bool:
+    """Tell whether a file of metadata has a column of file names; one of another kind says something else."""
+    return _name_column(_header(file), columns[0]) is not None
+
+
+def metadata_source(tree: Folder, split: str, columns: Columns, name: str) -> Source:
+    """Read one split of the images that metadata list, with their labels.
+
+    Labels in words are classes in the order of the alphabet, over all splits; whole numbers are taken as they are.
+
+    Raises:
+        ValueError: If there is no such split or column, or a line cannot be followed.
+    """
+    listed = {
+        part: [line for file in files for line in _listed(file, columns)] for part, files in tables_of(tree).items()
+    }
+    every = [line for lines in listed.values() for line in lines]
+    if not every:
+        raise ValueError(f"expected lines of images in the metadata of {tree.path}, got none")
+    column = _label_column(every, columns[1])
+    parts = _parts(listed[""], name) if "" in listed else listed
+    if len(parts) == 1 and not split_roles(parts):
+        (only,) = parts.values()
+        parts = {"train": only, **parts}
+    chosen = pick(parts, split, str(tree.path))
+    labels, classes = _labels(every, column)
+    number = {id(line): label for line, label in zip(every, labels, strict=True)}
+    _check(chosen, column, every)
+    folder = tree if "" in listed else next(f for f in tree.folders if listed.get(f.name) is chosen)
+    _say_unlisted(folder, every, f"{name}, split '{split}'")
+    return Source(name, [line.path for line in chosen], [number[id(line)] for line in chosen], classes)
+
+
+def _header(file: Path) -> list[str]:
+    """Read the names of the columns."""
+    with _readable(file):
+        if file.suffix == ".parquet":
+            return list(need("pyarrow.parquet", f"reading {file}").read_schema(file).names)
+        with open(file, newline="", encoding="utf-8-sig") as text:
+            if file.suffix == ".csv":
+                return next(csv.reader(text, strict=True), [])
+            return list(json.loads(next(line for line in text if line.strip())))
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    with _readable(file):
+        if file.suffix == ".parquet":
+            rows: list[dict[str, Any]] = need("pyarrow.parquet", f"reading {file}").read_table(file).to_pylist()
+        else:
+            with open(file, newline="", encoding="utf-8-sig") as text:
+                csv_file = file.suffix == ".csv"
+                lines = csv.DictReader(text, strict=True) if csv_file else map(json.loads, filter(str.strip, text))
+                rows = list(lines)
+    if not all(isinstance(row, dict) and None not in row and None not in row.values() for row in rows):
+        raise ValueError(f"expected lines that fill every column, got other ones in {file}: correct or remove them")
+    return rows
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Say of which file it is that csv, json, pyarrow or the system cannot read it."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"expected a table of images and labels, got {file}: {first_line(error)}") from error
+
+
+def _listed(file: Path, columns: Columns) -> list[Listed]:
+    rows = _rows(file)
+    found = []
+    for line, row in enumerate(rows, 2 if file.suffix == ".csv" else 1):
+        column = _name_column(list(row), columns[0])
+        if column is None:
+            got = f"{', '.join(row)} in {file}"
+            raise ValueError(f"expected a column file_name and one of labels, got {got}: rename the columns")
+        image = str(row[column])
+        posix = PurePosixPath(image)
+        if posix.is_absolute() or ".." in posix.parts:
+            got = f"{image} in line {line} of {file}"
+            raise ValueError(f"expected file names below the folder of the metadata, got {got}: correct it")
+        found.append(Listed(file, line, image, row))
+    return found
+
+
+def _name_column(columns: list[str], given: str | None) -> str | None:
+    if given is not None:
+        return next((name for name in (given, f"{given}_file_name") if name in columns), None)
+    named = [name for name in columns if name.endswith("_file_name")]
+    return "file_name" if "file_name" in columns else named[0] if len(named) == 1 else None
+
+
+def _label_column(every: list[Listed], given: str | None) -> str:
+    columns = list(every[0].cells)
+    found = [name for name in ([given] if given is not None else USUAL["label"]) if name in columns]
+    if not found:
+        say = "label_column= (--label-column)"
+        got = f"{', '.join(columns)} in {every[0].file}"
+        raise ValueError(
+            f"expected a column of labels called {given or 'label'}, got {got}: say which it is with {say}, or say "
+            'layout="classes" (--layout classes) if the folders are the classes'
+        )
+    for line in every:
+        if found[0] not in line.cells or line.cells[found[0]] == "":
+            raise ValueError(f"expected a label in column {found[0]}, got none in {line.where}: add it")
+    return found[0]
+
+
+def _parts(lines: list[Listed], name: str) -> dict[str, list[Listed]]:
+    """Give the splits of one table: by its column `split`, by the folders that it names, or it is one split."""
+    by_column = [str(line.cells["split"]) for line in lines if "split" in line.cells]
+    by_folder = [line.image.split("/")[0] for line in lines if "/" in line.image]
+    for names in (by_column, by_folder):
+        if len(names) == len(lines) and split_roles(set(names)).keys() == set(names):
+            return {part: [line for line, own in zip(lines, names, strict=True) if own == part] for part in names}
+    return {"train": lines, name: lines}
+
+
+def _labels(every: list[Listed], column: str) -> tuple[list[int], list[str]]:
+    """Give the labels as numbers, and the classes."""
+    values = [line.cells[column] for line in every]
+    whole = all(type(value) is int or (type(value) is str and _whole(value)) for value in values)
+    if whole:
+        numbers = [int(value) for value in values]
+        return numbers, [str(k) for k in range(max(numbers) + 1)]
+    classes = sorted({str(value) for value in values})
+    number = {value: k for k, value in enumerate(classes)}
+    return [number[str(value)] for value in values], classes
+
+
+def _whole(text: str) -> bool:
+    return text.lstrip("-").isdecimal() and str(int(text)) == text
+
+
+def _check(lines: list[Listed], column: str, every: list[Listed]) -> None:
+    """Refuse images that are not there, and those that have two labels."""
+    seen: dict[str, Listed] = {}
+    for line in every:
+        first = seen.setdefault(os.path.normpath(line.path), line)
+        if first.cells[column] != line.cells[column]:
+            got = f"{first.cells[column]} and {line.cells[column]} in {first.where} and {line.where}"
+            raise ValueError(f"expected one label for {line.image}, got {got}: remove one of them")
+    for line in lines:
+        if not os.path.isfile(line.path):
+            got = f"{line.image}, which is not there, in {line.where}"
+            raise ValueError(f"expected images that are there, got {got}: bring it, or remove the line")
+
+
+def _say_unlisted(folder: Folder, every: list[Listed], name: str) -> None:
+    known = {os.path.normpath(line.path) for line in every}
+    images = folder.paths()
+    missing = sum(os.path.normpath(path) not in known for path in images)
+    if missing:
+        # The line that asked for the data: load_data, find, _named and read_folder lie between.
+        warnings.warn(
+            f"{name}: skipped {missing} of {len(images)} images, which the metadata do not list", stacklevel=7
+        )
