@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import NoReturn
 
 from robust_hub.images.files_found import Folder
-from robust_hub.images.splits import pick, split_roles
+from robust_hub.images.splits import FILLERS, pick, split_roles
 
 SAY = 'say layout="classes" if its folders are classes, layout="splits" if they are splits (--layout)'
 
@@ -38,6 +39,7 @@ def splits_of(tree: Folder, split: str, layout: str | None) -> dict[str, Folder]
         return {folder.name: _unwrapped(folder) for folder in parts}
     if layout is None:
         _refuse_splits_below(tree)
+        _refuse_same_below(tree)
     return {"train": tree, tree.path.resolve().name: tree}
 
 
@@ -68,6 +70,8 @@ def classes_of(parts: dict[str, Folder], split: str, where: str) -> tuple[Folder
         )
     _refuse_other_case(by_part, where)
     only = chosen.filled[0]
+    if len(classes) == 1 and re.fullmatch(FILLERS, only.name.casefold()) and only.images:
+        _refuse_flat(only)
     if len(classes) == 1 and len(only.filled) > 1 and not only.images:
         got = f"only {only.path}, which holds {_listed(list(only.filled))}"
         raise ValueError(f"expected at least two classes, got {got}: give {only.path} if these are the classes")
@@ -115,6 +119,15 @@ def _refuse_splits_below(tree: Folder) -> None:
                 f'expected classes within splits, got {got}: {advice}, or say layout="classes" (--layout classes) to '
                 "take all of them as one split"
             )
+
+
+def _refuse_same_below(tree: Folder) -> None:
+    """Refuse folders that all hold the same folders, such as folds or domains; numbers are parts of a large class."""
+    below = [{_class(part) for part in folder.filled} for folder in tree.filled]
+    same = len(below) > 1 and all(names == below[0] for names in below) and len(below[0]) > 1
+    if same and not any(folder.images for folder in tree.filled) and not all(map(str.isdecimal, below[0])):
+        got = f"{_listed(list(tree.filled))} in {tree.path}, which all hold {_listed(list(tree.filled[0].filled))}"
+        _doubt(f"{got}: ask for one of them as the split, or")
 
 
 def _refuse_flat(folder: Folder) -> NoReturn:

@@ -71,7 +71,7 @@ def _listed(tree: Folder, split: str, columns: Columns) -> bool:
             f"expected metadata at the top or in folders of splits, got {got} of {tree.path}: ask for one of these "
             'folders as the split, give one of them, or say layout="classes" if they are classes (--layout)'
         )
-    return bool(tables)
+    return bool(tables) or ("" in tables_of(tree) and not tree.filled)  # nothing else could say the labels
 
 
 def _nothing(tree: Folder, kind: str) -> str:

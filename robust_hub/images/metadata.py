@@ -66,6 +66,10 @@ def metadata_source(tree: Folder, split: str, columns: Columns, name: str) -> So
     Raises:
         ValueError: If there is no such split or column, or a line cannot be followed.
     """
+    for files in tables_of(tree).values():
+        if len(files) > 1:
+            got = f"{', '.join(file.name for file in files)} in {files[0].parent}"
+            raise ValueError(f"expected one table of metadata, got {got}: remove all but one")
     listed = {
         part: [line for file in files for line in _listed(file, columns)] for part, files in tables_of(tree).items()
     }
@@ -94,7 +98,8 @@ def _header(file: Path) -> list[str]:
         with open(file, newline="", encoding="utf-8-sig") as text:
             if file.suffix == ".csv":
                 return next(csv.reader(text, strict=True), [])
-            return list(json.loads(next(line for line in text if line.strip())))
+            first = json.loads(next((line for line in text if line.strip()), "{}"))
+            return list(first) if isinstance(first, dict) else []
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -106,7 +111,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
                 csv_file = file.suffix == ".csv"
                 lines = csv.DictReader(text, strict=True) if csv_file else map(json.loads, filter(str.strip, text))
                 rows = list(lines)
-    if not all(isinstance(row, dict) and None not in row and None not in row.values() for row in rows):
+    short = file.suffix == ".csv" and any(None in row or None in row.values() for row in rows)
+    if short or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"expected lines that fill every column, got other ones in {file}: correct or remove them")
     return rows
 
@@ -130,7 +136,9 @@ def _listed(file: Path, columns: Columns) -> list[Listed]:
         if column is None:
             got = f"{', '.join(row)} in {file}"
             raise ValueError(f"expected a column file_name and one of labels, got {got}: rename the columns")
-        image = str(row[column])
+        image = row[column]
+        if not isinstance(image, str) or not image:
+            raise ValueError(f"expected the name of a file in column {column}, got {image!r} in line {line} of {file}")
         posix = PurePosixPath(image)
         if posix.is_absolute() or ".." in posix.parts:
             got = f"{image} in line {line} of {file}"
@@ -157,8 +165,11 @@ def _label_column(every: list[Listed], given: str | None) -> str:
             'layout="classes" (--layout classes) if the folders are the classes'
         )
     for line in every:
-        if found[0] not in line.cells or line.cells[found[0]] == "":
+        label = line.cells.get(found[0])
+        if label in (None, ""):
             raise ValueError(f"expected a label in column {found[0]}, got none in {line.where}: add it")
+        if not isinstance(label, str | int):
+            raise ValueError(f"expected one class an image in column {found[0]}, got {label!r} in {line.where}")
     return found[0]
 
 

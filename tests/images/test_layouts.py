@@ -145,6 +145,13 @@ def test_what_stands_below_or_above_is_seen(tmp_path: Path) -> None:
     assert len(read(within, layout="classes")) == 4
     coarse = tree(tmp_path / "d", "vehicle/train/0.png", "vehicle/bus/0.png", "animal/cat/0.png")
     assert {label for _, label in read(coarse)} == {"vehicle", "animal"}
+    folds = tree(tmp_path / "f", *both("fold1", "fold2"))
+    with pytest.raises(
+        ValueError, match="got fold1/, fold2/ in .*pets, which all hold cat/, dog/: ask for one of them as"
+    ):
+        find(folds, "train")
+    assert len(read(folds, "fold2")) == 4
+    assert len(read(tree(tmp_path / "g", "cat/00/0.png", "cat/01/0.png", "dog/00/0.png", "dog/01/0.png"))) == 4
     one = tree(tmp_path / "e", "PetImages/cat/0.png", "PetImages/dog/0.png")
     with pytest.raises(ValueError, match="at least two classes, got only .*PetImages, which holds cat/, dog/: give .*"):
         find(one, "train")
@@ -155,6 +162,8 @@ def test_flat_images_are_refused_with_what_is_missing(tmp_path: Path) -> None:
     words = "got 2 images directly in .*, such as {}, and nothing that says their classes: sort them by class, or add a"
     with pytest.raises(ValueError, match=words.format("ILSVRC2012_val_00000001.JPEG")):
         find(flat, "train")
+    with pytest.raises(ValueError, match=words.format("0.png")):
+        find(tree(tmp_path / "c", "images/0.png", "images/1.png", "labels.csv"), "train")
     half = tree(tmp_path / "b", *both("train"), "test/0.png", "test/1.png")
     assert len(read(half)) == 4
     with pytest.raises(ValueError, match=words.format("0.png")):
@@ -221,7 +230,8 @@ def meant(paths: set[str], split: str) -> list[tuple[str, str]] | None:
         if answers and all(inner[top] and inner[top] <= known for top in tops - splits):
             rows = [("/".join(p), p[1]) for p in images if p[0] == answers[0] and len(p) > 2]
     elif len(splits) < 2 and tops != splits and split in ("train", "pets"):
-        merged = any(inner[top] and inner[top] <= SPLITS.keys() for top in tops - direct)
+        same = min(map(len, inner.values())) > 1 and len({*map(frozenset, inner.values())}) == 1 < len(tops)
+        merged = (same and not direct) or any(inner[top] and inner[top] <= SPLITS.keys() for top in tops - direct)
         rows = [("/".join(p), p[0]) for p in images if len(p) > 1 and not merged]
     return rows if len({name for _, name in rows}) > 1 else None
 
@@ -443,6 +453,30 @@ def test_metadata_that_cannot_be_followed(tmp_path: Path, rows: list[dict[str, A
     root = tree(tmp_path, "0.png", "1.png")
     listed(root / "metadata.csv", *rows)
     with pytest.raises(ValueError, match=words):
+        find(root, "train")
+
+
+def test_lines_of_json_may_hold_anything(tmp_path: Path) -> None:
+    root = tree(tmp_path, "0.png", "1.png")
+    words = {
+        "[1]": "expected lines that fill every column, got other ones in .*metadata.jsonl",
+        "": "expected lines of images in the metadata of .*pets, got none",
+        '{"file_name": "0.png", "label": null}': "a label in column label, got none in line 1 of .*jsonl: add it",
+        '{"file_name": "0.png", "label": [2]}': r"one class an image in column label, got \[2\] in line 1 of .*jsonl",
+        '{"file_name": 7, "label": 1}': "the name of a file in column file_name, got 7 in line 1 of .*jsonl",
+        '{"file_name"': "expected a table of images and labels, got .*metadata.jsonl: ",
+    }
+    for text, said in words.items():
+        (root / "metadata.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            find(root, "train")
+    rows = [{"file_name": f"{i}.png", "label": i, "note": None} for i in range(2)]
+    listed(root / "metadata.jsonl", *rows)
+    assert read(root) == [("0.png", "0"), ("1.png", "1")]
+    listed(root / "metadata.csv", *rows)
+    with pytest.raises(
+        ValueError, match="one table of metadata, got metadata.csv, metadata.jsonl in .*pets: remove all"
+    ):
         find(root, "train")
 
 
