@@ -97,6 +97,10 @@ def test_the_whole_way_on_the_command_line(tmp_path):
             "no trained weights",
         ),
         (("report", "no-such-run"), "no-such-run"),
+        (
+            ("finetune", "--data", "digits", "--layout", "classes", "--out", "x"),
+            "a folder for layout='classes', got digits",
+        ),
         (("reproduce", "table6", "--data", "cifra10=x"), "got 'cifra10': did you mean cifar10"),
     ],
 )
