@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -108,12 +109,8 @@ def look_into(path: Path) -> Folder:
 
 
 def _look(path: Path, above: dict[tuple[int, int], Path]) -> Folder:
-    try:
-        with os.scandir(path) as entries:
-            found = sorted((entry for entry in entries if not _passed_over(entry.name)), key=lambda entry: entry.name)
-    except OSError as error:
-        got = f"{path} ({error.strerror or first_line(error)})"
-        raise ValueError(f"expected a folder that can be read, got {got}: give yourself the right to read it") from None
+    with _readable(path), os.scandir(path) as entries:
+        found = sorted((entry for entry in entries if not _passed_over(entry.name)), key=lambda entry: entry.name)
     for entry in found:
         if entry.is_symlink() and not os.path.exists(entry.path):
             got = f"the link {entry.path}, which leads nowhere"
@@ -126,8 +123,19 @@ def _look(path: Path, above: dict[tuple[int, int], Path]) -> Folder:
     return Folder(path, tuple(name for name in files if name in images), others, folders)
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of which folder it is that the system does not let it be read."""
+    try:
+        yield
+    except OSError as error:
+        got = f"{path} ({error.strerror or first_line(error)})"
+        raise ValueError(f"expected a folder that can be read, got {got}: give yourself the right to read it") from None
+
+
 def _below(path: Path, above: dict[tuple[int, int], Path]) -> Folder:
-    place = _place(path)
+    with _readable(path):
+        place = _place(path)
     if place in above:
         got = f"the link {path}, which leads back to {above[place]}"
         raise ValueError(f"expected folders without a loop, got {got}: remove it")

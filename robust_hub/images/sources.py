@@ -19,7 +19,7 @@ from robust_hub.images.layouts import read_folder
 from robust_hub.images.source import Source, first_line, need
 from robust_hub.images.splits import pick, split_roles
 from robust_hub.images.table_files import parquet_source
-from robust_hub.images.tables import table_source
+from robust_hub.images.tables import cache_trouble, table_source
 
 
 def find(
@@ -84,6 +84,8 @@ def _named(source: str | Path, split: str, columns: tuple[str | None, str | None
         with _offline_unless_reached(library, name):
             loaded = library.load_dataset(name)
     except Exception as error:
+        if unwritable := cache_trouble(error, []):
+            raise ValueError(unwritable) from error
         got = f"'{name}': {first_line(error)}"
         raise ValueError(f"expected 'digits', a folder, torch/<name> or a Hub id, got {got}") from error
     return table_source(pick(loaded, split, name), columns, name)

@@ -330,23 +330,22 @@ def test_links_are_followed_and_loops_refused(tmp_path: Path) -> None:
 
 def test_a_folder_or_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree(tmp_path, "cat/0.png", "dog/0.png")
-    scan, open_it = os.scandir, Image.open
 
     def forbid(real: Any, last: str) -> Any:
-        def ask(path: Any, *rest: Any) -> Any:
+        def ask(path: Any, *rest: Any, **more: Any) -> Any:
             if str(path).endswith(last):
                 raise PermissionError(13, "Permission denied", str(path))
-            return real(path, *rest)
+            return real(path, *rest, **more)
 
         return ask
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", forbid(scan, "dog"))
-        with pytest.raises(
-            ValueError, match=r"a folder that can be read, got .*pets/dog \(Permission denied\): give you"
-        ):
-            find(root, "train")
-    monkeypatch.setattr(Image, "open", forbid(open_it, "dog/0.png"))
+    words = r"a folder that can be read, got .*pets/dog \(Permission denied\): give yourself the right"
+    for owner, name in ((os, "scandir"), (Path, "stat")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, forbid(getattr(owner, name), "dog"))
+            with pytest.raises(ValueError, match=words):
+                find(root, "train")
+    monkeypatch.setattr(Image, "open", forbid(Image.open, "dog/0.png"))
     with pytest.raises(
         ValueError, match=r"image that may be read, got .*dog/0\.png \(Permission denied\): give yourself"
     ):
@@ -592,6 +591,16 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, library: Any, mo
         ValueError, match="a cache folder of datasets that can be written, got .*file/cache .*HF_DATASETS_C"
     ):
         find(tmp_path / "data.parquet", "train")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/cache/x.arrow")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", full)
+    monkeypatch.setattr(library, "load_dataset", full)
+    with pytest.raises(
+        ValueError, match=r"that can be written, got /cache/x.arrow \(No space left on device\): name an"
+    ):
+        find("someone/pictures", "train")
 
 
 def shard(path: Path, *endings: str) -> Path:

@@ -169,7 +169,9 @@ def test_missing_extra_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
     hide(monkeypatch, "datasets", "pyarrow")
     with pytest.raises(ImportError, match=r'needs pyarrow: pip install "robust-hub\[data\]"'):
         load_data(root)
-    with pytest.raises(ImportError, match=r"reading 'someone/pictures' from the Hub needs datasets: pip install"):
+    with pytest.raises(
+        ImportError, match=r"no folder .*, and reading 'someone/pictures' from the Hub needs datasets: pip install"
+    ):
         load_data("someone/pictures")
 
 
