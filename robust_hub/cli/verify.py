@@ -185,7 +185,7 @@ def _load_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     import torch
     from PIL import Image
 
-    from robust_hub.images.decoding import fit, has_bytes, open_image
+    from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, open_image
 
     try:
         picture = open_image(str(path))
@@ -194,8 +194,9 @@ def _load_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     if not has_bytes(picture):
         raise ValueError(f"expected an 8-bit picture, got mode {picture.mode} of {path}: convert it to 8 bits")
     channels, height, width = shape
-    picture = (picture.convert("L") if channels == 1 else picture).convert("RGB")
-    return torch.from_numpy(fit(picture, height if height == width else None)[:channels])
+    if channels not in MODES:
+        raise ValueError(f"expected a .npy with {channels} channels, got a picture, {path}: it has 1, 3 or 4")
+    return torch.from_numpy(fit(as_seen(picture, channels), height if height == width else None))
 
 
 def _compare_fresh(network: nn.Module, image: Tensor, certificate: Certificate, samples: int) -> dict[str, Any]:

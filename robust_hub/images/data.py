@@ -1,6 +1,6 @@
 """Images: a name, a folder or a Dataset becomes ([0, 1] image, label).
 
-`load_data` checks what robust_hub.images.sources finds and holds it in one class, `ImageData`: RGB images of one
+`load_data` checks what robust_hub.images.sources finds and holds it in one class, `ImageData`: images of one
 size, kept as uint8 in memory when they fit, so that a training loop never waits for decoding.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from robust_hub.images.encoded import EncodedImages
+from robust_hub.images.labels import class_indices
 from robust_hub.images.source import Source
 from robust_hub.images.sources import find, stratified
 
@@ -29,7 +29,7 @@ HASHED_IMAGES = 256
 
 
 class ImageData(Dataset[tuple[Tensor, int]]):
-    """Hold labelled RGB images of one size; item i is (float32 (3, H, W) in [0, 1], int).
+    """Hold labelled images of one size; item i is (float32 (C, H, W) in [0, 1], int).
 
     Made by `load_data`. Pixels are uint8, in memory or decoded when asked for.
 
@@ -62,7 +62,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         order: Tensor | None = None,
         named: bool = True,
     ) -> None:
-        """Keep pixels, uint8 (M, 3, H, W), of which image i is row order[i]; without an order, row i."""
+        """Keep pixels, uint8 (M, C, H, W), of which image i is row order[i]; without an order, row i."""
         self._pixels, self._order = pixels, torch.arange(len(labels)) if order is None else order
         self.labels, self.classes, self.name, self.split = labels, tuple(classes), name, split
         self.resized, self.named = resized, named
@@ -72,7 +72,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return one image, float32 (3, H, W) in [0, 1], and its label."""
+        """Return one image, float32 (C, H, W) in [0, 1], and its label."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
@@ -81,7 +81,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return [(x, int(y)) for x, y in zip(pixels.float().div_(255), labels, strict=True)]
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Return images, uint8 (B, 3, H, W) in 0..255, and labels, int64 (B,).
+        """Return images, uint8 (B, C, H, W) in 0..255, and labels, int64 (B,).
 
         Raises:
             IndexError: If an index is outside the data.
@@ -91,7 +91,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return self._cut(self._order[chosen].to(self.device)), self.labels[chosen]
 
     def batches(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images, uint8 (B, 3, H, W), and labels, int64 (B,), of each row, all where the pixels are.
+        """Yield images, uint8 (B, C, H, W), and labels, int64 (B,), of each row, all where the pixels are.
 
         The indices go there once, so that no batch waits for a copy of its own.
 
@@ -179,6 +179,7 @@ def load_data(
     label_column: str | None = None,
     layout: str | None = None,
     size: int | None = None,
+    channels: int | None = None,
     in_memory: bool | None = None,
 ) -> ImageData:
     """Read labelled images from a name, a folder or a Dataset.
@@ -188,28 +189,33 @@ def load_data(
             with one subfolder a class, or <split>/<class>/, or images and a metadata.csv; a folder of parquet
             files named <split>-*.parquet, or one such file; what `save_to_disk` wrote; tar shards (docs/data.md
             has all of them); a "torch/cifar10"-style name of timm's; a Hub id; a `datasets` Dataset or
-            DatasetDict; a torch Dataset of (image, int), each image a PIL image, a uint8 tensor (C, H, W),
-            or a float tensor in [0, 1], which is rounded to uint8 (multiples of 1/255). An ImageData is
-            returned as it is.
+            DatasetDict, whose `with_transform` is applied; a torch Dataset of (image, label), each image a
+            PIL image, a uint8 tensor (C, H, W) or NumPy array (H, W, C), or one of floats in [0, 1], which
+            is rounded to uint8 (multiples of 1/255). An ImageData is returned as it is.
         split: The split, as the source calls it or by another usual name ("val" is a folder Validation, too);
             a Dataset handed in is one split and takes the name. A folder without split folders is the split
             "train", or the one it is itself called.
-        image_column: Image column of a table; found by its type if None.
-        label_column: Label column of a table; found by its type if None.
+        image_column: Image column of a table, or key of items that are dicts; found by type and name if None.
+        label_column: Label column, or key, likewise. Strings in it are names of classes.
         layout: How a folder keeps its images, where that is in doubt: "classes", "splits", "metadata", "table",
             "saved" or "shards". None recognises it, or says in one sentence what was seen.
         size: Resize the shorter side to this many pixels and crop the centre. None keeps the images' own size,
             which must be the same of all.
+        channels: Channels of the images: 3 for RGB, 1 for grey, 4 for RGB and alpha; any other number takes
+            tensors that have it. None is 3; training, certification and the command line ask the model.
         in_memory: Decode once into memory as uint8; None does so if that takes at most half of the free
             memory.
 
     Returns:
-        The images, as uint8 RGB of one size.
+        The images, as uint8 of one size, upright by their EXIF notes, what is transparent in front of white
+        (`robust_hub.images.decoding.as_seen`); 16-bit images are refused. Class names are kept through Subset,
+        random_split and ConcatDataset (`robust_hub.images.nests`). docs/images.md says all of it.
 
     Raises:
         ValueError: If the data are empty, damaged, of one class, of several sizes without `size`, without
-            that split or column, with labels outside the classes, or a folder that can be read in two ways.
-        TypeError: If the source or its items are of an unknown type.
+            that split or column, with labels outside the classes, if items change when they are read again, or
+            a folder can be read in two ways.
+        TypeError: If the source, its items or labels are of an unknown type, or a label is missing.
         ImportError: If an optional package is missing.
         ChildProcessError: If a process that decodes images ended.
 
@@ -224,10 +230,13 @@ def load_data(
         if size is not None and source.image_shape[1:] != (size, size):
             got = f"{source.image_shape}: give size to the first load_data"
             raise ValueError(f"expected images of size {size}, got {got}")
+        if channels is not None and source.image_shape[0] != channels:
+            got = f"{source.image_shape}: give channels to the first load_data"
+            raise ValueError(f"expected images of {channels} channels, got {got}")
         return source
     opened = find(source, split, image_column, label_column, layout)
     labels, classes = _check_labels(opened, split)
-    encoded = EncodedImages(opened, size)
+    encoded = EncodedImages(opened, size, 3 if channels is None else channels)
     if in_memory is None:
         in_memory = math.prod(encoded.shape) <= psutil.virtual_memory().available // 2
     pixels = encoded[torch.arange(len(labels))] if in_memory else encoded
@@ -240,18 +249,7 @@ def _check_labels(source: Source, split: str) -> tuple[Tensor, Sequence[str]]:
     name = f"{source.name}, split '{split}'"
     if len(source.labels) == 0:
         raise ValueError(f"expected at least one image, got an empty data set: {name}")
-    try:
-        labels = torch.tensor([operator.index(label) for label in source.labels], dtype=torch.int64)
-    except TypeError as error:
-        got = type(source.labels[0]).__name__
-        raise TypeError(f"expected integer labels, got {got} in {name}: {error}") from None
-    classes = source.classes or [str(k) for k in range(int(labels.max()) + 1)]
-    outside = torch.where((labels < 0) | (labels >= len(classes)))[0].tolist()
-    if outside:
-        got = f"{int(labels[outside[0]])} at index {outside[0]} of {name}"
-        raise ValueError(
-            f"expected labels from 0 to {len(classes) - 1}, got {got}: correct them or choose a split that has them"
-        )
+    labels, classes = class_indices(source.labels, source.classes, name)
     if len(torch.unique(labels)) < 2:
         raise ValueError(f"expected at least two classes, got only '{classes[int(labels[0])]}' in {name}")
     return labels, classes

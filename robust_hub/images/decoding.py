@@ -1,4 +1,4 @@
-"""Decoding: an encoded image becomes RGB bytes; many images in processes of their own.
+"""Decoding: an encoded image becomes bytes as its owner sees them; many images in processes of their own.
 
 Threads that read and decode small images wait for one another wherever the time is Python's own: two keep two CPUs
 busy, fourteen do not keep fourteen. The processes are this file, run by its path: it imports numpy and Pillow alone. A
@@ -22,7 +22,18 @@ import numpy as np
 from PIL import Image, ImageOps
 
 PIPE = 1 << 20  # bytes on the way between two processes, where the system lets one choose
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of Pillow, by the number of channels
 Pixels = np.ndarray[Any, Any]
+_ORIENTATION = 0x0112  # the tag of EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def open_image(encoded: bytes | str) -> Image.Image:
@@ -46,11 +57,45 @@ def has_bytes(image: Image.Image) -> bool:
     return image.mode[0] not in "IF"
 
 
+def as_seen(image: Image.Image, channels: int = 3) -> Image.Image:
+    """Give an image of 8 bits as its owner sees it: upright by its EXIF notes, what is transparent in front of white.
+
+    This is the one place where both are decided, and how colours become grey or grey becomes colours.
+
+    Args:
+        image: An image for which `has_bytes` holds.
+        channels: 1 for grey, the luma of ITU-R 601-2; 3 for RGB; 4 for RGB and alpha, which then stays as it is.
+
+    Returns:
+        An image of mode L, RGB or RGBA.
+
+    Raises:
+        ValueError: If Pillow cannot convert its colours, such as LAB.
+    """
+    image = _upright(image)
+    image = image.convert("LA") if image.mode == "La" else image  # the one thing that Pillow makes of it
+    if channels != 4 and image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(MODES[channels])
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # Pillow turns a TIFF here, and forgets its note
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever damaged notes raise: the image itself is there
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def fit(image: Image.Image, size: int | None) -> Pixels:
-    """Give an RGB image as uint8 (3, H, W), with a size its shorter side resized to that and the centre cropped."""
+    """Give an image as uint8 (C, H, W), with a size its shorter side resized to that and the centre cropped."""
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
 def processes() -> int:
@@ -105,11 +150,11 @@ class Decoders:
         for _ in self._threads.map(work, parts):
             pass
 
-    def decode(self, encoded: list[Any], size: int | None) -> Pixels | list[Pixels | None]:
-        """Decode images as `open_image` and `fit` do.
+    def decode(self, encoded: list[Any], size: int | None, channels: int = 3) -> Pixels | list[Pixels | None]:
+        """Decode images as `open_image`, `as_seen` and `fit` do.
 
         Returns:
-            uint8 (B, 3, H, W). Of images of several sizes, and where one cannot be decoded, a list; None stands for
+            uint8 (B, C, H, W). Of images of several sizes, and where one cannot be decoded, a list; None stands for
             what the caller has to decode itself, and so to explain.
 
         Raises:
@@ -118,7 +163,7 @@ class Decoders:
         one = self._idle.get()
         assert one.stdin is not None and one.stdout is not None
         try:
-            pickle.dump((encoded, size), one.stdin, pickle.HIGHEST_PROTOCOL)
+            pickle.dump((encoded, size, channels), one.stdin, pickle.HIGHEST_PROTOCOL)
             one.stdin.flush()
             images: Pixels | list[Pixels | None] = pickle.load(one.stdout)
             return images
@@ -132,10 +177,10 @@ class Decoders:
             self._idle.put(one)
 
 
-def _decoded(encoded: Any, size: int | None) -> Pixels | None:
+def _decoded(encoded: Any, size: int | None, channels: int) -> Pixels | None:
     try:
         image = open_image(encoded)
-        return fit(image.convert("RGB"), size) if has_bytes(image) else None
+        return fit(as_seen(image, channels), size) if has_bytes(image) else None
     except Exception:  # whatever it is, the process that asked decodes the image again and words it
         return None
 
@@ -145,8 +190,8 @@ def _serve() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     try:
         while True:
-            encoded, size = pickle.load(requests)
-            images = [_decoded(one, size) for one in encoded]
+            encoded, size, channels = pickle.load(requests)
+            images = [_decoded(one, size, channels) for one in encoded]
             good = [one for one in images if one is not None]
             equal = len(good) == len(images) and len({one.shape for one in good}) == 1
             pickle.dump(np.stack(good) if equal else images, answers, pickle.HIGHEST_PROTOCOL)

@@ -22,12 +22,13 @@ class EncodedImages:
     Attributes:
         source: The source.
         size: Side of the square that each image is fitted to as it is read; None keeps its own size.
+        channels: What each image is brought to.
         shape: (N, C, H, W); the first image's C, H and W, which all must have.
     """
 
-    def __init__(self, source: Source, size: int | None) -> None:
-        self.source, self.size = source, size
-        self.shape = (len(source.labels), *source.pixels(0, size).shape)
+    def __init__(self, source: Source, size: int | None, channels: int = 3) -> None:
+        self.source, self.size, self.channels = source, size, channels
+        self.shape = (len(source.labels), *source.pixels(0, size, channels).shape)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Decode images, uint8 (B, C, H, W).
@@ -58,7 +59,7 @@ class EncodedImages:
     def _in_processes(self, rows: list[int], out: np.ndarray[Any, Any], count: int) -> None:
         def work(start: int) -> None:
             part = rows[start : start + BLOCK]
-            images = decoders.decode(self.source.cells(part), self.size)
+            images = decoders.decode(self.source.cells(part), self.size, self.channels)
             if isinstance(images, np.ndarray) and images.shape[1:] == self.shape[1:]:
                 out[start : start + len(part)] = images
                 return
@@ -69,7 +70,7 @@ class EncodedImages:
             decoders.each(work, range(0, len(rows), BLOCK))
 
     def _image(self, row: int) -> np.ndarray[Any, Any]:
-        return self._checked(self.source.pixels(row, self.size), row)
+        return self._checked(self.source.pixels(row, self.size, self.channels), row)
 
     def _checked(self, image: np.ndarray[Any, Any], row: int) -> np.ndarray[Any, Any]:
         """Refuse an image (C, H, W) of another shape than the first."""

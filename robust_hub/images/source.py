@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from robust_hub.images.decoding import fit, has_bytes, open_image
+from robust_hub.images.arrays import array_bytes
+from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, open_image
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,27 @@ class Source:
         """Name image i for an error message."""
         return str(self.rows[i]) if self.encoded and isinstance(self.rows, list) else f"index {i} of {self.name}"
 
-    def pixels(self, i: int, size: int | None) -> np.ndarray[Any, Any]:
-        """Read image i: RGB uint8 (3, H, W) in 0..255, fitted to (size, size) if a size is given.
+    def pixels(self, i: int, size: int | None, channels: int = 3) -> np.ndarray[Any, Any]:
+        """Read image i: uint8 (C, H, W) in 0..255, fitted to (size, size) if a size is given.
 
         Raises:
-            ValueError: If the image is damaged, not of 8 bits, or a tensor of another shape or outside [0, 1].
-            TypeError: If it is neither a PIL image nor a tensor of uint8 or floats.
+            ValueError: If the image is damaged, not of 8 bits, or an array of another shape or outside [0, 1].
+            TypeError: If it is neither a picture nor an array of uint8 or floats.
         """
-        try:
+        where = self.where(i)
+        with decodable(where):
             item = self._read(i)
-            if isinstance(item, Image.Image):
-                if not has_bytes(item):
-                    got = f"mode {item.mode} at {self.where(i)}"
-                    raise ValueError(f"expected an 8-bit image, got {got}: convert it to 8 bits")
-                item = item.convert("RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(unreadable(error, self.where(i))) from error
-        image = item if isinstance(item, Image.Image) else Image.fromarray(_bytes(item, self.where(i)))
-        return fit(image, size)
+            if not isinstance(item, Image.Image):
+                return array_bytes(item, size, channels, where)
+            if not has_bytes(item):
+                raise ValueError(f"expected an 8-bit image, got mode {item.mode} at {where}: convert it to 8 bits")
+            if channels not in MODES:
+                raise ValueError(f"expected tensors of {channels} channels, got a picture at {where}: it has 1, 3 or 4")
+            try:
+                image = as_seen(item, channels)
+            except ValueError as error:
+                raise ValueError(f"expected a grey or RGB image, got mode {item.mode} at {where} ({error})") from None
+            return fit(image, size)
 
     def cells(self, rows: list[int]) -> list[Any]:
         """Read several images of an encoded source, still encoded: bytes or paths."""
@@ -69,7 +72,7 @@ class Source:
     def _read(self, i: int) -> Any:
         cell = self.rows[i] if self.key is None else self.rows[i][self.key]
         if not self.encoded:
-            return cell
+            return open_image(cell) if isinstance(cell, bytes) else cell
         cell = _encoded(cell.as_py() if hasattr(cell, "as_py") else cell)  # of a pyarrow scalar
         return open_image(cell) if isinstance(cell, bytes | str) else cell
 
@@ -81,22 +84,13 @@ def _encoded(cell: Any) -> Any:
     return cell
 
 
-def _bytes(item: Any, where: str) -> np.ndarray[Any, Any]:
-    """Turn a tensor (C, H, W), uint8 or float in [0, 1], into uint8 (H, W, 3)."""
-    if not isinstance(item, Tensor):
-        raise TypeError(f"expected a PIL image or a tensor, got {type(item).__name__} at {where}")
-    if item.ndim != 3 or item.shape[0] not in (1, 3):
-        raise ValueError(f"expected an image (C, H, W) with 1 or 3 channels, got shape {tuple(item.shape)} at {where}")
-    if item.is_floating_point():
-        low, high = float(item.min()), float(item.max())
-        if not (low >= 0 and high <= 1):
-            got = f"{low:.3g} to {high:.3g} at {where}"
-            raise ValueError(f"expected pixels in [0, 1], got {got}: pass raw pixels, not normalised ones")
-        item = item.float().mul(255).round().to(torch.uint8)
-    elif item.dtype != torch.uint8:
-        raise TypeError(f"expected uint8 or float pixels, got {item.dtype} at {where}")
-    pixels: np.ndarray[Any, Any] = item.cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
-    return pixels
+@contextmanager
+def decodable(where: str) -> Iterator[None]:
+    """Word what Pillow raises of a damaged image as one ValueError that says where the image is."""
+    try:
+        yield
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(unreadable(error, where)) from error
 
 
 def unreadable(error: Exception, where: str) -> str:

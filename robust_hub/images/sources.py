@@ -19,7 +19,7 @@ from robust_hub.images.layouts import read_folder
 from robust_hub.images.source import Source, first_line, need
 from robust_hub.images.splits import pick, split_roles
 from robust_hub.images.table_files import parquet_source
-from robust_hub.images.tables import cache_trouble, table_source
+from robust_hub.images.tables import cache_trouble, is_table, is_transformed, table_source
 
 
 def find(
@@ -43,10 +43,10 @@ def find(
         raise ValueError(f"expected a layout of a folder alone, got layout='{layout}' of a {type(source).__name__}")
     if isinstance(source, dict) and all(hasattr(part, "features") for part in source.values()):
         source = pick(source, split, "the DatasetDict")
-    if hasattr(source, "features") and hasattr(source, "column_names"):
-        name = getattr(getattr(source, "info", None), "dataset_name", None) or "dataset"
-        return table_source(source, columns, Path(name).name)
-    return items_source(source, type(source).__name__)
+    if is_table(source):
+        name = Path(getattr(getattr(source, "info", None), "dataset_name", None) or "dataset").name
+        return (items_source if is_transformed(source) else table_source)(source, columns=columns, name=name)
+    return items_source(source, type(source).__name__, columns)
 
 
 def stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:

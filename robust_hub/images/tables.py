@@ -10,7 +10,11 @@ from typing import Any
 
 from robust_hub.images.source import Source, need
 
-USUAL = {"image": ("image", "img"), "label": ("label", "labels", "fine_label", "target", "class")}
+PREFERRED = {"image": ("image", "img"), "label": ("label", "labels", "fine_label", "target", "class")}
+USUAL = {
+    "image": (*PREFERRED["image"], "jpg", "jpeg", "png", "webp", "pixel_values"),
+    "label": (*PREFERRED["label"], "targets", "cls"),
+}
 
 
 def read_parquet(files: list[str], name: str) -> Any:
@@ -41,36 +45,87 @@ def cache_trouble(error: Exception, files: list[str]) -> str:
     )
 
 
+def is_table(source: Any) -> bool:
+    """Tell whether something is a table of the library `datasets`."""
+    return hasattr(source, "features") and hasattr(source, "column_names")
+
+
+def is_transformed(source: Any) -> bool:
+    """Tell whether a table gives what a function of its owner makes of its rows (`with_transform`)."""
+    form = getattr(source, "format", None)
+    return isinstance(form, dict) and form.get("type") == "custom"
+
+
+def class_names(features: Any, column: str) -> tuple[str, ...] | None:
+    """Give the names of a ClassLabel column; None of another one."""
+    feature = features.get(column)
+    return tuple(feature.names) if type(feature).__name__ == "ClassLabel" else None
+
+
 def table_source(table: Any, columns: tuple[str | None, str | None], name: str) -> Source:
-    """Choose the columns of a datasets.Dataset or a pyarrow.Table; the images stay encoded."""
+    """Choose the columns of a datasets.Dataset or a pyarrow.Table; the images stay encoded.
+
+    Raises:
+        ValueError: If there is no such column, or not exactly one that fits.
+        TypeError: If the table has no length.
+    """
     if not hasattr(table, "__len__"):
         raise TypeError("expected a Dataset with a length, got an IterableDataset: load it without streaming=True")
     features = getattr(table, "features", None)
     schema = table.schema if features is None else features.arrow_schema
-    images = [field.name for field in schema if re.match(r"struct<.*bytes: binary", str(field.type))]
-    image = _column("image", columns[0], images, schema.names, name)
     written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     kinds = {column: kind for column, kind in written.items() if isinstance(kind, dict)}
+    shown = _shown(table, schema.names)
+    types = {field.name: str(field.type) for field in schema if field.name in shown}
+    image = _image_column(columns[0], types, kinds, name)
     classes = {column: kind["names"] for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
-    integers = [field.name for field in schema if re.fullmatch(r"u?int\d+", str(field.type))]
-    labels = list(classes) or [column for column in integers if column in USUAL["label"]]
-    label = _column("label", columns[1], labels, schema.names, name)
+    label = _label_column(columns[1], types, [column for column in classes if column in types], name)
     if features is None:
         return Source(name, table.column(image), table.column(label).to_pylist(), classes.get(label))
     table = table.with_format(None)
-    rows = table.select_columns([image])
-    if type(features[image]).__name__ == "Image":
+    rows, labels, feature = table.select_columns([image]), list(table[label]), features[image]
+    if getattr(feature, "mode", None) is not None:  # which the library itself brings an image to, as its owner asked
+        return Source(name, rows, labels, classes.get(label), key=image, encoded=False)
+    if type(feature).__name__ == "Image":
         rows = rows.cast_column(image, import_module("datasets").Image(decode=False))
-    return Source(name, rows, list(table[label]), classes.get(label), key=image)
+    return Source(name, rows, labels, classes.get(label), key=image)
+
+
+def _shown(table: Any, columns: list[str]) -> list[str]:
+    """Give the columns that a table shows, of which `with_format(..., columns=)` may have chosen some."""
+    form = getattr(table, "format", None)
+    if not isinstance(form, dict) or form.get("output_all_columns") or not form.get("columns"):
+        return columns
+    return [column for column in columns if column in form["columns"]]
+
+
+def _image_column(given: str | None, types: dict[str, str], kinds: dict[str, Any], name: str) -> str:
+    structs = [column for column, kind in types.items() if re.match(r"struct<.*bytes: (large_)?binary", kind)]
+    images = [column for column in structs if kinds.get(column, {}).get("_type", "Image") == "Image"]
+    bare = [column for column, kind in types.items() if re.fullmatch(r"(large_)?binary(_view)?", kind)]
+    images = images or [column for column in bare if column in USUAL["image"]] or bare
+    nested = [column for column, kind in types.items() if re.match(r"(large_|fixed_size_)?list|extension", kind)]
+    if given in nested or (given is None and not images and set(nested) & set(USUAL["image"])):
+        column = given or next(column for column in nested if column in USUAL["image"])
+        got = f"{types[column]} in column {column} of {name}: cast the column to datasets.Image()"
+        raise ValueError(f"expected encoded images, got {got}")
+    return _column("image", given, images, list(types), name)
+
+
+def _label_column(given: str | None, types: dict[str, str], classes: list[str], name: str) -> str:
+    usual = {column: kind for column, kind in types.items() if column in USUAL["label"]}
+    integers = [column for column, kind in usual.items() if re.fullmatch(r"u?int\d+", kind)]
+    strings = [column for column, kind in usual.items() if re.search(r"(^|values=)(large_)?string", kind)]
+    return _column("label", given, classes or integers or strings, list(types), name)
 
 
 def _column(word: str, given: str | None, fitting: list[str], columns: list[str], name: str) -> str:
-    """Choose a column: the given one, else the first usual one among those of the right type, else their only one."""
+    """Choose a column: the given one, else the first preferred one of the right type, else their only one."""
     if given is not None:
         if given not in columns:
             raise ValueError(f"expected one of the columns {', '.join(columns)} of {name}, got {word}_column='{given}'")
         return given
-    best = [column for column in USUAL[word] if column in fitting][:1] or fitting
+    best = [column for column in PREFERRED[word] if column in fitting][:1] or fitting
     if len(best) != 1:
         got = f"{', '.join(best) or 'none'}: pass {word}_column=, one of {', '.join(columns)}"
         raise ValueError(f"expected one {word} column in {name}, got {got}")

@@ -57,7 +57,7 @@ class Views:
         return self.data.device
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Return views, uint8 (B, 3, size, size), made where the images are, and labels, int64 (B,)."""
+        """Return views, uint8 (B, C, size, size), made where the images are, and labels, int64 (B,)."""
         chosen = torch.as_tensor(indices, dtype=torch.int64).reshape(-1)
         view, image = chosen // len(self.data), chosen % len(self.data)
         pixels, labels = self.data.batch(image)
