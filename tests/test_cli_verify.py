@@ -97,6 +97,27 @@ def test_its_network_and_image_and_fresh_samples_are_compared(files, image):
     assert "300 of 300 votes for the class, no contradiction" in result.stdout
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_network_of_grey_images_is_known_in_either_layout(tmp_path, monkeypatch, layout):
+    def grey():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3)]
+        one = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2)).eval()
+        one.pretrained_cfg = {"mean": (0.5,), "std": (0.25,)}
+        return one
+
+    monkeypatch.setattr(resnets, "load_model", lambda _: grey())
+    image = torch.arange(144, dtype=torch.uint8).view(1, 12, 12)
+    network = SmoothedClassifier(grey().to(memory_format=layout))
+    found = network.certify(image / 255, sigma=0.25, n=100, n0=10)
+    (tmp_path / "c.json").write_text(found.to_json())
+    for mode in ("L", "RGB"):
+        Image.fromarray(image[0].numpy()).convert(mode).save(tmp_path / "x.png")
+        result = run(tmp_path / "c.json", "--model", "grey", "--image", tmp_path / "x.png")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("those of the certificate") == 2
+
+
 def test_float_noise_has_no_whole_levels(files):
     certificate = certificate_of(bright(), n=1000, noise="float")
     (files / "float.json").write_text(certificate.to_json())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from robust_hub.certification.compiling import CompileChoice, check_choice
@@ -22,6 +22,7 @@ from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.plans import Plan, check_samples, make_plan
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.laws import CHOICES, NoiseChoice, make_noise
+from robust_hub.images.pixels import channels_of
 from robust_hub.models.modes import uncompiled
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.training.bf16 import warn_slow_bf16
@@ -91,13 +92,13 @@ def certify(
         The finished run, its records in the order of the images.
 
     Raises:
-        ValueError: If an argument is outside its range, the data's classes are not the model's, or `out` holds another
-            run or can't be written.
+        ValueError: If an argument is outside its range, the data's classes are not the model's, an image changes from
+            one reading to the next, or `out` holds another run or can't be written.
 
     Example:
         >>> import tempfile
         >>> import robust_hub
-        >>> from torch import nn
+        >>> from torch import Tensor, nn
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
         >>> plain = {"mean": (0, 0, 0), "std": (1, 1, 1)}  # this network takes pixels in [0, 1] as they are
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +115,8 @@ def certify(
     for name, value in (("every", every), ("limit", limit), ("batch_size", batch_size)):
         check_samples(name, 1 if value is None else value)
     check_choice(compile, model)
-    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test")
+    channels = channels_of(model, mean)
+    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test", channels=channels)
     warn_batch_norm(model, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
@@ -122,6 +124,11 @@ def certify(
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     if smoothed.dtype == torch.bfloat16:
         warn_slow_bf16(smoothed.device, "certify the network in float32, if it is to be deployed so")
+    if data.image_shape[0] != len(smoothed.mean):
+        raise ValueError(
+            f"expected images of as many channels as mean and std have, {len(smoothed.mean)}, got {data.image_shape}: "
+            f"load them with load_data(..., channels={len(smoothed.mean)})"
+        )
     law.check_shape(data.image_shape)
     matched = match(smoothed, data, classes)
     task = choose_form(Task(smoothed, data, law, plan, batch_size, matched), compile, out, len(indices), state)
@@ -156,7 +163,8 @@ def _shared(task: Task, indices: Sequence[int], seed: int, state: PartialState) 
 def _certify(task: Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""
     data, smoothed = task.data, task.smoothed
-    images = ((index, data[index][0]) for index in indices)
+    certified: dict[int, Tensor] = {}
+    images = ((index, certified.setdefault(index, data[index][0])) for index in indices)
     choice = CHOICES[task.noise.name]
     results = smoothed.certify_each(images, task.sigma, task.plan, batch_size=task.batch_size, noise=choice, seed=seed)
     early: dict[int, Record] = {}
@@ -164,6 +172,11 @@ def _certify(task: Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     next_one = next(waiting, None)
     for index, certificate, seconds in results:
         image, label = data[index]
+        if not torch.equal(image, certified.pop(index)):
+            raise ValueError(
+                f"expected images that stay the same, got another one at index {index} when it was read again: give "
+                "data without random transforms"
+            )
         base = int(smoothed.sampler.classify(image[None], 1)[0])  # the pixels were checked on the way to the votes
         early[index] = _record(index, task.classes.output(label), certificate, base, seed, seconds)
         while next_one in early:

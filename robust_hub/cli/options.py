@@ -141,8 +141,17 @@ def load(
 ) -> tuple[nn.Module, ImageData, dict[str, Any]]:
     """Load a network and data, and give what is left."""
     from robust_hub.images.data import load_data
+    from robust_hub.images.pixels import channels_of
     from robust_hub.models.resnets import load_model
 
     network = load_model(model)
-    images = load_data(data, split, image_column=image_column, label_column=label_column, layout=layout, size=size)
+    images = load_data(
+        data,
+        split,
+        image_column=image_column,
+        label_column=label_column,
+        layout=layout,
+        size=size,
+        channels=channels_of(network),
+    )
     return network, images, rest

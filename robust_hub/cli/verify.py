@@ -136,12 +136,20 @@ def _load_network(name: str, origin: Origin) -> nn.Module:
 
 def _check_function(network: nn.Module, name: str, origin: Origin) -> None:
     """Refuse a network that computes something else with the same weights; another machine rounds otherwise."""
+    import torch
+
     from robust_hub.certification.compiling import compile_network
     from robust_hub.certification.origin import Origins
     from robust_hub.certification.smoothing import SmoothedClassifier
 
-    smoothed = SmoothedClassifier(compile_network(network) if origin.compiled else network)
-    found = Origins(smoothed.sampler).of(origin.image_shape, origin.batch_size)
+    # Images of one channel have no layout of their own: then that of the weights decides how a network rounds.
+    layouts = (torch.channels_last, *([torch.contiguous_format] if origin.image_shape[0] == 1 else []))
+    for layout in layouts:
+        network.to(memory_format=layout)
+        smoothed = SmoothedClassifier(compile_network(network) if origin.compiled else network)
+        found = Origins(smoothed.sampler).of(origin.image_shape, origin.batch_size)
+        if found.logits == origin.logits:
+            break
     alike = all(dict(found.versions).get(of) == dict(origin.versions).get(of) for of in ("torch", "timm"))
     if found.device == origin.device and alike and found.logits != origin.logits:
         raise ValueError(

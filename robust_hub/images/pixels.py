@@ -5,6 +5,7 @@ Noise is added between the two, so that sigma and radius are in [0, 1]-pixel uni
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -69,11 +70,13 @@ def mean_std(
 
     Raises:
         ValueError: If neither the caller nor the network says them, or they are not as many positive finite numbers.
+
+    timm keeps the three values of colours beside a network that was made with `in_chans=1`: their average is its own.
     """
     config = getattr(model, "pretrained_cfg", None)
     own = config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
-    mean = own.get("mean") if mean is None else mean
-    std = own.get("std") if std is None else std
+    mean = _of_channels(own.get("mean"), model) if mean is None else mean
+    std = _of_channels(own.get("std"), model) if std is None else std
     if mean is None or std is None:
         raise ValueError(
             "expected mean and std: this model has no pretrained_cfg that says them; pass mean=(...) and std=(...), "
@@ -84,3 +87,55 @@ def mean_std(
     if not centre or len(centre) != len(scale) or not finite or min(scale) <= 0:
         raise ValueError(f"expected as many positive stds as means, all finite, got mean={centre} and std={scale}")
     return centre, scale
+
+
+def channels_of(model: nn.Module, mean: Sequence[float] | None = None) -> int:
+    """Tell how many channels a network's images have.
+
+    It is what its first convolution takes, the one that timm's `pretrained_cfg` names or else the module with its first
+    weights; else as many as there are means; else 3.
+
+    Args:
+        model: Any classifier.
+        mean: Per-channel means that the caller named, if any.
+
+    Example:
+        >>> import timm
+        >>> channels_of(timm.create_model("resnet18", in_chans=1))
+        1
+    """
+    own = _first_convolution(model)
+    if own is not None:
+        return own
+    try:
+        return len(mean_std(model, mean, None if mean is None else (1.0,) * len(mean))[0])
+    except (ValueError, TypeError):  # whoever needs them says so
+        return 3
+
+
+def _first_convolution(model: nn.Module) -> int | None:
+    config = getattr(model, "pretrained_cfg", None)
+    own = config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
+    name = own.get("first_conv")
+    first: nn.Module | None = None
+    if isinstance(name, str):
+        with contextlib.suppress(AttributeError):
+            first = model.get_submodule(name)
+    if first is None:
+        first = next((part for part in model.modules() if next(part.parameters(recurse=False), None) is not None), None)
+    return first.in_channels if isinstance(first, nn.Conv2d) else None
+
+
+def _of_channels(values: Sequence[float] | None, model: nn.Module) -> Sequence[float] | None:
+    """Bring values that belong to other channels than a network's first convolution takes to its own."""
+    channels = None if values is None else _first_convolution(model)
+    if values is None or channels in (None, len(values)):
+        return values
+    if channels == 1:
+        return (sum(values) / len(values),)
+    if len(set(values)) == 1 and channels is not None:
+        return (values[0],) * channels
+    raise ValueError(
+        f"expected mean and std of {channels} channels, as the model takes, got {len(values)} in its pretrained_cfg: "
+        "pass mean= and std="
+    )

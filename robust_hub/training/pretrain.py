@@ -12,6 +12,7 @@ from torch import nn
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.models.classes import class_names
+from robust_hub.images.pixels import channels_of
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.provenance import Provenance
 from robust_hub.training.options import Options
@@ -111,7 +112,7 @@ def pretrain_mixed_noise(
 
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """
-    data = dataset if isinstance(dataset, ImageData) else load_data(dataset)
+    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, channels=channels_of(model, mean))
     check_destination(model, out)
     options = Options.of(
         model,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.images.data import ImageData, holdout_split
+from robust_hub.images.pixels import channels_of
 from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.classes import note_class_names
@@ -245,11 +246,13 @@ def _check_outputs(model: nn.Module, data: ImageData, size: int | None) -> int:
     """Count outputs; raise unless the model takes the images, of a size or their own, and has one for each class."""
     where = next(model.parameters()).device
     shape = data.image_shape if size is None else (data.image_shape[0], size, size)
+    channels = channels_of(model)
     try:
         with eval_mode(model), torch.no_grad():
             logits = model(torch.zeros(2, *shape, device=where))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise ValueError(f"expected a model for images {tuple(shape)}, got one that fails: {error}") from error
+        hint = "" if channels == shape[0] else f"; load the images with load_data(..., channels={channels})"
+        raise ValueError(f"expected a model for images {tuple(shape)}, got one that fails: {error}{hint}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ValueError("expected a classifier with logits (B, K), got another output: give the model a classifier")
     if logits.shape[1] < data.num_classes:
