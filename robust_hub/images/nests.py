@@ -101,7 +101,9 @@ def _targets(dataset: Any, label: str | None) -> list[Any]:
         kept: Any = None if column is None else dataset.with_format(None)[column]
     else:
         kept = getattr(dataset, "targets", None)
-    return list(kept) if hasattr(kept, "__len__") and len(kept) == len(dataset) else [UNKNOWN] * len(dataset)
+    if not hasattr(kept, "__len__") or len(kept) != len(dataset):
+        return [UNKNOWN] * len(dataset)
+    return list(kept.tolist() if hasattr(kept, "tolist") else kept)  # a list of tensors is slow to compare
 
 
 def _own_names(dataset: Any, label: str | None) -> Names | None:

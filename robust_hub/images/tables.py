@@ -114,9 +114,9 @@ def _image_column(given: str | None, types: dict[str, str], kinds: dict[str, Any
 
 def _label_column(given: str | None, types: dict[str, str], classes: list[str], name: str) -> str:
     usual = {column: kind for column, kind in types.items() if column in USUAL["label"]}
-    integers = [column for column, kind in usual.items() if re.fullmatch(r"u?int\d+", kind)]
-    strings = [column for column, kind in usual.items() if re.search(r"(^|values=)(large_)?string", kind)]
-    return _column("label", given, classes or integers or strings, list(types), name)
+    kinds = (r"u?int\d+", r"bool", r"(large_)?string(_view)?|dictionary<values=(large_)?string.*", r"double|float")
+    fitting = [[column for column, kind in usual.items() if re.fullmatch(one, kind)] for one in kinds]
+    return _column("label", given, next(filter(None, [classes, *fitting]), []), list(types), name)
 
 
 def _column(word: str, given: str | None, fitting: list[str], columns: list[str], name: str) -> str:

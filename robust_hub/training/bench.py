@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from robust_hub.images.data import ImageData
+from robust_hub.images.decoding import MODES
 from robust_hub.training.bf16 import has_fast_bf16
 from robust_hub.training.loop import Job, make_accelerator, train_at
 from robust_hub.training.options import Options
@@ -141,7 +142,7 @@ class _Files(Dataset[tuple[Tensor, int]]):
         self.labels: list[int] = labels.tolist()
         self.encoded = [_png(image) for image in pixels.cpu()]
         side = int(pixels.shape[-1])
-        self.mode = "L" if pixels.shape[1] == 1 else "RGB"
+        self.mode = MODES[pixels.shape[1]]
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(side, padding=4),
@@ -162,7 +163,7 @@ class _Files(Dataset[tuple[Tensor, int]]):
 
 
 def _png(image: Tensor) -> bytes:
-    """Encode an image, uint8 (C, H, W) of one or three channels."""
+    """Encode an image, uint8 (C, H, W) of 1, 3 or 4 channels."""
     file = io.BytesIO()
     transforms.functional.to_pil_image(image).save(file, format="PNG")
     return file.getvalue()

@@ -139,3 +139,11 @@ def test_nested_numbers_are_no_encoded_images(kind: str) -> None:
             load_data(whole, image_column=given)
     cast = load_data(whole.cast_column("image", datasets.Image()))  # as the words advise
     assert torch.equal(cast.batch([0])[0][0], torch.from_numpy(array).permute(2, 0, 1))
+
+
+def test_label_columns_of_other_kinds_of_numbers() -> None:
+    for kind, labels in (("bool", [False, True]), ("float64", [0.0, 1.0]), ("uint8", [0, 1])):
+        data = load_data(table(labels, datasets.Value(kind)))
+        assert data.classes == ("0", "1") and data.labels.tolist() == [0, 1]
+    with pytest.raises(TypeError, match="got float 0.5 at index 1 of dataset"):
+        load_data(table([0.0, 0.5], datasets.Value("float64")))
