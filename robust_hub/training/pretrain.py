@@ -11,8 +11,8 @@ from torch import nn
 
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
-from robust_hub.models.classes import class_names
 from robust_hub.images.pixels import channels_of
+from robust_hub.models.classes import class_names
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.provenance import Provenance
 from robust_hub.training.options import Options

@@ -133,9 +133,7 @@ def test_what_cannot_be_ours_is_refused(by_timm: Path, tmp_path: Path) -> None:
             refused(by_timm)
     (by_timm / WEIGHTS).unlink()
     for refused in (load_model, adopt):
-        with pytest.raises(
-            CheckpointError, match="expected weights in .*, got none: fetch them, or save"
-        ):
+        with pytest.raises(CheckpointError, match="expected weights in .*, got none: fetch them, or save"):
             refused(by_timm)
 
 
