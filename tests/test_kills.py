@@ -62,6 +62,13 @@ def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path
         assert all(torch.equal(weights[key], value) for key, value in whole.items())
 
 
+@pytest.mark.full
+def test_a_shelf_holds_the_old_or_the_new_checkpoint_whatever_the_moment_of_a_kill(tmp_path: Path) -> None:
+    left = children("moments", tmp_path)["shelve"]
+    assert len(left) > 10 and set(left) == {"old", "new"}
+    assert left == sorted(left, reverse=True)  # one moment decides
+
+
 KEPT = "every record so far is kept: the same command goes on where it stopped\n"
 
 
@@ -113,6 +120,46 @@ def certify(network: Path, out: Path) -> Result:
     """Certify 36 images on the command line."""
     words = ("--data", "digits", "--n", "100", "--every", "15", "--seed", "1", "--quiet", "--out", out)
     return CliRunner().invoke(main, [str(word) for word in ("certify", "--model", network, *words)])
+
+
+@pytest.fixture
+def shelved(network: Path, tmp_path: Path) -> Path:
+    """A checkpoint on a shelf, with a run and a card."""
+    pytest.importorskip("matplotlib")
+    assert certify(network, tmp_path / "runs").exit_code == 0
+    assert put(network, tmp_path).exit_code == 0
+    assert CliRunner().invoke(main, ["card", str(tmp_path / "shelf" / "resnet18s_ln.x")]).exit_code == 0
+    return tmp_path / "shelf" / "resnet18s_ln.x"
+
+
+def put(network: Path, home: Path) -> Result:
+    """Shelve the network on the command line."""
+    words = ("shelve", network, "resnet18s_ln.x", "--shelf", home / "shelf", "--certified", home / "runs/sigma_0.25")
+    return CliRunner().invoke(main, list(map(str, words)))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("size", [100, 3_000])
+def test_a_full_disk_leaves_card_and_shelf_as_they_were(network: Path, shelved: Path, size: int) -> None:
+    before = contents(shelved.parent)
+    assert (shelved / "certification/digits_sigma_0.25/records.tsv").stat().st_size > 3_000
+    with files_of_at_most(size):
+        full = [put(network, shelved.parents[1]), CliRunner().invoke(main, ["card", str(shelved)])]
+    for result in full:
+        assert result.exit_code == 2 and len(result.output.splitlines()) == 1, result.output
+        assert "expected a folder that can be written, got" in result.output and "make room" in result.output
+    assert contents(shelved.parent) == before
+
+
+def test_records_without_their_run_json_are_refused(shelved: Path) -> None:
+    (shelved / "certification/digits_sigma_0.25/run.json").unlink()
+    result = CliRunner().invoke(main, ["verify", str(shelved)])
+    assert result.exit_code == 2 and "expected run.json beside" in result.output
+    for words in (["card"], ["publish", "--dry-run", "--namespace", "me"]):
+        assert "expected run.json beside" in CliRunner().invoke(main, [*words, str(shelved)]).output
 
 
 def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(network: Path, tmp_path: Path) -> None:

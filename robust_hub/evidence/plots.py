@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from numpy.typing import NDArray
 from robust_hub.evidence.accuracy import certified_accuracy, curve, grid_of, wilson
 from robust_hub.evidence.comparisons import Runs, labelled
 from robust_hub.evidence.records import Record
+from robust_hub.files import replace_files
+
+SIZE = (6.0, 4.0)  # inches
+SHARE = 0.6  # of the figure that a legend within the axes may take in either direction
+ROWS = 20  # of a legend beside them
+COLOURS = 10  # that matplotlib goes through
 
 
 def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Path:
@@ -31,14 +38,38 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
         ImportError: If matplotlib is not installed.
         ValueError: If there are no records, or the file cannot be written.
     """
-    Figure = _figure()
-    table = labelled(runs)
     out = Path(out)
     out = out if out.suffix else out.with_suffix(".png")
+    return _save(_draw(runs, title), out)
+
+
+def draw_curves(runs: Runs, *, title: str | None = None) -> bytes:
+    """Draw the same figure as the bytes of a PNG.
+
+    Args:
+        runs: Records by label, or runs.
+        title: Text above the figure.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If there are no records.
+
+    Example:
+        >>> from robust_hub.evidence.record import Record
+        >>> draw_curves({"sigma = 0.25": [Record(0, 3, 3, 0.6, True, 1.0)]})[1:4]
+        b'PNG'
+    """
+    return _picture(_draw(runs, title), "png")
+
+
+def _draw(runs: Runs, title: str | None) -> Any:
+    figure = _figure()(figsize=SIZE, dpi=150, layout="constrained")
+    table = labelled(runs)
     top = max((r.radius for records in table.values() for r in records if r.correct), default=0.0)
     radii = np.linspace(0, 1.05 * top if top > 0 else 1.0, 501)
-    figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
+    if len(table) > COLOURS:
+        axes.set_prop_cycle(color=_colours(len(table)))
     for name, records in table.items():
         label = name.replace("$", r"\$")  # which would begin a formula
         grid = grid_of(records)
@@ -49,10 +80,37 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
     axes.set(xlabel="l2 radius, pixels in [0, 1]", ylabel="certified accuracy (%)")
     axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
     axes.grid(alpha=0.3)
-    axes.legend()
     if title:
         axes.set_title(title.replace("$", r"\$"))
-    return _save(figure, out)
+    _explain(figure, axes)
+    return figure
+
+
+def _explain(figure: Any, axes: Any) -> None:
+    """Put the legend into the axes, or beside them in a wider figure where it would take most of them."""
+    inside = axes.legend()
+    width, height = _inches(figure, inside)
+    if width <= SHARE * SIZE[0] and height <= SHARE * SIZE[1]:
+        return
+    inside.remove()
+    handles, labels = axes.get_legend_handles_labels()
+    beside = figure.legend(handles, labels, loc="outside right upper", ncols=-(-len(labels) // ROWS), fontsize="small")
+    width, height = _inches(figure, beside)
+    figure.set_size_inches(SIZE[0] + width, max(SIZE[1], height + 0.2))
+
+
+def _inches(figure: Any, legend: Any) -> tuple[float, float]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    box = legend.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]
+    return box.width / figure.dpi, box.height / figure.dpi
+
+
+def _colours(count: int) -> Any:
+    """Give as many colours as there are curves, beyond those that matplotlib goes through by itself."""
+    from matplotlib import colormaps
+
+    return colormaps["turbo"](np.linspace(0, 1, count))
 
 
 def _draw_curve(axes: Any, label: str, records: Sequence[Record], radii: NDArray[np.float64]) -> None:
@@ -116,10 +174,17 @@ def _figure() -> Any:
     return Figure
 
 
+def _picture(figure: Any, kind: str) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format=kind)
+    return content.getvalue()
+
+
 def _save(figure: Any, out: Path) -> Path:
+    content = _picture(figure, out.suffix[1:])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
+        replace_files({out: content})
     except OSError as error:
         raise ValueError(
             f"expected a file that can be written, got {out} ({error.strerror or error}); name another file"

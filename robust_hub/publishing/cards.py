@@ -14,10 +14,10 @@ from huggingface_hub import ModelCard
 
 from robust_hub.evidence.comparisons import decided_radii
 from robust_hub.evidence.identity import noise_words
-from robust_hub.evidence.plots import plot_curves
+from robust_hub.evidence.plots import draw_curves
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tables import markdown_table, set_rows
-from robust_hub.files import replace_text
+from robust_hub.files import replace_files
 from robust_hub.layout import CARD, PICTURE
 from robust_hub.models.family import SUFFIX
 from robust_hub.models.shelves import check_name
@@ -73,13 +73,20 @@ def write_card(name: str, folder: str | Path, *, base_model: str | None = None, 
     Raises:
         CheckpointError: If the folder holds no checkpoint or a damaged one.
         ImportError: If matplotlib is not installed and there are records to draw.
-        ValueError: If the name is none, or a record is damaged.
+        ValueError: If the name is none, a record is damaged, or the folder cannot be written; the old card is kept.
     """
     evidence = read_evidence(check_name(name), folder)
     text = card(evidence, base_model=base_model, repo_id=repo_id)
+    files = {evidence.folder / CARD: text.encode()}
     if evidence.runs:
-        plot_curves(_labels(evidence.runs), evidence.folder / PICTURE, title=name)
-    replace_text(evidence.folder / CARD, text)
+        files = {evidence.folder / PICTURE: draw_curves(_labels(evidence.runs), title=name), **files}
+    try:
+        replace_files(files)
+    except OSError as error:
+        raise ValueError(
+            f"expected a folder that can be written, got {shown(evidence.folder)} ({error.strerror or error}): make "
+            "room or choose another one; the card that was there is kept"
+        ) from error
     return evidence.folder / CARD
 
 

@@ -150,10 +150,16 @@ def certification(folder: str | Path) -> list[Run]:
     """Read the runs that certify a checkpoint, by data and sigma.
 
     Raises:
-        ValueError: If a record is damaged, a run does not say what it certified, two are of different weights, two
-            share data and sigma, or a file leads out of the folder.
+        ValueError: If a record is damaged, a run does not say what it certified or has no run.json, two are of
+            different weights, two share data and sigma, or a file leads out of the folder.
     """
     home = Path(folder)
+    for records in home.glob(f"{CERTIFICATION}/*/{RECORDS}"):
+        if not (records.parent / RUN).is_file():
+            raise ValueError(
+                f"expected {RUN} beside {shown(records)}, got none, and records alone do not say what they certify: "
+                "shelve the checkpoint again with its finished runs, or remove that folder"
+            )
     found = [path.parent.relative_to(home) for path in home.glob(f"{CERTIFICATION}/*/{RUN}")]
     for part in found:
         for name in (RUN, RECORDS):

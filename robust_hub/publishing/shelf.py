@@ -2,13 +2,13 @@
 
 A folder of the shelf holds config.json and the weights, or their difference to a base, with a run's records in
 `certification/<data>_sigma_<sigma>` and the log of what made it in `training`. Records of another network are refused.
+The folder is made beside the one of the same name and takes its place whole, so that a kill or a full disk tears none.
 What such a folder says is read by `robust_hub.publishing.evidence`.
 """
 
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from robust_hub.evidence.records import Run, read_run
+from robust_hub.files import rebuilt
 from robust_hub.layout import CERTIFICATION, LOG, RECORDS, RUN, SPEED, TRAINING, UNDER_NOISE
 from robust_hub.models.checkpoint import read_weights, save_checkpoint
 from robust_hub.models.config import CheckpointConfig, read_config
@@ -79,8 +80,9 @@ def shelve(
         read_weights(find_base(base, folder))  # so that its faults come up before anything is written
 
     def write() -> None:
-        save_checkpoint(model, folder, provenance=config.provenance, dtype=dtype, base=base)
-        _replace_files(folder, files)
+        with rebuilt(folder, without=(CERTIFICATION, TRAINING)) as fresh:
+            save_checkpoint(model, fresh, provenance=config.provenance, dtype=dtype, base=base)
+            _add_files(fresh, files)
 
     write_in_main(folder, write)
     return folder
@@ -145,10 +147,8 @@ def _training_files(source: Path, model: nn.Module) -> dict[Path, bytes]:
     return {path: (source / path).read_bytes() for path in paths if (source / path).is_file()}
 
 
-def _replace_files(folder: Path, files: Mapping[Path, bytes]) -> None:
-    """Put files beside the weights, in place of those of the weights that had the name before."""
-    for old in (CERTIFICATION, TRAINING):
-        shutil.rmtree(folder / old, ignore_errors=True)
+def _add_files(folder: Path, files: Mapping[Path, bytes]) -> None:
+    """Put files beside the weights."""
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)

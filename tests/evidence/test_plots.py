@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toys import full_disk
 
-from robust_hub.evidence.plots import plot_curves, plot_votes
+from robust_hub.evidence.plots import _draw, plot_curves, plot_votes
 from robust_hub.evidence.records import Record
 
 RUNS = {
@@ -94,7 +95,9 @@ def test_a_grid_is_drawn_at_its_radii_alone(tmp_path: Path, monkeypatch: pytest.
     figure_module = pytest.importorskip("matplotlib.figure")
     saved: list[Any] = []
     original = figure_module.Figure.savefig
-    monkeypatch.setattr(figure_module.Figure, "savefig", lambda self, out: (saved.append(self), original(self, out)))
+    monkeypatch.setattr(
+        figure_module.Figure, "savefig", lambda self, out, **how: (saved.append(self), original(self, out, **how))
+    )
     grid = (0.25, 0.5)
     records = [Record(0, 1, 1, 0.5, 1, 1.0, radii=grid), Record(1, 1, -1, 0.0, 0, 1.0, radii=grid)]
     plot_curves({"sequential": records, **RUNS}, tmp_path / "x.png")
@@ -102,3 +105,35 @@ def test_a_grid_is_drawn_at_its_radii_alone(tmp_path: Path, monkeypatch: pytest.
     points = axes.containers[0].lines[0]
     assert points.get_xdata().tolist() == [0.25, 0.5]
     assert points.get_ydata().tolist() == [50.0, 50.0]
+
+
+@pytest.mark.parametrize(
+    "labels", [[f"data set {k}, sigma = {k / 4:g}" for k in range(60)], ["a long name " * 12, "b"]]
+)
+def test_a_legend_of_many_or_long_labels_leaves_the_axes_their_size(labels: list[str]) -> None:
+    pytest.importorskip("matplotlib")
+    widths = []
+    for names in (["a", "b"], labels):
+        figure = _draw({name: [Record(0, 1, 1, 0.4, True, 1.0)] for name in names}, None)
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        widths.append(axes.get_window_extent().width)
+    assert widths[1] > 0.9 * widths[0]
+
+
+def test_many_curves_have_a_colour_each() -> None:
+    pytest.importorskip("matplotlib")
+    figure = _draw({str(k): [Record(0, 1, 1, 0.4, True, 1.0)] for k in range(24)}, None)
+    assert len({tuple(line.get_color()) for line in figure.axes[0].get_lines()}) == 24
+
+
+def test_a_picture_that_cannot_be_written_whole_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    out = plot_curves(RUNS, tmp_path / "curves.png")
+    before = out.read_bytes()
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(ValueError, match="expected a file that can be written, got .*No space left on device"):
+        plot_curves({"other": RUNS["sigma = 0.5"]}, out)
+    assert out.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["curves.png"]

@@ -24,6 +24,7 @@ from robust_hub.models.shelves import list_checkpoints
 from robust_hub.provenance import Provenance
 from robust_hub.publishing import shelf
 from robust_hub.publishing.evidence import describe, describe_all, read_evidence
+from robust_hub.publishing.hub import verify
 from robust_hub.publishing.shelf import shelve
 from robust_hub.training.finetune import finetune_clean
 
@@ -139,6 +140,27 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
     with pytest.raises(ValueError, match="expected a folder that can be written, got .*No space left.*make room"):
         shelve(folder, NAME, certified=[folder / "certification" / "digits_sigma_0.1"], shelf=tmp_path)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.partial", "records.tsv", "run.json", "log.jsonl"])
+def test_a_disk_that_is_full_in_the_middle_leaves_the_old_checkpoint_whole(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = shelve(made["run"], NAME, certified=[made["bfloat16_0.1"]], shelf=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name != name:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ValueError, match="expected a folder that can be written, got .*No space left.*make room"):
+        shelve(made["run"], NAME, certified=[made["bfloat16_0.25"]], shelf=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert verify(folder) == folder
 
 
 def test_two_runs_for_one_sigma_and_a_promise_that_the_weights_do_not_keep_are_refused(

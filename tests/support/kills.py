@@ -1,13 +1,16 @@
 """Certifications and trainings that are killed or stopped, all children of one process that has imported everything.
 
 kills.py JOB FOLDER COUNT SEED      COUNT kills at random moments, then the rest; says how many there were, and folders
+kills.py moments FOLDER             shelve, killed at each moment at which it changes the disk; says what was left
 kills.py stop FOLDER JOB SIGNAL     the command line, stopped by a signal once it is at work; says how it ended
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -23,13 +26,18 @@ from torch import nn
 from robust_hub.certification.evaluate import certify
 from robust_hub.cli.main import main
 from robust_hub.images.data import load_data
+from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.resnets import load_model
 from robust_hub.provenance import commit
+from robust_hub.publishing.hub import verify
+from robust_hub.publishing.shelf import shelve
 from robust_hub.training.finetune import finetune_clean
 
 torch.set_num_threads(1)
 Job = Callable[[Path], object]
 PIXELS = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "progress": False}
+QUIET = {"progress": False}
+CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink")
 ROUND = 6  # kills of one folder, after which it is finished
 
 
@@ -98,6 +106,60 @@ def kill(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
     return {"killed": killed, "folders": folders}
 
 
+def killed_at(moment: int, job: Job) -> Job:
+    """The same job, which dies at one of the moments at which it asks the system to change the disk."""
+
+    def watched(folder: Path) -> None:
+        asked = itertools.count()
+
+        def hook(event: str, values: tuple[object, ...]) -> None:
+            writes = event == "open" and isinstance(values[2], int) and values[2] & (os.O_WRONLY | os.O_RDWR)
+            if (writes or event in CHANGES) and next(asked) == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        job(folder)
+
+    return watched
+
+
+def state(folder: Path) -> str:
+    """Hash everything that is in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    said = [[str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
+    return json.dumps(said)
+
+
+def moments(folder: Path) -> dict[str, object]:
+    """Kill a shelving at each of its moments, and say what is there afterwards."""
+    small = {"channels": (32, 32, 32, 32), "layers": (1, 1, 1, 1), "num_classes": 10}
+    data, shelf, name = load_data("digits", split="test"), folder / "shelf", "resnet18s_ln.x"
+    for seed, which in enumerate(("old", "new")):
+        torch.manual_seed(seed)
+        save_checkpoint(load_model("resnet18s_ln", **small), folder / which)
+        certify(load_model(folder / which), data, 0.25, out=folder / f"{which}-run", every=250, n=50, seed=1, **QUIET)
+    jobs: dict[str, Job] = {
+        which: lambda place, which=which: shelve(  # type: ignore[misc]
+            folder / which, name, certified=[folder / f"{which}-run"], shelf=shelf, dtype=torch.float32
+        )
+        for which in ("old", "new")
+    }
+    known = {}
+    for which in ("new", "old"):
+        assert ended(start(jobs[which], shelf)) == 0
+        known[state(shelf / name)] = which
+    left = []
+    while True:
+        code = ended(start(killed_at(len(left), jobs["new"]), shelf))
+        left.append(known.get(state(shelf / name), "torn"))
+        if code == 0:
+            break
+        verify(shelf / name)
+        assert ended(start(jobs["old"], shelf)) == 0
+        assert known[state(shelf / name)] == "old" and os.listdir(shelf) == [name]
+    return {"shelve": left}
+
+
 def stop(folder: Path, name: str, number: int) -> dict[str, object]:
     """Stop a command at work."""
     words = {
@@ -125,7 +187,9 @@ def stop(folder: Path, name: str, number: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "stop":
+    if sys.argv[1] == "moments":
+        result = moments(Path(sys.argv[2]))
+    elif sys.argv[1] == "stop":
         result = stop(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
     else:
         job = {"certification": certification, "training": training}[sys.argv[1]]()
