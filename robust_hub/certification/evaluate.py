@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from robust_hub.models.norms import warn_batch_norm
 from robust_hub.training.bf16 import warn_slow_bf16
 
 ROUND = 64  # images of one process between two meetings of several
+READ_AHEAD = 64 * 2**20  # bytes of images, in float32, that wait to be certified
 
 
 def certify(
@@ -62,7 +65,8 @@ def certify(
     Args:
         model: Classifier of normalised images, (B, C, H, W) to logits (B, K); timm's bring their mean and std. A
             compiled one (`torch.compile`) is certified as such.
-        dataset: The test images: an ImageData, or anything that `load_data` takes (its split "test" is read).
+        dataset: The test images: an ImageData, or anything that `load_data` takes (its split "test" is read). Those
+            that are not in memory yet are decoded once, and only those that are certified.
         sigma: Standard deviation of the noise, [0, 1]-pixel units.
         out: Folder of the run: records.tsv and run.json. New, empty, or the same run's.
         every: Certify the images whose index it divides; 20 makes 500 of 10,000.
@@ -92,8 +96,8 @@ def certify(
         The finished run, its records in the order of the images.
 
     Raises:
-        ValueError: If an argument is outside its range, the data's classes are not the model's, an image changes from
-            one reading to the next, or `out` holds another run or can't be written.
+        ValueError: If an argument is outside its range, the data's classes are not the model's, or `out` holds another
+            run or can't be written.
 
     Example:
         >>> import tempfile
@@ -116,11 +120,13 @@ def certify(
         check_samples(name, 1 if value is None else value)
     check_choice(compile, model)
     channels = channels_of(model, mean)
-    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, split="test", channels=channels)
+    read = partial(load_data, split="test", channels=channels, in_memory=False)
+    data = dataset if isinstance(dataset, ImageData) else read(dataset)
     warn_batch_norm(model, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
     indices = list(range(0, len(data), every))[:limit]
+    data = data.keeping(indices, progress=progress) if state.is_main_process else data
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     if smoothed.dtype == torch.bfloat16:
         warn_slow_bf16(smoothed.device, "certify the network in float32, if it is to be deployed so")
@@ -132,7 +138,7 @@ def certify(
     law.check_shape(data.image_shape)
     matched = match(smoothed, data, classes)
     task = choose_form(Task(smoothed, data, law, plan, batch_size, matched), compile, out, len(indices), state)
-    identity = partial(identity_of, task, every, indices)
+    identity = partial(identity_of, task, every, indices, out)
     with open_task(out, identity, seed, uncompiled(model), state) as (writer, drawn, done):
         todo = [i for i in indices if i not in done]
         hidden = not progress or writer is None
@@ -156,32 +162,36 @@ def _shared(task: Task, indices: Sequence[int], seed: int, state: PartialState) 
         return
     for start in range(0, len(indices), ROUND * world):
         turn = indices[start : start + ROUND * world]
-        own = list(_certify(task, turn[state.process_index :: world], seed))
+        share = turn[state.process_index :: world]
+        own = list(_certify(replace(task, data=task.data.keeping(share)), share, seed))
         yield from sorted(gather_object(own), key=lambda record: record.idx)
 
 
 def _certify(task: Task, indices: Sequence[int], seed: int) -> Iterator[Record]:
     """Certify some images and put their labels beside the results, for the first time here; in the order of indices."""
     data, smoothed = task.data, task.smoothed
-    certified: dict[int, Tensor] = {}
-    images = ((index, certified.setdefault(index, data[index][0])) for index in indices)
-    choice = CHOICES[task.noise.name]
-    results = smoothed.certify_each(images, task.sigma, task.plan, batch_size=task.batch_size, noise=choice, seed=seed)
+    here: dict[int, tuple[Tensor, int]] = {}  # images on their way, so that none is decoded twice
+    how: Any = {"batch_size": task.batch_size, "noise": CHOICES[task.noise.name], "seed": seed}
+    results = smoothed.certify_each(_read(data, indices, here), task.sigma, task.plan, **how)
     early: dict[int, Record] = {}
     waiting = iter(indices)
     next_one = next(waiting, None)
     for index, certificate, seconds in results:
-        image, label = data[index]
-        if not torch.equal(image, certified.pop(index)):
-            raise ValueError(
-                f"expected images that stay the same, got another one at index {index} when it was read again: give "
-                "data without random transforms"
-            )
+        image, label = here.pop(index)
         base = int(smoothed.sampler.classify(image[None], 1)[0])  # the pixels were checked on the way to the votes
         early[index] = _record(index, task.classes.output(label), certificate, base, seed, seconds)
         while next_one in early:
             yield early.pop(next_one)
             next_one = next(waiting, None)
+
+
+def _read(data: ImageData, indices: Sequence[int], here: dict[int, tuple[Tensor, int]]) -> Iterator[tuple[int, Tensor]]:
+    """Give images with their indices, read some at a time so that all CPUs decode, and keep them and their labels."""
+    together = max(1, min(ROUND, READ_AHEAD // (4 * math.prod(data.image_shape))))
+    for start in range(0, len(indices), together):
+        part = list(indices[start : start + together])
+        here.update(zip(part, data.__getitems__(part), strict=True))
+        yield from ((index, here[index][0]) for index in part)
 
 
 def _record(idx: int, label: int, certificate: Certificate, base: int, seed: int, seconds: float) -> Record:

@@ -77,8 +77,13 @@ def choose_form(task: Task, choice: CompileChoice, out: str | Path, images: int,
     return replace(task, smoothed=smoothed, batch_size=shared[1])
 
 
-def identity_of(task: Task, every: int, indices: Sequence[int]) -> dict[str, Any]:
-    """Say what must be equal for two runs to be one, the seed aside: one function, of the same images, as noisy."""
+def identity_of(task: Task, every: int, indices: Sequence[int], out: str | Path) -> dict[str, Any]:
+    """Say what must be equal for two runs to be one, the seed aside: one function, of the same images, as noisy.
+
+    Of the images, those that are certified are hashed and no others are decoded; a run in `out` that was begun when
+    others were hashed as well is compared in these, too.
+    """
+    older = "data_fingerprint" in _recorded(out).get("identity", {})
     smoothed, data = task.smoothed, task.data
     assert task.batch_size is not None
     origin = Origins(smoothed.sampler).of(data.image_shape, task.batch_size)
@@ -99,7 +104,7 @@ def identity_of(task: Task, every: int, indices: Sequence[int]) -> dict[str, Any
         "std": list(origin.std),
         "data": data.name,
         "split": data.split,
-        "data_fingerprint": data.data_hash,
+        **({"data_fingerprint": data.data_hash} if older else {"labels_hash": data.labels_hash}),
         "image": {"shape": list(data.image_shape), "resized": data.resized},
         "images_hash": _images_hash(data, indices),
         **task.classes.describe(),

@@ -81,7 +81,13 @@ from robust_hub.layout import RECORDS, RUN
 @click.option("--seed", type=int, help="Seed of the noise, for a reproduction; without one, it is drawn afresh.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def certify(
-    sigmas: tuple[float, ...], out: Path, quiet: bool, radii: tuple[float, ...] | None, classes: str, **options: Any
+    sigmas: tuple[float, ...],
+    out: Path,
+    quiet: bool,
+    radii: tuple[float, ...] | None,
+    every: int,
+    classes: str,
+    **options: Any,
 ) -> None:
     """Certify test images by randomized smoothing: one record an image.
 
@@ -90,10 +96,14 @@ def certify(
     from robust_hub.certification.evaluate import certify as run
     from robust_hub.certification.matching import BY_POSITION
     from robust_hub.evidence.tables import markdown_table
-    from robust_hub.guarantee.plans import RADII
+    from robust_hub.guarantee.plans import RADII, check_samples
 
+    check_samples("every", every)
     model, data, rest = load_to_certify(**options)
-    rest |= {"radii": radii, "classes": BY_POSITION if classes == "by-position" else None, "progress": not quiet}
+    if len(sigmas) > 1:  # decoded once for all of them
+        data = data.keeping(range(0, len(data), every)[: rest["limit"]], progress=not quiet)
+    matching = BY_POSITION if classes == "by-position" else None
+    rest |= {"every": every, "radii": radii, "classes": matching, "progress": not quiet}
     runs = [run(model, data, sigma, out=out / f"sigma_{sigma:g}", **rest) for sigma in sigmas]
     click.echo(markdown_table(runs, [radius for radius in radii if radius] if radii else RADII))
 

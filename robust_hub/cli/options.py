@@ -74,6 +74,7 @@ data_options = stack(
         "--layout", help="How a folder keeps its images, where that is in doubt: classes, splits, metadata ..."
     ),
     click.option("--size", type=int, help="Resize and crop images to this many pixels."),
+    click.option("--num-workers", type=int, help="Processes that decode images [default: one a CPU]."),
 )
 training_options = stack(
     click.option("--split", default="train", show_default=True, help="Split of the data."),
@@ -107,7 +108,7 @@ def load_to_train(
     import torch
 
     torch.manual_seed(seed)  # of weights that are not pretrained
-    model, data, rest = load(**options)
+    model, data, rest = load(progress=not quiet, **options)
     rate = learning_rate if len(learning_rate) > 1 else learning_rate[0]
     return model, data, {**rest, "seed": seed, "learning_rate": rate, "progress": not quiet}
 
@@ -121,7 +122,7 @@ def load_to_certify(
 
     from robust_hub.certification.compiling import compile_network
 
-    model, data, rest = load(**options)
+    model, data, rest = load(in_memory=False, **options)  # of which a part is decoded, once it is known
     device = PartialState(cpu=not torch.accelerator.is_available()).device  # this process's, where there are several
     device = device if device.type == "cuda" else torch.device("cpu")
     model = model.to(device, getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -137,6 +138,9 @@ def load(
     label_column: str | None,
     layout: str | None,
     size: int | None,
+    num_workers: int | None = None,
+    in_memory: bool | None = None,
+    progress: bool = True,
     **rest: Any,
 ) -> tuple[nn.Module, ImageData, dict[str, Any]]:
     """Load a network and data, and give what is left."""
@@ -144,6 +148,7 @@ def load(
     from robust_hub.images.pixels import channels_of
     from robust_hub.models.resnets import load_model
 
+    how: dict[str, Any] = {"num_workers": num_workers, "in_memory": in_memory, "progress": progress}
     network = load_model(model)
     images = load_data(
         data,
@@ -153,5 +158,6 @@ def load(
         layout=layout,
         size=size,
         channels=channels_of(network),
+        **how,
     )
     return network, images, rest

@@ -15,6 +15,7 @@ from robust_hub.parsing import shown
 # What runs of one network on the same images may differ in; whatever else run.json says must be equal, the noise, the
 # images and all that moves a logit included.
 MAY_DIFFER = ("sigma", "seed", "n", "n0", "batch_size")
+_OF_ALL_DATA = ("data_fingerprint", "labels_hash")  # an older run says the one, a newer the other
 _NOISES = {
     "float32": "drawn in float32, for networks that do not exploit float rounding",
     "lattice255": "drawn on the lattice of 8-bit pixels, so that no rounding tells a network anything",
@@ -54,8 +55,15 @@ def differing(identities: list[Mapping[str, Any]]) -> list[str]:
         The names, sorted; a name that no run says differs in none.
     """
     said = [{**_UNSAID, **identity} for identity in identities]
-    names = sorted({name for one in said for name in one} - set(MAY_DIFFER))
+    names = sorted({name for one in said for name in one} - set(MAY_DIFFER) - _told_otherwise(said))
     return [name for name in names if any(one.get(name) != said[0].get(name) for one in said)]
+
+
+def _told_otherwise(said: list[dict[str, Any]]) -> set[str]:
+    """Give the hashes of all data that not every run has, where each has the hash of the images that it certified."""
+    if not all("images_hash" in one for one in said):
+        return set()
+    return {name for name in _OF_ALL_DATA if not all(name in one for one in said)}
 
 
 def noise_words(noise: str, reproduction: bool | None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from robust_hub.images.encoded import EncodedImages
+from robust_hub.images.encoded import EncodedImages, free_memory, too_large
 from robust_hub.images.labels import class_indices
 from robust_hub.images.source import Source
 from robust_hub.images.sources import find, stratified
@@ -140,6 +139,24 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         pixels = self._pixels.to(device) if isinstance(self._pixels, Tensor) else self._pixels
         return self._with(pixels, self.labels, self._order, self.split)
 
+    def keeping(self, indices: Sequence[int] | Tensor, *, progress: bool = False) -> ImageData:
+        """Return the same images, with those at `indices` decoded now if they take at most half of the free memory.
+
+        Args:
+            indices: Which ones; all others are decoded when asked for, as before.
+            progress: Whether to show a bar where it takes more than a second.
+
+        Raises:
+            IndexError: If an index is outside the data.
+            ValueError: If an image is damaged or of another size.
+        """
+        if isinstance(self._pixels, Tensor):
+            return self
+        rows = self._order[self._checked(torch.as_tensor(indices, dtype=torch.int64).reshape(-1))]
+        if self._pixels.bytes_of(len(rows)) > free_memory() // 2:
+            return self
+        return self._with(self._pixels.keeping(rows, progress=progress), self.labels, self._order, self.split)
+
     @property
     def device(self) -> torch.device:
         """Where the pixels of a batch are."""
@@ -165,10 +182,19 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     def data_hash(self) -> str:
         """Sha256 (hex) over shape, classes, all labels and the pixels of 256 evenly spaced images."""
         chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), HASHED_IMAGES)).astype(np.int64))
+        digest = self._digest()
+        digest.update(self.batch(chosen.tolist())[0].contiguous().numpy().tobytes())
+        return str(digest.hexdigest())
+
+    @cached_property
+    def labels_hash(self) -> str:
+        """Sha256 (hex) over shape, classes and all labels: what is known without decoding an image."""
+        return str(self._digest().hexdigest())
+
+    def _digest(self) -> Any:
         digest = hashlib.sha256(json.dumps([len(self), *self.image_shape, *self.classes]).encode())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
-        digest.update(self.batch(chosen.tolist())[0].contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return digest
 
 
 def load_data(
@@ -181,6 +207,8 @@ def load_data(
     size: int | None = None,
     channels: int | None = None,
     in_memory: bool | None = None,
+    num_workers: int | None = None,
+    progress: bool = True,
 ) -> ImageData:
     """Read labelled images from a name, a folder or a Dataset.
 
@@ -205,6 +233,9 @@ def load_data(
             tensors that have it. None is 3; training, certification and the command line ask the model.
         in_memory: Decode once into memory as uint8; None does so if that takes at most half of the free
             memory.
+        num_workers: Processes that decode, or threads where the images are few; 0 or 1 for this one alone, None for
+            one a CPU.
+        progress: Whether to show a bar where decoding takes more than a second.
 
     Returns:
         The images, as uint8 of one size, upright by their EXIF notes, what is transparent in front of white
@@ -218,6 +249,7 @@ def load_data(
         TypeError: If the source, its items or labels are of an unknown type, or a label is missing.
         ImportError: If an optional package is missing.
         ChildProcessError: If a process that decodes images ended.
+        MemoryError: If they are to be in memory, which does not hold them.
 
     Example:
         >>> digits = load_data("digits", split="test")
@@ -226,6 +258,8 @@ def load_data(
     """
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 pixel, got {size}")
+    if num_workers is not None and num_workers < 0:
+        raise ValueError(f"expected num_workers of at least 0, got {num_workers}: leave it out for one a CPU")
     if isinstance(source, ImageData):
         if size is not None and source.image_shape[1:] != (size, size):
             got = f"{source.image_shape}: give size to the first load_data"
@@ -236,10 +270,12 @@ def load_data(
         return source
     opened = find(source, split, image_column, label_column, layout)
     labels, classes = _check_labels(opened, split)
-    encoded = EncodedImages(opened, size, 3 if channels is None else channels)
-    if in_memory is None:
-        in_memory = math.prod(encoded.shape) <= psutil.virtual_memory().available // 2
-    pixels = encoded[torch.arange(len(labels))] if in_memory else encoded
+    encoded = EncodedImages(opened, size, 3 if channels is None else channels, num_workers)
+    needed, free = encoded.bytes_of(len(labels)), free_memory()
+    if in_memory and needed > free + psutil.swap_memory().free:
+        raise MemoryError(too_large(encoded, len(labels)))
+    in_memory = needed <= free // 2 if in_memory is None else in_memory
+    pixels = encoded.read(torch.arange(len(labels)), progress=progress) if in_memory else encoded
     named = bool(opened.classes)
     return ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size, named=named)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from robust_hub.images.decoding import Decoders, processes
+from robust_hub.images.decoding import Decoders, Pixels, processes
 from robust_hub.images.source import Source
 
 CHUNK, BLOCK = 32, 128  # images that a thread and a process decode in one go
 IN_PROCESSES = 8192  # images from which starting processes pays
+WORTH_A_BAR = 1.0  # seconds
 
 
 class EncodedImages:
@@ -24,11 +29,14 @@ class EncodedImages:
         size: Side of the square that each image is fitted to as it is read; None keeps its own size.
         channels: What each image is brought to.
         shape: (N, C, H, W); the first image's C, H and W, which all must have.
+        workers: Processes, or for few images threads, that decode; None for one a CPU.
     """
 
-    def __init__(self, source: Source, size: int | None, channels: int = 3) -> None:
-        self.source, self.size, self.channels = source, size, channels
-        self.shape = (len(source.labels), *source.pixels(0, size, channels).shape)
+    def __init__(self, source: Source, size: int | None, channels: int = 3, workers: int | None = None) -> None:
+        self.source, self.size, self.channels, self.workers = source, size, channels, workers
+        self._first = source.pixels(0, size, channels)
+        self.shape = (len(source.labels), *self._first.shape)
+        self._kept: tuple[Tensor, Tensor] | None = None  # pixels, and of each row its place among them or -1
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Decode images, uint8 (B, C, H, W).
@@ -37,42 +45,83 @@ class EncodedImages:
             ValueError: If an image is damaged or of another size.
             ChildProcessError: If a process that decodes ended.
         """
-        chosen, out = rows.tolist(), np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        if self.source.encoded and len(chosen) >= IN_PROCESSES and (count := processes()) > 1:
-            self._in_processes(chosen, out, count)
-        else:
-            self._in_threads(chosen, out)
+        if self._kept is not None:
+            pixels, places = self._kept
+            if bool((chosen := places[rows]).ge(0).all()):
+                return pixels.index_select(0, chosen)
+        return self.read(rows)
+
+    def bytes_of(self, count: int) -> int:
+        """Give the bytes that so many decoded images take."""
+        return count * int(math.prod(self.shape[1:]))
+
+    def keeping(self, rows: Tensor, *, progress: bool = False) -> EncodedImages:
+        """Decode some rows, int64 (B,), for once and all; the others are still decoded when asked for."""
+        if self._kept is not None and bool(self._kept[1][rows].ge(0).all()):
+            return self
+        places = torch.full(self.shape[:1], -1)
+        places[rows] = torch.arange(len(rows))
+        keeper = copy.copy(self)
+        keeper._kept = self.read(rows, progress=progress), places
+        return keeper
+
+    def read(self, rows: Tensor, *, progress: bool = False) -> Tensor:
+        """Decode images, uint8 (B, C, H, W), whatever is kept; with a bar where that takes more than a second.
+
+        Raises:
+            MemoryError: If memory does not hold them.
+            ValueError: If an image is damaged or of another size.
+            ChildProcessError: If a process that decodes ended.
+        """
+        chosen = rows.tolist()
+        try:
+            out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        except MemoryError:
+            raise MemoryError(too_large(self, len(rows))) from None
+        count = processes() if self.workers is None else self.workers
+        several = self.source.encoded and count > 1
+        with tqdm(total=len(chosen), desc="decoding", unit="image", disable=not progress, delay=WORTH_A_BAR) as bar:
+            if several and len(chosen) >= IN_PROCESSES:
+                self._in_processes(chosen, out, count, bar.update)
+            else:
+                self._in_threads(chosen, out, count if several else 1, bar.update)
         return torch.from_numpy(out)
 
-    def _in_threads(self, rows: list[int], out: np.ndarray[Any, Any]) -> None:
-        def work(start: int) -> None:
-            for at, row in enumerate(rows[start : start + CHUNK], start):
+    def _in_threads(self, rows: list[int], out: Pixels, count: int, done: Callable[[int], object]) -> None:
+        def work(start: int) -> int:
+            part = rows[start : start + chunk]
+            for at, row in enumerate(part, start):
                 out[at] = self._image(row)
+            return len(part)
 
-        starts = range(0, len(rows), CHUNK)
-        if self.source.encoded and len(starts) > 1:
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(work, starts))
+        chunk = max(1, min(CHUNK, math.ceil(len(rows) / count)))
+        starts = range(0, len(rows), chunk)
+        if count > 1 and len(starts) > 1:
+            with ThreadPoolExecutor(count) as pool:
+                for size in pool.map(work, starts):
+                    done(size)
         else:
-            list(map(work, starts))
+            for start in starts:
+                done(work(start))
 
-    def _in_processes(self, rows: list[int], out: np.ndarray[Any, Any], count: int) -> None:
+    def _in_processes(self, rows: list[int], out: Pixels, count: int, done: Callable[[int], object]) -> None:
         def work(start: int) -> None:
             part = rows[start : start + BLOCK]
             images = decoders.decode(self.source.cells(part), self.size, self.channels)
             if isinstance(images, np.ndarray) and images.shape[1:] == self.shape[1:]:
                 out[start : start + len(part)] = images
-                return
-            for at, (row, image) in enumerate(zip(part, images, strict=True), start):
-                out[at] = self._image(row) if image is None else self._checked(image, row)
+            else:
+                for at, (row, image) in enumerate(zip(part, images, strict=True), start):
+                    out[at] = self._image(row) if image is None else self._checked(image, row)
+            done(len(part))
 
         with Decoders(count) as decoders:
             decoders.each(work, range(0, len(rows), BLOCK))
 
-    def _image(self, row: int) -> np.ndarray[Any, Any]:
-        return self._checked(self.source.pixels(row, self.size, self.channels), row)
+    def _image(self, row: int) -> Pixels:
+        return self._first if row == 0 else self._checked(self.source.pixels(row, self.size, self.channels), row)
 
-    def _checked(self, image: np.ndarray[Any, Any], row: int) -> np.ndarray[Any, Any]:
+    def _checked(self, image: Pixels, row: int) -> Pixels:
         """Refuse an image (C, H, W) of another shape than the first."""
         if image.shape != self.shape[1:]:
             (_, h, w), (h0, w0) = image.shape, self.shape[2:]
@@ -80,3 +129,18 @@ class EncodedImages:
             advice = "pass size=... to resize them as they are read (of pretrain on the command line, --resize)"
             raise ValueError(f"expected images of one size, {h0}x{w0} as the first, got {got}: {advice}")
         return image
+
+
+def free_memory() -> int:
+    """Give the bytes of memory that a process may take without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def too_large(images: EncodedImages, count: int) -> str:
+    """Say that so many images don't fit into memory."""
+    height, width = images.shape[2:]
+    return (
+        f"expected memory for {count:,} images of {height}x{width}, {images.bytes_of(count) / 1e9:,.1f} GB, got "
+        f"{free_memory() / 1e9:,.1f} GB that are free: leave in_memory out, so that they are decoded when asked for, "
+        "or pass a smaller size"
+    )

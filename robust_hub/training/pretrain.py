@@ -112,7 +112,8 @@ def pretrain_mixed_noise(
 
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """
-    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, channels=channels_of(model, mean))
+    channels = channels_of(model, mean)
+    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, channels=channels, progress=progress)
     check_destination(model, out)
     options = Options.of(
         model,
