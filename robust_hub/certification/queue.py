@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from robust_hub.guarantee.look import Course, Look, Result, Votes
-from robust_hub.images.noise import BLOCK
+from robust_hub.images.noise import BLOCK, Samples
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Chunk:
     purpose: str
     start: int
     size: int
-    block: Future[Tensor]
+    block: Future[Tensor | Samples]
 
     @property
     def noise(self) -> Tensor:
@@ -58,7 +58,7 @@ class Job(Generic[Result]):
     """
 
     def __init__(
-        self, index: int, image: Tensor, course: Course[Result], draw: Callable[[str, int], Future[Tensor]]
+        self, index: int, image: Tensor, course: Course[Result], draw: Callable[[str, int], Future[Tensor | Samples]]
     ) -> None:
         self.index, self.image = index, image
         self.seconds = 0.0
@@ -120,7 +120,7 @@ class _Stream:
 
     def __init__(self) -> None:
         self.taken = self.counted = 0
-        self.rest: Future[Tensor] | None = None  # a block that was handed out in part
+        self.rest: Future[Tensor | Samples] | None = None  # a block that was handed out in part
         self.votes: Votes = np.zeros(1, dtype=np.int64)
 
 

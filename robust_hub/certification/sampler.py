@@ -23,7 +23,7 @@ from robust_hub.certification.function import ROWS, Witness, try_rows, warn_of_l
 from robust_hub.certification.queue import Chunk, Job, fill
 from robust_hub.guarantee.look import Course, Result
 from robust_hub.images.laws import Noise
-from robust_hub.images.noise import BLOCK, NoiseStream
+from robust_hub.images.noise import BLOCK, NoiseStream, Samples
 from robust_hub.images.pixels import normalize
 from robust_hub.models.modes import eval_mode, uncompiled
 
@@ -267,11 +267,11 @@ def _drawing(process: int) -> ThreadPoolExecutor:
 
 def _draw(
     seed: int, index: int, noise: Noise, shape: Sequence[int], device: torch.device, purpose: str, k: int
-) -> Future[Tensor]:
+) -> Future[Tensor | Samples]:
     """Draw a block of noise; on the CPU several are drawn at a time, as each has a stream of its own."""
     stream = NoiseStream(seed, index, purpose, noise, shape, device)
     if device.type == "cpu":
-        return _drawing(os.getpid()).submit(stream.block, k)
-    drawn: Future[Tensor] = Future()
+        return _drawing(os.getpid()).submit(stream.samples, k)
+    drawn: Future[Tensor | Samples] = Future()
     drawn.set_result(stream.block(k))
     return drawn

@@ -12,7 +12,7 @@ Source: docs/statistics.md, with the proof; Voracek & Hein 2023 show what float 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,8 +27,37 @@ from robust_hub.guarantee.bounds import TAU
 LEVELS = 255  # an image's largest value; pixels are multiples of 1 / LEVELS
 _OFF_GRID = 1e-4  # levels: ten times what float32 leaves of k / 255
 _LEAST, _MOST = 1 / 1024, 12.0  # sigmas: below, nearly all noise is 0; above, sums leave 16 bits
+PIECE = 1 << 20  # values that are computed at a time, so that what is needed beside them does not grow with an image
 _DIGITS = 45  # of the thresholds' arithmetic; they need 20
 _DOUBT = np.int16(-(2**15))  # marks words whose first 16 bits do not settle the level
+
+
+class _Leading:
+    """The words of a stream, 16 bits at a time, whatever the sizes that are taken."""
+
+    def __init__(self, words: np.random.Philox) -> None:
+        self._words, self._left = words, np.empty(0, dtype=np.uint16)
+
+    def take(self, count: int) -> NDArray[np.uint16]:
+        """Give the next so many, uint16 (count,)."""
+        more = self._words.random_raw((count - len(self._left) + 3) // 4).astype("<u8", copy=False).view("<u2")
+        bits = np.concatenate([self._left, more]) if len(self._left) else more
+        self._left = bits[count:]
+        return bits[:count]
+
+
+def _pieces(size: int) -> list[int]:
+    """Divide so many values into pieces."""
+    return [min(PIECE, size - start) for start in range(0, size, PIECE)] or [0]
+
+
+def _after(words: np.random.Philox, count: int) -> np.random.Philox:
+    """Give a stream that begins so many words later than one that nothing was taken from yet."""
+    later = np.random.Philox()
+    later.state = words.state
+    later.advance(count // 4)  # four words a step
+    later.random_raw(count % 4)
+    return later
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,35 +164,66 @@ class LatticeNoise:
         Raises:
             ValueError: If a pixel is no multiple of 1/255.
         """
-        exact = x.to(torch.float64) * LEVELS
-        levels = exact.round()
-        off = float((exact - levels).abs().max())
+        levels = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+        off = 0.0
+        for part, out in zip(torch.split(x.reshape(-1), PIECE), torch.split(levels.view(-1), PIECE), strict=True):
+            exact = part.to(torch.float64) * LEVELS
+            nearest = exact.round()
+            off = max(off, float((exact - nearest).abs().max()))
+            out.copy_(nearest)
         if off > _OFF_GRID:
             raise ValueError(
                 f"expected pixels that are multiples of 1/255, as 8-bit images have, got one {off:.2g}/255 off: round "
                 '8-bit images to (255 * x).round() / 255 in float32, or pass noise="float", whose certificates are for '
                 "networks that do not exploit float rounding"
             )
-        return levels.to(torch.int16)
+        return levels
 
     def from_words(self, words: np.random.Philox, shape: Sequence[int]) -> Tensor:
         """Draw levels on the CPU: 16 bits each, and 48 more where those do not settle the level. int16."""
-        table, size = thresholds(self.sigma), math.prod(shape)
-        leading = words.random_raw((size + 3) // 4).astype("<u8", copy=False).view("<u2")[:size]
-        levels = np.take(table.coarse, leading)
+        leading = _Leading(words)
+        pieces = [self._settle(leading, count) for count in _pieces(math.prod(shape))]
+        levels = [self._settle_rest(words, *piece) for piece in pieces]
+        return torch.from_numpy((levels[0] if len(levels) == 1 else np.concatenate(levels)).reshape(shape))
+
+    def each_from_words(self, words: np.random.Philox, shape: Sequence[int]) -> Iterator[Tensor]:
+        """Draw the same levels sample by sample, int16, each of shape[1:]; all 16 bits come before all 48."""
+        size, leading = math.prod(shape[1:]), _Leading(words)
+        rest = _after(words, (shape[0] * size + 3) // 4)
+        for _ in range(shape[0]):
+            levels = [self._settle_rest(rest, *self._settle(leading, count)) for count in _pieces(size)]
+            yield torch.from_numpy(np.concatenate(levels).reshape(tuple(shape[1:])))
+
+    def _settle(self, leading: _Leading, count: int) -> tuple[NDArray[np.int16], NDArray[np.intp], NDArray[np.uint16]]:
+        """Draw levels by their 16 bits; where those do not settle one, and the bits."""
+        bits = leading.take(count)
+        levels = np.take(thresholds(self.sigma).coarse, bits)
         doubtful = np.flatnonzero(levels == _DOUBT)
-        rest = words.random_raw(len(doubtful)) >> np.uint64(16)
-        whole = (leading[doubtful].astype(np.uint64) << np.uint64(48)) | rest
+        return levels, doubtful, bits[doubtful]
+
+    def _settle_rest(
+        self,
+        words: np.random.Philox,
+        levels: NDArray[np.int16],
+        doubtful: NDArray[np.intp],
+        bits: NDArray[np.uint16],
+    ) -> NDArray[np.int16]:
+        """Write the levels that 16 bits left open."""
+        table, rest = thresholds(self.sigma), words.random_raw(len(doubtful)) >> np.uint64(16)
+        whole = (bits.astype(np.uint64) << np.uint64(48)) | rest
         levels[doubtful] = table.lowest + np.searchsorted(table.cuts, whole, side="right")
-        return torch.from_numpy(levels.reshape(shape))
+        return levels
 
     def from_generator(self, generator: torch.Generator, shape: Sequence[int]) -> Tensor:
         """Draw levels on the generator's device, 64 bits each and no word read by the host. int16."""
         words = torch.empty(tuple(shape), dtype=torch.int64, device=generator.device)
-        words.random_(-(2**63), None, generator=generator)
-        cuts = _cuts_on(generator.device, self.sigma)
-        levels = torch.bucketize(words, cuts, out_int32=True, right=True)
-        return levels.add_(thresholds(self.sigma).lowest).to(torch.int16)
+        words.random_(-(2**63), None, generator=generator)  # at once: what it gives depends on the size
+        cuts, lowest = _cuts_on(generator.device, self.sigma), thresholds(self.sigma).lowest
+        levels = [
+            torch.bucketize(part, cuts, out_int32=True, right=True).add_(lowest).to(torch.int16)
+            for part in torch.split(words.view(-1), PIECE)
+        ]
+        return (levels[0] if len(levels) == 1 else torch.cat(levels)).view(tuple(shape))
 
     def add(self, image: Tensor, noise: Tensor, out: Tensor) -> None:
         """Write (image + noise) / 255 to `out`, float32 (B, C, H, W), from levels, int16; sums are exact."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -42,6 +42,10 @@ class Noise(Protocol):
 
     def from_words(self, words: np.random.Philox, shape: Sequence[int]) -> Tensor:
         """Draw noise of a shape on the CPU."""
+        ...
+
+    def each_from_words(self, words: np.random.Philox, shape: Sequence[int]) -> Iterator[Tensor]:
+        """Draw the same noise on the CPU sample by sample, each of shape[1:], so that one at a time is in memory."""
         ...
 
     def from_generator(self, generator: torch.Generator, shape: Sequence[int]) -> Tensor:
@@ -91,6 +95,12 @@ class FloatNoise:
     def from_words(self, words: np.random.Philox, shape: Sequence[int]) -> Tensor:
         """Draw standard normal noise on the CPU, float32."""
         return torch.from_numpy(np.random.Generator(words).standard_normal(tuple(shape), dtype=np.float32))
+
+    def each_from_words(self, words: np.random.Philox, shape: Sequence[int]) -> Iterator[Tensor]:
+        """Draw the same noise on the CPU sample by sample, float32, each of shape[1:]."""
+        generator = np.random.Generator(words)
+        for _ in range(shape[0]):
+            yield torch.from_numpy(generator.standard_normal(tuple(shape[1:]), dtype=np.float32))
 
     def from_generator(self, generator: torch.Generator, shape: Sequence[int]) -> Tensor:
         """Draw standard normal noise on the generator's device, float32."""

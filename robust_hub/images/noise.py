@@ -6,7 +6,9 @@ Noise is in [0, 1]-pixel units, added to the raw image and never clipped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +20,7 @@ from robust_hub.images.laws import Noise
 from robust_hub.numbers import real_numbers
 
 BLOCK = 32  # samples of one image that are drawn together; part of the stream's definition
+LARGE = 1 << 25  # values of a block from which its samples are drawn one by one
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,41 @@ class NoiseStream:
         generator = torch.Generator(self.device).manual_seed(int.from_bytes(self._digest(k)[:8], "little") >> 1)
         return self.noise.from_generator(generator, shape)
 
+    def samples(self, k: int) -> Tensor | Samples:
+        """Give block k, to be sliced: drawn at once, or of a large image on the CPU as its samples are asked for."""
+        large = self.device.type == "cpu" and BLOCK * math.prod(self.shape) > LARGE
+        return Samples(self, k) if large else self.block(k)
+
     def words(self, k: int) -> np.random.Philox:
         """Give the raw random words of block k on the CPU: every call starts at the first, uint64 by `random_raw`."""
         return np.random.Philox(key=int.from_bytes(self._digest(k)[:16], "little"))
 
     def _digest(self, k: int) -> bytes:
         return hashlib.sha256(f"{self.key}|{int(k)}".encode()).digest()
+
+
+class Samples:
+    """The samples of a block, equal to its tensor's, of which no more than are asked for are in memory.
+
+    They are drawn in their order, from the first one again where an earlier one is asked for.
+    """
+
+    def __init__(self, stream: NoiseStream, k: int) -> None:
+        self._stream, self._k = stream, k
+        self._each: Iterator[Tensor] = iter(())
+        self._drawn = BLOCK  # as if all had been drawn: the first one is to come
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Draw consecutive samples, (B, C, H, W)."""
+        first, end, _ = rows.indices(BLOCK)
+        if first < self._drawn:
+            shape = (BLOCK, *self._stream.shape)
+            self._drawn, self._each = 0, self._stream.noise.each_from_words(self._stream.words(self._k), shape)
+        asked = []
+        for sample in itertools.islice(self._each, end - self._drawn):
+            asked += [sample] if self._drawn >= first else []
+            self._drawn += 1
+        return asked[0][None] if len(asked) == 1 else torch.stack(asked)
 
 
 def noisy_copies(x: Tensor, noise: Noise, seed: int, index: int, count: int, purpose: str) -> Tensor:
@@ -153,7 +185,7 @@ def noisy_copies(x: Tensor, noise: Noise, seed: int, index: int, count: int, pur
     Returns:
         Noisy pixels, float32 (count, C, H, W), not clipped.
     """
-    drawn = NoiseStream(seed, index, purpose, noise, x.shape).block(0)[:count]
+    drawn = NoiseStream(seed, index, purpose, noise, x.shape).samples(0)[:count]
     out = torch.empty(drawn.shape, dtype=torch.float32)
     noise.add(noise.place(x), drawn, out)
     return out

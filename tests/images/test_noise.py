@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from scipy.stats import chisquare, kstest
 from seeds import SHIFT
 
-from robust_hub.images.laws import FloatNoise
-from robust_hub.images.noise import BLOCK, NoiseMixture, NoiseStream
+from robust_hub.images import lattice
+from robust_hub.images import noise as noise_module
+from robust_hub.images.laws import FloatNoise, NoiseChoice, make_noise
+from robust_hub.images.noise import BLOCK, NoiseMixture, NoiseStream, Samples
 
 LEVEL = 1e-6
 LAW = FloatNoise(0.25)
@@ -177,3 +180,36 @@ def test_normal_noise_stands_on_the_raw_words_of_its_block() -> None:
     assert stream.words(7).random_raw(4).tolist() != stream.words(8).random_raw(4).tolist()
     drawn = np.random.Generator(stream.words(7)).standard_normal((BLOCK, 3, 4, 4), dtype=np.float32)
     assert torch.equal(stream.block(7), torch.from_numpy(drawn))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (3, 8, 8), (1, 33, 3)])
+@pytest.mark.parametrize("choice", ["lattice", "float"])
+def test_pieces_and_samples_on_their_own_give_the_same_noise(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], choice: NoiseChoice
+) -> None:
+    stream = NoiseStream(3, 5, "estimation", make_noise(choice, 0.25), shape)
+    whole = stream.samples(2)
+    assert isinstance(whole, torch.Tensor)
+    for piece in (1, 7, 64, 10**6):
+        monkeypatch.setattr(lattice, "PIECE", piece)
+        assert torch.equal(stream.block(2), whole)
+        monkeypatch.setattr(noise_module, "LARGE", 0)
+        one = stream.samples(2)
+        assert isinstance(one, Samples)
+        for rows in (slice(0, 1), slice(1, 5), slice(9, BLOCK), slice(BLOCK - 1, BLOCK), slice(3, 4), slice(0, BLOCK)):
+            assert torch.equal(one[rows], whole[rows])
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("choice", ["lattice", "float"])
+def test_noise_of_a_large_image_takes_a_few_times_its_room(choice: NoiseChoice) -> None:
+    shape = (3, 640, 640)
+    stream = NoiseStream(3, 5, "estimation", make_noise(choice, 0.25), shape)
+    stream.noise.place(torch.zeros(shape))
+    tracemalloc.start()
+    drawn = stream.samples(0)
+    for k in range(4):
+        sample = drawn[k : k + 1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * sample.nbytes + 20 * lattice.PIECE  # a block at once takes more than 32 times
