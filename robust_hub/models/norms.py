@@ -6,6 +6,8 @@ robustness in clean fine-tuning; the other three see one image at a time.
 Source: Qiu et al. 2023, section 4.3; layer norm is over (C, H, W) with one gamma and beta a channel.
 """
 
+# mypy: disable-error-code="attr-defined"
+
 from __future__ import annotations
 
 import warnings
@@ -14,6 +16,7 @@ from functools import partial
 
 import torch
 from timm.layers import norm as timm_norm
+from timm.layers.fast_norm import fast_group_norm
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -30,9 +33,71 @@ from robust_hub.models.channels_last import (
 _NARROW = 8  # channels of a group below which torch's CPU kernel for channels_last takes them one at a time
 
 
-def _in_contiguous_memory(kernel: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Run a kernel on contiguous memory, and give its result in the memory format of its input."""
-    y = kernel(x.contiguous())
+# TorchScript takes no `super()` in a forward, and torch.fx no choice by what a tensor is: the layers call functions of
+# tensors, each of which is one operation of a graph, and chooses when it runs. TorchScript leaves out what stands below
+# `if not torch.jit.is_scripting()`, in an `if` of its own, and reads comments on types itself.
+
+
+@torch.fx.wrap
+def _group_norm(
+    x: Tensor,
+    groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    fast: bool = False,
+    narrow: int = _NARROW,
+) -> Tensor:
+    """Normalise each group of the channels of images."""
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if avoids_copies(x) and is_fused():
+            return group_norm(to_autocast_type(x, fast=fast), groups, weight, bias, eps)
+    if x.device.type == "cpu" and x.dim() == 4 and x.size(1) // groups < narrow:
+        return _contiguous_group_norm(x, groups, weight, bias, eps, fast)
+    return _torch_group_norm(x, groups, weight, bias, eps, fast)
+
+
+@torch.fx.wrap
+def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, fast: bool) -> Tensor:
+    """Normalise each image over (C, H, W)."""
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if avoids_copies(x) and weight is not None and bias is not None:
+            return layer_norm(x, weight, bias, eps, fast=fast)
+    return _torch_group_norm(x, 1, weight, bias, eps, fast)
+
+
+@torch.fx.wrap
+def _instance_norm(x: Tensor, channels: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalise each channel of images, or of one image (C, H, W), by the statistics that it has."""
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if avoids_copies(x) and is_fused():
+            return group_norm(x, channels, weight, bias, eps)
+    if x.dim() != 3 and x.dim() != 4:
+        raise ValueError(f"expected 3D or 4D input (got {x.dim()}D input)")
+    if x.size(x.dim() - 3) != channels:
+        raise ValueError(f"expected {channels} channels as num_features says, got {x.size(x.dim() - 3)}")
+    slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.dim() == 4
+    if slow and x.size(2) * x.size(3) != 1:  # torch refuses to train on maps of one pixel
+        return _contiguous_group_norm(x, channels, weight, bias, eps, False)
+    batch = x.unsqueeze(0) if x.dim() == 3 else x
+    y = functional.instance_norm(batch, None, None, weight, bias, True, 0.1, eps)
+    return y.squeeze(0) if x.dim() == 3 else y
+
+
+def _torch_group_norm(
+    x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, fast: bool
+) -> Tensor:
+    if fast:
+        y: Tensor = fast_group_norm(x, groups, weight, bias, eps)
+        return y
+    return functional.group_norm(x, groups, weight, bias, eps)
+
+
+def _contiguous_group_norm(
+    x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, fast: bool
+) -> Tensor:
+    """Run torch's kernel on contiguous memory, and give its result in the memory format of its input."""
+    y = _torch_group_norm(x.contiguous(), groups, weight, bias, eps, fast)
     return y.contiguous(memory_format=torch.channels_last) if is_channels_last(x) else y
 
 
@@ -44,12 +109,7 @@ class GroupNorm(timm_norm.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each of the groups of an image: float (B, C, H, W) to the same shape and type."""
-        if avoids_copies(x) and is_fused():
-            x = to_autocast_type(x, fast=self._fast_norm)
-            return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-        narrow = x.device.type == "cpu" and x.ndim == 4 and self.num_channels // self.num_groups < _NARROW
-        kernel: Callable[[Tensor], Tensor] = super().forward
-        return _in_contiguous_memory(kernel, x) if narrow else kernel(x)
+        return _group_norm(x, self.num_groups, self.weight, self.bias, self.eps, self._fast_norm)
 
 
 class GroupNorm1(timm_norm.GroupNorm1):
@@ -57,10 +117,7 @@ class GroupNorm1(timm_norm.GroupNorm1):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each image: float (B, C, H, W) to the same shape, type and memory format."""
-        if avoids_copies(x) and self.affine:
-            return layer_norm(x, self.weight, self.bias, self.eps, fast=self._fast_norm)
-        y: Tensor = super().forward(x)
-        return y
+        return _layer_norm(x, self.weight, self.bias, self.eps, self._fast_norm)
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -71,14 +128,9 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of an image: float (B, C, H, W) to the same shape and type."""
-        if avoids_copies(x) and is_fused() and not self.track_running_stats:
-            return group_norm(x, self.num_features, self.weight, self.bias, self.eps)
-        slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.ndim == 4 and not self.track_running_stats
-        if not slow or x.shape[2] * x.shape[3] == 1:  # torch refuses to train on maps of one pixel
+        if self.track_running_stats or not self.affine:
             return super().forward(x)
-        return _in_contiguous_memory(
-            lambda x: functional.group_norm(x, self.num_features, self.weight, self.bias, self.eps), x
-        )
+        return _instance_norm(x, self.num_features, self.weight, self.bias, self.eps)
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {

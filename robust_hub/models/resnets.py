@@ -83,8 +83,6 @@ class RobustResNet(ResNet):
             and another one is asked for.
     """
 
-    plain_timm: tuple[str, dict[str, Any]] | None = None
-
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
@@ -99,6 +97,7 @@ class RobustResNet(ResNet):
         _check_stem_arguments(stem, kwargs)
         super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)  # type: ignore[arg-type]
         self.norm_kind, self.stem = norm, stem
+        self.plain_timm: tuple[str, dict[str, Any]] | None = None  # TorchScript reads a class's own
         if stem != "imagenet":
             stride = 2 if stem == "cifar_s2" else 1
             weight = next(self.conv1.parameters())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import timm
 import torch
 from timm.layers import norm as timm_norm
 from torch import nn
+from torch.nn import functional
 
 from robust_hub.models.norms import NORMS, has_batch_norm, warn_batch_norm
 
@@ -98,8 +100,8 @@ def test_group_norm_is_the_same_in_either_memory_format(channels: int, dtype: to
 @pytest.mark.parametrize(("channels", "contiguous"), [(32, True), (224, True), (256, False), (512, False)])
 def test_narrow_groups_leave_the_slow_kernel(channels: int, contiguous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    plain = timm_norm.GroupNorm.forward
-    monkeypatch.setattr(timm_norm.GroupNorm, "forward", lambda s, x: (seen.append(x.is_contiguous()), plain(s, x))[1])
+    plain = functional.group_norm
+    monkeypatch.setattr(functional, "group_norm", lambda x, *rest: (seen.append(x.is_contiguous()), plain(x, *rest))[1])
     make("gn", channels)(torch.randn(2, channels, 4, 4).to(memory_format=torch.channels_last))
     assert seen == [contiguous]
 
@@ -121,3 +123,39 @@ def test_instance_norm_refuses_to_train_on_one_pixel_in_every_type() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         with pytest.raises(ValueError, match="more than 1 spatial element"):
             make("in").to(dtype)(torch.zeros(2, 64, 1, 1, dtype=dtype))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", NORMS)
+def test_scripted_and_symbolically_traced_networks_give_the_same_logits(kind: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(f"resnet18s_{kind}", num_classes=5).to(dtype).eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False).add_(torch.randn_like(parameter), alpha=0.01)
+    scripted, traced = torch.jit.script(model), torch.fx.symbolic_trace(model)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(2, 3, 32, 32).to(dtype=dtype, memory_format=memory)  # type: ignore[call-overload]
+        want = model(x)
+        assert torch.equal(scripted(x), want) and torch.equal(traced(x), want)
+
+
+@pytest.mark.parametrize("kind", ["gn", "in", "ln"])
+@pytest.mark.parametrize("size", [(2, 64, 4, 5), (64, 4, 5)])
+def test_a_graph_chooses_by_what_it_is_given(kind: str, size: tuple[int, ...]) -> None:
+    layer = make(kind)
+    size = size if kind == "in" or len(size) == 4 else (3, *size)  # without a batch: instance norm alone
+    traced, plain = torch.fx.symbolic_trace(layer), torch.randn(size)
+    assert torch.equal(traced(plain), layer(plain))
+    half = layer.bfloat16(), plain.bfloat16()
+    assert torch.equal(torch.fx.symbolic_trace(half[0])(half[1]), half[0](half[1]))
+    layer.float()
+    if kind == "in":
+        assert torch.equal(layer(plain), nn.InstanceNorm2d.forward(layer, plain))
+
+
+def test_instance_norm_refuses_other_shapes() -> None:
+    with pytest.raises(ValueError, match="expected 3D or 4D input"):
+        make("in")(torch.zeros(64, 4))
+    with pytest.raises(ValueError, match="expected 64 channels as num_features says, got 32"):
+        make("in")(torch.zeros(2, 32, 4, 4))
