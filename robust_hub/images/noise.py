@@ -42,6 +42,8 @@ class NoiseMixture:
         >>> noisy = mixture.add(torch.full((4, 3, 8, 8), 0.5), torch.Generator().manual_seed(0))
         >>> noisy.shape
         torch.Size([4, 3, 8, 8])
+        >>> mixture(torch.zeros(1, 8, 8)).shape  # one image, as in a Compose
+        torch.Size([1, 8, 8])
 
     Source: Qiu et al. 2023, section 3.2.
     """
@@ -64,19 +66,45 @@ class NoiseMixture:
                 raise ValueError("expected at least one positive weight")
             object.__setattr__(self, "weights", tuple(w / sum(weights) for w in weights))
 
-    def add(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Add noise to a batch, each image with a sigma of its own.
+    def __call__(self, images: Tensor) -> Tensor:
+        """Add noise as `add` does, from torch's own generator: a transform for torchvision's Compose.
+
+        `torch.manual_seed` seeds it. The workers of a DataLoader have seeds of their own, and so noise of their own.
 
         Args:
-            images: Pixels in [0, 1], float32 (B, C, H, W).
-            generator: Source of randomness on the images' device.
+            images: Pixels in [0, 1], float32; one image (C, H, W) or a batch (B, C, H, W).
+        """
+        return self.add(images)
+
+    def add(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Add noise to one image or to a batch, each image with a sigma of its own.
+
+        Args:
+            images: Pixels in [0, 1], float32; one image (C, H, W) or a batch (B, C, H, W), of any count of channels.
+            generator: Source of randomness on the images' device; None is torch's own.
 
         Returns:
-            x + sigma * N(0, I), float32 (B, C, H, W), not clipped.
+            x + sigma * N(0, I), not clipped; shape, type, device and memory format of the images.
+
+        Raises:
+            TypeError: If they are no float32 tensor.
+            ValueError: If they have other than three or four dimensions.
         """
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"expected a float32 tensor with pixels in [0, 1], got {type(images).__name__}: put torchvision's "
+                "ToTensor, or ToImage and ToDtype(torch.float32, scale=True), before the noise"
+            )
         if images.dtype != torch.float32:
             raise TypeError(f"expected float32 images: noise is never drawn in lower precision, got {images.dtype}")
-        if max(self.sigmas) == 0:
+        if images.ndim not in (3, 4):
+            raise ValueError(
+                f"expected one image (C, H, W) or a batch (B, C, H, W), got shape {tuple(images.shape)}: a grey image "
+                "has a channel too, x[None]"
+            )
+        if images.ndim == 3:
+            return self.add(images[None], generator)[0]
+        if max(self.sigmas) == 0 or not len(images):
             return images
         device = images.device
         weights = _on(device, self.weights or (1.0,) * len(self.sigmas))

@@ -10,6 +10,8 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 from seeds import SHIFT
+from torch.utils.data import DataLoader
+from torchvision.transforms import Compose
 
 from robust_hub.images import lattice
 from robust_hub.images import noise as noise_module
@@ -213,3 +215,59 @@ def test_noise_of_a_large_image_takes_a_few_times_its_room(choice: NoiseChoice) 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * sample.nbytes + 20 * lattice.PIECE  # a block at once takes more than 32 times
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_one_image_keeps_its_shape_and_has_the_noise_of_a_batch_of_one(
+    channels: int, memory: torch.memory_format
+) -> None:
+    batch = torch.rand(2, channels, 6, 5).to(memory_format=memory)
+    for k in range(6):
+        one = NoiseMixture().add(batch[0], torch.Generator().manual_seed(k))
+        many = NoiseMixture().add(batch[:1], torch.Generator().manual_seed(k))
+        assert one.shape == batch[0].shape and torch.equal(one, many[0])
+        assert one.is_contiguous() == batch[0].is_contiguous() and many.is_contiguous(memory_format=memory)
+    deviations = NoiseMixture((0.0, 1.0)).add(torch.zeros(400, channels, 6, 5)).flatten(1).std(1)
+    assert 120 < int((deviations == 0).sum()) < 280
+
+
+class Noisy(torch.utils.data.Dataset[torch.Tensor]):
+    def __init__(self) -> None:
+        self.transform = Compose([NoiseMixture((1.0,))])
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        noisy: torch.Tensor = self.transform(torch.zeros(1, 4, 4))
+        return noisy
+
+
+def test_workers_draw_noise_of_their_own_from_a_seed() -> None:
+    def load(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.cat(list(DataLoader(Noisy(), batch_size=2, num_workers=2, generator=generator)))
+
+    noisy = load(1)
+    assert noisy.shape == (8, 1, 4, 4) and len({row.numpy().tobytes() for row in noisy}) == 8
+    assert torch.equal(noisy, load(1)) and not torch.equal(noisy, load(2))
+
+
+def test_a_call_is_seeded_by_torch() -> None:
+    mixture, x = NoiseMixture(), torch.rand(3, 4, 4)
+    draws = [(torch.manual_seed(seed), mixture(x))[1] for seed in (5, 5, 6)]
+    assert torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[0], (torch.manual_seed(5), mixture.add(x))[1])
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4,), (1, 2, 3, 4, 4)])
+def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected one image \(C, H, W\) or a batch .*, got shape \("):
+        NoiseMixture()(torch.zeros(shape))
+
+
+def test_what_is_no_tensor_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a float32 tensor .*, got ndarray: put torchvision's ToTensor"):
+        NoiseMixture()(np.zeros((3, 4, 4)))  # type: ignore[arg-type]
+    assert NoiseMixture()(torch.zeros(0, 3, 4, 4)).shape == (0, 3, 4, 4)
