@@ -5,28 +5,37 @@ Noise is added between the two, so that sigma and radius are in [0, 1]-pixel uni
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from robust_hub.images.wrapped import config_of
 
 
 def check_pixels(x: Tensor) -> None:
     """Refuse images that are not float tensors with every pixel in [0, 1].
 
     Raises:
-        TypeError: If x is not a floating-point tensor.
+        TypeError: If x is not a dense floating-point tensor of 16 bits or more.
         ValueError: If a pixel is NaN, infinite or outside [0, 1].
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"expected a torch tensor with pixels in [0, 1], got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"expected floating-point pixels in [0, 1], got {x.dtype}: divide integers 0..255 by 255")
+    if x.layout != torch.strided or x.is_meta:
+        kind = "on the device 'meta', which holds no pixels" if x.is_meta else f"of layout {x.layout}"
+        raise TypeError(
+            f"expected a dense tensor with pixels in [0, 1], got one {kind}: pass x.to_dense() or the image"
+        )
+    if x.dtype.itemsize == 1:
+        raise TypeError(f"expected pixels in float16, bfloat16, float32 or float64, got {x.dtype}: pass x.float()")
     if x.numel() == 0:
         raise ValueError(f"expected an image, got an empty tensor of shape {tuple(x.shape)}")
-    low, high = (float(v) for v in torch.aminmax(x))
+    low, high = (float(v) for v in torch.aminmax(x.detach()))
     if not (low == low and high == high):
         raise ValueError("expected pixels in [0, 1], got NaN: mend or leave out the image")
     if low < 0 or high > 1:
@@ -41,8 +50,8 @@ def normalize(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
 
     Args:
         x: Images in [0, 1], possibly with noise, float (B, C, H, W).
-        mean: C means, [0, 1]-pixel units.
-        std: C standard deviations, [0, 1]-pixel units.
+        mean: C means, [0, 1]-pixel units, or one for all channels.
+        std: C standard deviations, [0, 1]-pixel units, likewise.
 
     Returns:
         Network input, same shape and dtype.
@@ -59,37 +68,41 @@ def _per_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.de
 
 
 def mean_std(
-    model: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    model: nn.Module, mean: float | Sequence[float] | None = None, std: float | Sequence[float] | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Find the mean and std that belong to a network: those given, else those of its `pretrained_cfg`.
 
     Args:
-        model: Any classifier; timm's carry a `pretrained_cfg`.
-        mean: Per-channel means, or None for the network's own.
-        std: Per-channel standard deviations, or None for the network's own.
+        model: Any classifier; timm's carry a `pretrained_cfg`, and wrappers have that of the network within.
+        mean: Per-channel means, one number for all channels, or None for the network's own.
+        std: Per-channel standard deviations, likewise.
+
+    Returns:
+        Means and standard deviations, as many of each; a single one is for every channel.
 
     Raises:
         ValueError: If neither the caller nor the network says them, or they are not as many positive finite numbers.
 
     timm keeps the three values of colours beside a network that was made with `in_chans=1`: their average is its own.
     """
-    config = getattr(model, "pretrained_cfg", None)
-    own = config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
-    mean = _of_channels(own.get("mean"), model) if mean is None else mean
-    std = _of_channels(own.get("std"), model) if std is None else std
+    own = config_of(model) if mean is None or std is None else {}
+    mean = _own(model, own, "mean") if mean is None else mean
+    std = _own(model, own, "std") if std is None else std
     if mean is None or std is None:
         raise ValueError(
             "expected mean and std: this model has no pretrained_cfg that says them; pass mean=(...) and std=(...), "
             "or mean=(0, 0, 0) and std=(1, 1, 1) for a network that takes [0, 1] pixels"
         )
-    centre, scale = tuple(float(v) for v in mean), tuple(float(v) for v in std)
+    centre, scale = _numbers(mean), _numbers(std)
+    centre = centre * len(scale) if _is_number(mean) else centre
+    scale = scale * len(centre) if _is_number(std) and not _is_number(mean) else scale
     finite = all(abs(v) < float("inf") for v in centre + scale)  # false for NaN too
     if not centre or len(centre) != len(scale) or not finite or min(scale) <= 0:
         raise ValueError(f"expected as many positive stds as means, all finite, got mean={centre} and std={scale}")
     return centre, scale
 
 
-def channels_of(model: nn.Module, mean: Sequence[float] | None = None) -> int:
+def channels_of(model: nn.Module, mean: float | Sequence[float] | None = None) -> int:
     """Tell how many channels a network's images have.
 
     It is what its first convolution takes, the one that timm's `pretrained_cfg` names or else the module with its first
@@ -104,38 +117,50 @@ def channels_of(model: nn.Module, mean: Sequence[float] | None = None) -> int:
         >>> channels_of(timm.create_model("resnet18", in_chans=1))
         1
     """
-    own = _first_convolution(model)
+    own = _first_channels(model, config_of(model))
+    if own is None:
+        first = next((part for part in model.modules() if next(part.parameters(recurse=False), None) is not None), None)
+        own = first.in_channels if isinstance(first, nn.Conv2d) else None
     if own is not None:
         return own
     try:
-        return len(mean_std(model, mean, None if mean is None else (1.0,) * len(mean))[0])
+        centre, _ = mean_std(model, mean, None if mean is None else 1.0)
     except (ValueError, TypeError):  # whoever needs them says so
         return 3
+    return 3 if len(centre) == 1 and _is_number(mean) else len(centre)
 
 
-def _first_convolution(model: nn.Module) -> int | None:
-    config = getattr(model, "pretrained_cfg", None)
-    own = config if isinstance(config, dict) else getattr(config, "__dict__", {}) or {}
-    name = own.get("first_conv")
-    first: nn.Module | None = None
-    if isinstance(name, str):
-        with contextlib.suppress(AttributeError):
-            first = model.get_submodule(name)
-    if first is None:
-        first = next((part for part in model.modules() if next(part.parameters(recurse=False), None) is not None), None)
-    return first.in_channels if isinstance(first, nn.Conv2d) else None
+def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:
+    return (float(values),) if _is_number(values) else tuple(float(v) for v in values)  # type: ignore[arg-type,union-attr]
 
 
-def _of_channels(values: Sequence[float] | None, model: nn.Module) -> Sequence[float] | None:
-    """Bring values that belong to other channels than a network's first convolution takes to its own."""
-    channels = None if values is None else _first_convolution(model)
-    if values is None or channels in (None, len(values)):
+def _is_number(values: Any) -> bool:
+    return isinstance(values, int | float) or getattr(values, "shape", None) == ()
+
+
+def _first_channels(model: nn.Module, config: Mapping[str, Any]) -> int | None:
+    """Give the channels that the layer which a config names as the first takes; None if it names none."""
+    first = config.get("first_conv")
+    layer = dict(model.named_modules()).get(first) if isinstance(first, str) else None
+    channels = getattr(layer, "in_channels", None)
+    return channels if isinstance(channels, int) else None
+
+
+def _own(model: nn.Module, config: Mapping[str, Any], name: str) -> Sequence[float] | None:
+    """Give what a config says of each channel, for as many channels as the network's first layer takes.
+
+    Equal numbers hold for any count of channels, and their average is that of grey. Different ones are of red, green
+    and blue: another count is refused.
+    """
+    values: Sequence[float] | None = config.get(name)
+    channels = None if values is None else _first_channels(model, config)
+    if values is None or channels is None or len(values) == channels:
         return values
     if channels == 1:
         return (sum(values) / len(values),)
-    if len(set(values)) == 1 and channels is not None:
-        return (values[0],) * channels
+    if len(set(values)) == 1:
+        return [values[0]] * channels
     raise ValueError(
-        f"expected mean and std of {channels} channels, as the model takes, got {len(values)} in its pretrained_cfg: "
-        "pass mean= and std="
+        f"expected mean and std of the {channels} channels that this model takes, got a pretrained_cfg with {name} "
+        f"{tuple(values)} of {len(values)}: pass mean=... and std=..., a number for all channels or one for each"
     )
