@@ -6,12 +6,13 @@ Weights alone do not tell a network: group, instance and layer norm have the sam
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robust_hub.errors import CheckpointError
 from robust_hub.models.modes import eval_mode
@@ -21,12 +22,79 @@ _ROUGH = 1e-3  # of the largest value: what machines may differ by
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Hash a model's weights and buffers with their names and types, as lower-case hex."""
+    """Hash a model's weights and buffers with their names and types, as lower-case hex.
+
+    Quantised weights count with their scales, packed ones as what they were packed from.
+
+    Raises:
+        TypeError: If the model keeps something whose bytes say nothing, such as an object of its own.
+        ValueError: If a tensor holds no values.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for label, tensor in _parts(name, value):
+            digest.update(f"{label} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is a tensor of numbers in memory: not packed, quantised, sparse or of a class of its own."""
+    strided = isinstance(value, Tensor) and value.layout == torch.strided
+    return strided and not value.is_quantized and not hasattr(type(value), "__tensor_flatten__")
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Give the plain tensors that a value of a state dict is made of, with what else it says in their names."""
+    if isinstance(value, Tensor):
+        if value.is_meta:
+            raise ValueError(
+                f"expected weights, got {name} on the device 'meta', which holds shapes alone: load the weights"
+            )
+        yield from [(name, value.resolve_conj().resolve_neg())] if is_plain(value) else _of_tensor(name, value)
+    elif isinstance(value, Mapping):
+        for key, item in sorted(value.items(), key=lambda pair: str(pair[0])):
+            yield from _parts(f"{name}.{key}", item)
+    elif isinstance(value, tuple | list):
+        for k, item in enumerate(value):
+            yield from _parts(f"{name}.{k}", item)
+    elif isinstance(value, io.BytesIO | bytes | bytearray):
+        raw = value.getvalue() if isinstance(value, io.BytesIO) else bytes(value)
+        yield name, torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
+    elif value is None or isinstance(value, str | int | float | torch.dtype | torch.device):
+        yield f"{name} {value!r}", torch.empty(0)
+    else:
+        raise TypeError(
+            f"expected weights that are tensors or made of them, got {name}, a {type(value).__name__}: its hash would "
+            "not tell one network from another; leave it out of the state dict"
+        )
+
+
+def _of_tensor(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Take apart a tensor that is no plain one."""
+    if hasattr(value, "__tensor_flatten__"):
+        names, context = value.__tensor_flatten__()
+        yield from _parts(f"{name} {type(value).__name__} context", _said(context))
+        for inner in names:
+            yield from _parts(f"{name}.{inner}", getattr(value, inner))
+    elif value.is_quantized:
+        yield name, value.int_repr()
+        if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+            yield f"{name} {value.dtype} {value.q_scale()!r} {value.q_zero_point()}", torch.empty(0)
+        else:
+            yield f"{name} {value.dtype} scales {value.q_per_channel_axis()}", value.q_per_channel_scales()
+            yield f"{name} zero points", value.q_per_channel_zero_points()
+    else:
+        yield f"{name} {value.layout}", value.to_dense()
+
+
+def _said(context: Any) -> Any:
+    """Give what a tensor of a class of its own says beside its parts; shapes and layouts as words."""
+    if isinstance(context, Mapping):
+        return {key: _said(item) for key, item in context.items()}
+    if isinstance(context, tuple | list):
+        return [_said(item) for item in context]
+    return context if isinstance(context, Tensor) else repr(context)
 
 
 def probe(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]] | None:
