@@ -488,7 +488,7 @@ MUTATIONS = [
     ),
     (
         "a class left out that hides the others",
-        "certification/function",
+        "models/logits",
         ".topk(2, 1).values",
         ".nan_to_num(neginf=0).abs()",
         FUNCTION,
@@ -496,7 +496,13 @@ MUTATIONS = [
     ("rows of a batch's end not tried", "certification/function", "    if last:\n", "    if False:\n", FUNCTION),
     ("16 bits that hide a change", "certification/function", "_COARSE = 2.0**-6", "_COARSE = 1.0", FUNCTION),
     ("a network tried once for all", "certification/origin", "            sampler.forget()\n", "", FUNCTION),
-    ("logits that are written over", "certification/sampler", "return logits.clone()", "return logits", FUNCTION),
+    (
+        "logits that are written over",
+        "certification/sampler",
+        "return logits.detach().clone()",
+        "return logits.detach()",
+        FUNCTION,
+    ),
     ("pixels that are written over", "images/laws", ", copy=True)", ")", FUNCTION),
     ("images of several shapes", "certification/smoothing", "if own != shape:", "if False:", FUNCTION),
     ("a long run tried at its end alone", "certification/sampler", "turn % AGAIN == 0", "False", FUNCTION),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from robust_hub.models.calling import out_of_memory
 
 CACHED = 4 * 2**20  # bytes of the largest activation for each CPU thread, so that it is read back from the cache
 _ALIVE = 8  # largest activations that an accelerator has to hold at a time, with room to spare
@@ -30,23 +36,46 @@ def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
     Raises:
         MemoryError: If memory does not hold one image.
     """
-    sizes = [x.nbytes]
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, y: sizes.append(getattr(y, "nbytes", 0)))
-        for module in model.modules()
-    ]
-    try:
-        with torch.inference_mode():
-            _attempt(model, x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    sizes = [x.nbytes, *_activations(model, x)]
     if x.device.type == "cuda":
         kept = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)  # by torch, for what comes
         room = (torch.cuda.mem_get_info(x.device)[0] + kept) // (2 * _ALIVE)
     else:
         room = CACHED * torch.get_num_threads()
     return max(_LEAST, min(_MOST, 1 << int(math.log2(max(1, room // max(sizes))))))
+
+
+def _activations(model: nn.Module, x: Tensor) -> list[int]:
+    """List the bytes of what the network's modules give; of what operators give, where modules say nothing."""
+    sizes: list[int] = []
+    hooks = []
+    whole = not any(isinstance(module, torch.jit.ScriptModule | GraphModule) for module in model.modules())
+    try:
+        if whole:
+            for module in model.modules():
+                hooks.append(
+                    module.register_forward_hook(lambda module, inputs, y: sizes.append(getattr(y, "nbytes", 0)))
+                )
+        with contextlib.nullcontext() if whole else _Outputs(sizes):
+            _attempt(model, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sizes
+
+
+class _Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Note the bytes of every operator's output: scripted modules take no hooks, and exported ones have no parts."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sizes = sizes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operator."""
+        output = func(*args, **(kwargs or {}))
+        self.sizes.append(getattr(output, "nbytes", 0))
+        return output
 
 
 class Parts:
@@ -106,7 +135,7 @@ def _attempt(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor | No
     try:
         return network(images)
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         if len(images) == 1:
             raise MemoryError(
@@ -117,10 +146,3 @@ def _attempt(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor | No
 
     clear_device_cache(garbage_collection=True)  # the error is gone, and with it the activations that its frames held
     return None
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out, from an error's type or from the words of torch's allocators."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -130,7 +131,7 @@ def certify(
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     if smoothed.dtype == torch.bfloat16:
         warn_slow_bf16(smoothed.device, "certify the network in float32, if it is to be deployed so")
-    if data.image_shape[0] != len(smoothed.mean):
+    if len(smoothed.mean) not in (1, data.image_shape[0]):
         raise ValueError(
             f"expected images of as many channels as mean and std have, {len(smoothed.mean)}, got {data.image_shape}: "
             f"load them with load_data(..., channels={len(smoothed.mean)})"
@@ -141,7 +142,7 @@ def certify(
     identity = partial(identity_of, task, every, indices, out)
     with open_task(out, identity, seed, uncompiled(model), state) as (writer, drawn, done):
         todo = [i for i in indices if i not in done]
-        hidden = not progress or writer is None
+        hidden = not progress or writer is None or sys.stderr is None  # a program without a console has none
         with tqdm(total=len(indices), initial=len(indices) - len(todo), unit="image", disable=hidden) as bar:
             for record in _shared(task, todo, drawn, state):
                 if writer is not None:

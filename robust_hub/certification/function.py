@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_hub.models.logits import distance, rounding
+
 ROWS = 8  # images of a batch that are tried
 _COARSE = 2.0**-6  # what a batch of one shape may round otherwise in 16 bits, where one kernel computes it each time
 _FIXED = 2312_09020  # key of the images whose logits are hashed
@@ -46,8 +48,8 @@ class Witness:
         Raises:
             ValueError: If they moved by more than rounding.
         """
-        moved = _distance(self.network(self.images), self.logits)
-        if moved > min(16 * _eps(self.dtype), _COARSE):
+        moved = distance(self.network(self.images), self.logits)
+        if moved > min(16 * rounding(self.dtype), _COARSE):
             raise ValueError(
                 f"expected one fixed function, got other logits of the same {len(self.images)} images after the last "
                 f"vote than before the first (by {moved:.2g} of the largest): the network was changed, trained or has "
@@ -85,12 +87,12 @@ def try_rows(network: Network, batch: Tensor, logits: Tensor, dtype: torch.dtype
     if alone:
         trials.append(("alone", network(batch[:1]), logits[:1]))
     for where, got, want in trials:
-        difference = _distance(got, want)
-        if difference > math.sqrt(_eps(dtype)) or (difference > _COARSE and where != "alone"):
+        difference = distance(got, want)
+        if difference > math.sqrt(rounding(dtype)) or (difference > _COARSE and where != "alone"):
             raise ValueError(
                 f"expected a function of one image, got other logits of an image {where} (by {difference:.2g} of the "
-                "largest): the network's rows interact, as with batch norm that has no running statistics; a "
-                "certificate of such a network would be false"
+                "largest): the network's rows interact, as with batch norm that has no running statistics or dynamic "
+                "quantisation, whose scales are those of a batch; a certificate of such a network would be false"
             )
 
 
@@ -125,28 +127,3 @@ def logits_hash(network: Network, shape: Sequence[int], batch_size: int, device:
     batch[:rows] = torch.from_numpy(levels.reshape(rows, *shape)).float() / 255
     logits = network(batch.to(device))[:rows].to("cpu", torch.float64)
     return hashlib.sha256(f"{tuple(logits.shape)}\n".encode() + logits.numpy().astype("<f8").tobytes()).hexdigest()
-
-
-def _eps(dtype: torch.dtype) -> float:
-    return torch.finfo(dtype).eps if dtype.is_floating_point else torch.finfo(torch.float32).eps
-
-
-def _distance(got: Tensor, want: Tensor) -> float:
-    """Give the largest difference of finite logits as a share of what they are of; infinite where others are not equal.
-
-    That is the logit itself or, where it is larger, the largest among the two highest logits of every image: those
-    decide a vote. A logit of -1e9, by which classes are left out, would let any difference of the others pass.
-    """
-    if got.shape != want.shape:
-        return math.inf
-    got, want = got.to(torch.float64), want.to(torch.float64)
-    finite = want.isfinite()
-    if not torch.equal(got.isfinite(), finite) or not torch.equal(
-        got[~finite].nan_to_num(), want[~finite].nan_to_num()
-    ):
-        return math.inf
-    if not bool(finite.any()):
-        return 0.0
-    highest = want.where(finite, -math.inf).topk(2, 1).values
-    scale = want.abs().clamp_min(float(highest.where(highest.isfinite(), 0.0).abs().max()))[finite]
-    return float(((got - want)[finite].abs() / scale.where(scale > 0, 1.0)).max())

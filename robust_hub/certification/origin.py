@@ -14,7 +14,7 @@ from torch import nn
 from robust_hub.certification.function import ROWS, logits_hash
 from robust_hub.certification.sampler import Sampler
 from robust_hub.guarantee.origin import Origin
-from robust_hub.models.identity import weights_hash
+from robust_hub.models.identity import is_plain, weights_hash
 from robust_hub.models.modes import uncompiled
 from robust_hub.provenance import versions
 
@@ -54,8 +54,8 @@ class Origins:
             index=0,
             image_shape=tuple(shape),
             dtype=str(sampler.dtype).removeprefix("torch."),
-            mean=sampler.mean,
-            std=sampler.std,
+            mean=_of_channels(sampler.mean, shape[0]),
+            std=_of_channels(sampler.std, shape[0]),
             batch_size=batch_size,
             device=device_name(sampler.device),
             compiled=compiled,
@@ -68,6 +68,10 @@ class Origins:
         if self._hashed is None or self._hashed[0] != state or state[1] is None:
             self._hashed = (state, weights_hash(model))
         return self._hashed[1]
+
+
+def _of_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return values * channels if len(values) == 1 else values
 
 
 def name_of(model: nn.Module) -> str:
@@ -97,7 +101,7 @@ def _processor() -> str:
 
 def _state(model: nn.Module) -> tuple[Any, ...] | None:
     """Give what changes when a tensor of the network is changed in place; None where nothing tells."""
-    tensors = model.state_dict(keep_vars=True).values()
-    if any(tensor.is_inference() for tensor in tensors):
+    tensors = list(model.state_dict(keep_vars=True).values())
+    if any(not is_plain(tensor) or tensor.is_inference() for tensor in tensors):
         return None
     return tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)

@@ -25,6 +25,9 @@ from robust_hub.guarantee.look import Course, Result
 from robust_hub.images.laws import Noise
 from robust_hub.images.noise import BLOCK, NoiseStream, Samples
 from robust_hub.images.pixels import normalize
+from robust_hub.models.calling import ROWS as TRIED
+from robust_hub.models.calling import Calling, coarsest, find_calling, floating_types
+from robust_hub.models.logits import logits_of
 from robust_hub.models.modes import eval_mode, uncompiled
 
 AGAIN = 1_000  # batches after which it is tried whether the network is still the same
@@ -43,6 +46,7 @@ class Sampler:
         self.model, self.mean, self.std = model, mean, std
         self._suited: dict[Hashable, int] = {}
         self._tried: set[Hashable] = set()
+        self._callings: dict[Hashable, Calling] = {}
         self._parts = Parts()
 
     @property
@@ -53,7 +57,7 @@ class Sampler:
     @property
     def dtype(self) -> torch.dtype:
         """The model's floating-point type: of its first tensor that has one, since quantised ones hold integers."""
-        return next((tensor for tensor in self._tensors if tensor.is_floating_point()), torch.empty(0)).dtype
+        return floating_types(self.model)[0]
 
     @property
     def _tensors(self) -> Iterator[Tensor]:
@@ -69,10 +73,24 @@ class Sampler:
         kind = self._kind(shape)
         if kind not in self._suited:
             plain = uncompiled(self.model)  # a compiled one would be built for this one image
-            with self._inference():
+            with self._inference(self.calling(shape)):
                 one = self._input(torch.zeros((1, *shape), device=self.device))
                 self._suited[kind] = suggest_batch_size(plain, one)
         return self._parts.most(kind, self._suited[kind])
+
+    def calling(self, shape: Sequence[int]) -> Calling:
+        """Say how the network is called with images of a shape, (C, H, W): tried once, and then the same for all votes.
+
+        Raises:
+            ValueError: If it takes no such images.
+        """
+        kind = self._kind(shape)
+        if kind not in self._callings:
+            with torch.inference_mode(mode=False), self._alone():
+                levels = torch.rand((TRIED, *shape), generator=torch.Generator().manual_seed(0))
+                images = normalize(levels.to(self.device), self.mean, self.std)
+                self._callings[kind] = find_calling(uncompiled(self.model), images)
+        return self._callings[kind]
 
     def forget(self) -> None:
         """Try anew whether rows interact, of a network that computes something else than before."""
@@ -99,7 +117,7 @@ class Sampler:
             Logits, (at least `wanted`, K).
         """
         wanted = len(images) if wanted is None else wanted
-        with self._inference():
+        with self._inference(self.calling(images.shape[1:])):
             return self._parts.run(self._logits, images, wanted, self._kind(images.shape[1:]))
 
     def jobs(
@@ -177,34 +195,36 @@ class Sampler:
         compiled = uncompiled(self.model) is not self.model
         images = torch.zeros_like(batch) if compiled else batch[:rows].clone()
         images[:rows] = batch[:rows]
-        return Witness(self.logits, images, self.logits(images), self.dtype)
+        return Witness(self.logits, images, self.logits(images), coarsest(self.model, self.dtype))
 
     def _try(self, batch: Tensor, logits: Tensor) -> None:
         """Try whether rows of a first batch, with the logits of its filled front, interact; once for each kind."""
         kind = (self._kind(batch.shape[1:]), len(batch))
         if kind not in self._tried and not bool(logits.isnan().any()):
-            try_rows(self.logits, batch, logits, self.dtype, alone=uncompiled(self.model) is self.model)
+            dtype = coarsest(self.model, self.dtype)
+            try_rows(self.logits, batch, logits, dtype, alone=uncompiled(self.model) is self.model)
             warn_of_logits(logits)
             self._tried.add(kind)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Normalise and classify, on the network's device."""
-        logits = self.model(self._input(images.to(self.device, torch.float32)))
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(
-                f"expected logits (B, K) of at least 2 classes from the model, got {shape}: is it a classifier?"
-            )
-        return logits.clone()  # a network may write each batch's logits where the last ones were, as CUDA graphs do
+        logits = logits_of(self.model(self._input(images.to(self.device, torch.float32))))
+        return logits.detach().clone()  # it may write each batch's logits where the last ones were, as CUDA graphs do
 
     def _input(self, images: Tensor) -> Tensor:
-        """Normalise; noise and mean are float32, the network has a type of its own."""
-        inputs = normalize(images, self.mean, self.std).to(self.dtype)  # two steps: a third of the time of one
-        return inputs.contiguous(memory_format=torch.channels_last)
+        """Normalise; noise and mean are float32, the network has a type and memory of its own."""
+        inputs = normalize(images, self.mean, self.std)  # two steps: a third of the time of one
+        return self.calling(images.shape[1:]).place(inputs)
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
-        """Put every module in eval mode, without gradients and in the network's own type, whatever is around it."""
+    def _inference(self, calling: Calling) -> Iterator[None]:
+        """Call the network in eval mode as it takes it, whatever is around it."""
+        with self._alone(), calling.mode():
+            yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Put every module in eval mode and in the network's own type, whatever is around it."""
         device = self.device.type
         if torch.is_autocast_enabled(device):
             warnings.warn(
@@ -212,7 +232,7 @@ class Sampler:
                 f"{self.dtype}; bring it to another type with model.to(...) where it is to be deployed so",
                 stacklevel=2,
             )
-        with eval_mode(self.model), torch.inference_mode(), torch.autocast(device, enabled=False):
+        with eval_mode(self.model), torch.autocast(device, enabled=False):
             yield
 
 

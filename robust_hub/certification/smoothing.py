@@ -26,6 +26,7 @@ from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, fixed
 from robust_hub.guarantee.prediction import check_prediction, prediction_course
 from robust_hub.images.laws import Noise, NoiseChoice, make_noise
 from robust_hub.images.pixels import check_pixels, mean_std
+from robust_hub.models.calling import check_weights
 from robust_hub.models.classes import class_names
 
 _EXPECTED = {3: "one image (C, H, W)", 4: "images (B, C, H, W)"}
@@ -35,10 +36,12 @@ class SmoothedClassifier:
     """The smoothed classifier g(x) = argmax_c P[f(x + noise) = c] of a base classifier f.
 
     Args:
-        model: Any torch module from normalised images (B, C, H, W) to logits (B, K), in any floating-point type. It
-            is put in eval mode while votes are counted and restored afterwards. What `torch.compile` makes of one is
-            a module too: it takes a few seconds to build and is certified as the function that it computes.
-        mean: Per-channel means; by default those of the model's `pretrained_cfg`.
+        model: Any torch module from normalised images (B, C, H, W) to logits (B, K), in any floating-point type; they
+            may be the "logits" of a mapping or an object, as of transformers' classifiers. It is put in eval mode while
+            votes are counted and restored afterwards. What `torch.compile` makes of one is a module too: it takes a few
+            seconds to build and is certified as the function that it computes; so are exported and scripted ones.
+        mean: Per-channel means, or one number for images of any count of channels; by default those of the model's
+            `pretrained_cfg`, or of the network that it wraps.
         std: Per-channel standard deviations, likewise.
 
     Attributes:
@@ -80,12 +83,17 @@ class SmoothedClassifier:
     """
 
     def __init__(
-        self, model: nn.Module, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+        self,
+        model: nn.Module,
+        *,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"expected a torch module as base classifier, got {type(model).__name__}")
         if getattr(model, "num_classes", None) == 0:
             raise ValueError("this model has no classifier (num_classes=0): fine-tune it, or call reset_classifier")
+        check_weights(model)
         self.sampler = Sampler(model, *mean_std(model, mean, std))
         self._origins = Origins(self.sampler)
 
@@ -441,7 +449,7 @@ class SmoothedClassifier:
         if isinstance(x, Tensor) and x.ndim != ndim:
             raise ValueError(f"expected {_EXPECTED[ndim]}, got shape {tuple(x.shape)}{hint}")
         check_pixels(x)
-        if x.shape[-3] != len(self.mean):
+        if len(self.mean) not in (1, x.shape[-3]):
             raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[-3]}")
         return x
 

@@ -93,6 +93,7 @@ def identity_of(task: Task, every: int, indices: Sequence[int], out: str | Path)
         "logits": origin.logits,
         "compiled": origin.compiled,
         "dtype": origin.dtype,
+        **smoothed.sampler.calling(data.image_shape).describe(smoothed.dtype),
         "autocast": False,
         "tf32": smoothed.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
         "float32_products": torch.get_float32_matmul_precision(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -80,7 +81,8 @@ class EncodedImages:
             raise MemoryError(too_large(self, len(rows))) from None
         count = processes() if self.workers is None else self.workers
         several = self.source.encoded and count > 1
-        with tqdm(total=len(chosen), desc="decoding", unit="image", disable=not progress, delay=WORTH_A_BAR) as bar:
+        hidden = not progress or sys.stderr is None  # a program without a console has none
+        with tqdm(total=len(chosen), desc="decoding", unit="image", disable=hidden, delay=WORTH_A_BAR) as bar:
             if several and len(chosen) >= IN_PROCESSES:
                 self._in_processes(chosen, out, count, bar.update)
             else:

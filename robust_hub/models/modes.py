@@ -45,10 +45,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     hold = _join(key)
     try:
         with _lock:
-            training = [module for module in model.modules() if module.training]
+            training = [
+                module for module in model.modules() if getattr(module, "training", False)
+            ]  # not of a frozen one
             if hold.training is None:
                 hold.training = training
-                model.eval()
+                _eval(model, training)
             elif any(model is key or module is not model for module in training):  # a compiled one's wrapper has no say
                 raise RuntimeError(
                     "expected the network in eval mode, got it in training mode while it was being certified: train a "
@@ -62,6 +64,15 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
                 del _holds[key]
                 for module in hold.training or ():
                     module.training = True
+
+
+def _eval(model: nn.Module, training: list[nn.Module]) -> None:
+    """Call a network's own eval; what `torch.export` gives has none, as its mode is part of its operations."""
+    try:
+        model.eval()
+    except NotImplementedError:
+        for module in training:
+            module.training = False
 
 
 def _join(key: nn.Module) -> _Hold:

@@ -243,16 +243,9 @@ def seen_by_network(**options: object) -> Tensor:
     model = scripted(look)
     SmoothedClassifier(model, mean=MEAN, std=STD).certify(images(1)[0], 0.5, n0=32, n=64, batch_size=32, **options)
     tried, votes = [len(batch) for batch in rows], [batch for batch in rows if len(batch) == 32]
-    assert tried == [
-        8,
-        8,
-        32,
-        32,
-        1,
-        32,
-        32,
-        8,
-    ]  # fixed images, then a first batch that is tried, and once again at the end
+    assert tried[:3] == [2, 2, 1]  # how the network takes images
+    # Fixed images, then a first batch that is tried, and once again at the end.
+    assert tried[3:] == [8, 8, 32, 32, 1, 32, 32, 8]
     return torch.cat([votes[0], *votes[2:]])
 
 
@@ -310,7 +303,7 @@ def test_memory_is_that_of_one_batch() -> None:
     )
     # 300 samples of three images fill five batches, the last one padded; one more tries whether rows interact.
     assert sizes.count(64) == 6
-    assert set(sizes) == {1, 8, 64}
+    assert set(sizes) == {1, 2, 8, 64}
 
 
 def test_padding_casts_no_vote() -> None:
@@ -463,7 +456,7 @@ def test_nan_logits() -> None:
         nonlocal calls
         calls += 1
         logits = x.flatten(1)[:, :3].clone()
-        if calls == 7:
+        if calls == 10:
             logits[1, 2] = torch.nan
         return logits
 
@@ -673,7 +666,7 @@ def test_batches_are_full_of_samples_that_are_wanted() -> None:
     certificates = smoothed(model).certify_batch(images(40), 0.4, batch_size=64, **RADII_OPTIONS)
     used = sum(certificate.samples for certificate in certificates)
     batches = [size for size in sizes if size == 64]
-    assert sorted(set(sizes)) == [1, 8, 64]
+    assert sorted(set(sizes)) == [1, 2, 8, 64]
     assert used <= sum(batches) < 1.15 * used
 
 
