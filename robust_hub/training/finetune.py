@@ -16,12 +16,12 @@ from robust_hub.images.pixels import channels_of
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.numbers import real_number, truth_value
 from robust_hub.provenance import CLEAN, Provenance
+from robust_hub.training.heads import reset_head
 from robust_hub.training.options import Options
 from robust_hub.training.state import check_destination
 from robust_hub.training.train import TrainResult, train
 
 EPOCHS, LEARNING_RATE, WEIGHT_DECAY = 1, 0.01, 0.0
-_HEADS = ("fc", "head", "classifier")  # where models that are not timm's keep their last layer
 
 
 def finetune_clean(
@@ -188,53 +188,6 @@ def finetune(
         scales=None if head_scale == 1.0 else dict.fromkeys(head.parameters(), head_scale),
         out=out,
     )
-
-
-def reset_head(model: nn.Module, num_classes: int, seed: int) -> nn.Module:
-    """Give a model a new random classifier, in place.
-
-    Args:
-        model: A timm model, or one whose last layer is a Linear called fc, head or classifier.
-        num_classes: Outputs of the new classifier.
-        seed: Seed of its weights.
-
-    Returns:
-        The new classifier, a module of the model, on the model's device.
-
-    Raises:
-        ValueError: If the model has no such layer.
-    """
-    where = next(model.parameters(), torch.empty(0)).device
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(seed)
-        if hasattr(model, "reset_classifier") and hasattr(model, "get_classifier"):
-            timm_model: Any = model
-            timm_model.reset_classifier(num_classes)
-            model.to(where)
-            head = timm_model.get_classifier()
-            if isinstance(head, nn.Module) and any(True for _ in head.parameters()):
-                return head
-        else:
-            for name in _HEADS:
-                layer = getattr(model, name, None)
-                if isinstance(layer, nn.Linear):
-                    head = _fresh(layer, num_classes)
-                    setattr(model, name, head)
-                    return head
-                if isinstance(layer, nn.Sequential) and len(layer) and isinstance(layer[-1], nn.Linear):
-                    layer[-1] = head = _fresh(layer[-1], num_classes)
-                    return head
-            if isinstance(model, nn.Sequential) and len(model) and isinstance(model[-1], nn.Linear):
-                model[-1] = head = _fresh(model[-1], num_classes)
-                return head
-    raise ValueError(
-        f"expected a model with a classifier (timm's reset_classifier, or a Linear called {', '.join(_HEADS)}), "
-        f"got a {type(model).__name__} without one: add the layer first"
-    )
-
-
-def _fresh(old: nn.Linear, num_classes: int) -> nn.Linear:
-    return nn.Linear(old.in_features, num_classes, old.bias is not None, old.weight.device, old.weight.dtype)
 
 
 def _features(model: nn.Module, head: nn.Module) -> str:

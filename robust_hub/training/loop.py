@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from robust_hub.images.data import ImageData, crop_flip
 from robust_hub.images.pixels import normalize
 from robust_hub.images.views import Views, to_size
+from robust_hub.models.logits import logits_of
 from robust_hub.training.compilation import compiled
 from robust_hub.training.monitor import Monitor
 from robust_hub.training.muon import batch_muon
@@ -44,12 +45,14 @@ class Job:
         corrupt: Changes a batch before normalisation, as in `robust_hub.training.train.train`.
         trained: The parameters that are trained; modules without one of them stay in eval mode. None: all.
         scales: Factors on the learning rate of some parameters; 1 for all others.
+        memory: Memory format of images and weights.
     """
 
     model: nn.Module
     corrupt: Corrupt | None = None
     trained: set[nn.Parameter] | None = None
     scales: Mapping[nn.Parameter, float] | None = None
+    memory: torch.memory_format = torch.channels_last
 
 
 def train_at(
@@ -87,7 +90,7 @@ class _Loop:
         self.job, self.options, self.learning_rate = job, options, learning_rate
         self.accelerator = accelerator = make_accelerator()
         self.rank, self.world, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
-        job.model.to(memory_format=torch.channels_last)
+        job.model.to(memory_format=job.memory)
         self.optimizer = _optimizer(job, options, learning_rate)
         self.network, _ = accelerator.prepare(job.model, self.optimizer)  # a state is saved with what was prepared
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.mixed_precision == "fp16")
@@ -139,9 +142,9 @@ class _Loop:
         rate = self.rate_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        inputs = network_input(images, options, self.job.corrupt, self.generator, augment=options.augment)
+        inputs = network_input(images, options, self.job, self.generator, augment=options.augment)
         with autocast(self.device, options.mixed_precision):
-            logits = self.network(inputs)
+            logits = logits_of(self.network(inputs))
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.step(self.optimizer)
@@ -177,17 +180,15 @@ def autocast(device: torch.device, mixed_precision: str) -> contextlib.AbstractC
     return torch.autocast(device.type, DTYPES[mixed_precision])
 
 
-def network_input(
-    images: Tensor, options: Options, corrupt: Corrupt | None, generator: torch.Generator, *, augment: bool
-) -> Tensor:
+def network_input(images: Tensor, options: Options, job: Job, generator: torch.Generator, *, augment: bool) -> Tensor:
     """Turn uint8 images (B, C, H, W) into the network's input: to its size, crop and flip, corrupt, normalise."""
     images = to_size(images, options.view_size, generator if augment else None)
     if augment:
         images = crop_flip(images, generator)
     pixels = images.float() / 255.0
-    if corrupt is not None:
-        pixels = corrupt(pixels, generator)
-    return normalize(pixels, options.mean, options.std).contiguous(memory_format=torch.channels_last)
+    if job.corrupt is not None:
+        pixels = job.corrupt(pixels, generator)
+    return normalize(pixels, options.mean, options.std).contiguous(memory_format=job.memory)
 
 
 def _optimizer(job: Job, options: Options, learning_rate: float) -> torch.optim.Optimizer:

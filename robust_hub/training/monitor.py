@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 
@@ -70,7 +71,7 @@ class Monitor:
             initial=self.done.step,
             unit="step",
             desc=f"lr {learning_rate:g}",
-            disable=not (options.progress and accelerator.is_main_process) or self.done.step >= total,
+            disable=not (options.progress and accelerator.is_main_process and sys.stderr) or self.done.step >= total,
             mininterval=0.5,
         )
 

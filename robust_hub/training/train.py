@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.images.data import ImageData, holdout_split
-from robust_hub.images.pixels import channels_of
 from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.classes import note_class_names
-from robust_hub.models.modes import eval_mode, fast_norms
+from robust_hub.models.logits import logits_of
+from robust_hub.models.modes import fast_norms
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
+from robust_hub.training.admission import admit
 from robust_hub.training.bf16 import warn_slow_bf16
 from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, train_at
 from robust_hub.training.options import Options
@@ -103,8 +104,8 @@ def train(
     if len(data) < 1:
         raise ValueError("expected training data, got no image")
     accelerator = make_accelerator()
-    outputs = _check_outputs(model, data, options.view_size)
-    note_class_names(model, data.classes if outputs == data.num_classes else None)
+    admitted = admit(model, data, options.view_size)
+    note_class_names(model, data.classes if admitted.outputs == data.num_classes else None)
     _warn_slow(options, accelerator.device)
     folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
     settings = options.settings()
@@ -113,7 +114,7 @@ def train(
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with claimed(folder, settings):
         with torch.random.fork_rng(devices=devices), _only(model, parameters) as trained:
-            job = Job(model, corrupt, trained, scales)
+            job = Job(model, corrupt, trained, scales, admitted.memory)
             with fast_norms(model, options.fast_norm):
                 done = _train_rates(job, data, options, folder)
         model.to(memory_format=torch.contiguous_format)
@@ -199,9 +200,9 @@ def _accuracy(job: Job, data: ImageData, options: Options) -> float:
     for index in range(accelerator.process_index, len(batches), world):
         images, labels = data.batch(batches[index])
         generator = torch.Generator(device=device).manual_seed(seed_of(options.seed, "held-out", index))
-        inputs = network_input(images.to(device), options, job.corrupt, generator, augment=False)
+        inputs = network_input(images.to(device), options, job, generator, augment=False)
         with torch.no_grad(), autocast(device, options.mixed_precision):
-            right += (job.model(inputs).argmax(1) == labels.to(device)).sum()
+            right += (logits_of(job.model(inputs)).argmax(1) == labels.to(device)).sum()
     return float(accelerator.reduce(right, "sum").item()) / len(data)
 
 
@@ -240,24 +241,3 @@ def _signature(model: nn.Module) -> str:
     """Name a model by its class and the names and shapes of its weights."""
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     return f"{type(model).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
-
-
-def _check_outputs(model: nn.Module, data: ImageData, size: int | None) -> int:
-    """Count outputs; raise unless the model takes the images, of a size or their own, and has one for each class."""
-    where = next(model.parameters()).device
-    shape = data.image_shape if size is None else (data.image_shape[0], size, size)
-    channels = channels_of(model)
-    try:
-        with eval_mode(model), torch.no_grad():
-            logits = model(torch.zeros(2, *shape, device=where))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        hint = "" if channels == shape[0] else f"; load the images with load_data(..., channels={channels})"
-        raise ValueError(f"expected a model for images {tuple(shape)}, got one that fails: {error}{hint}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ValueError("expected a classifier with logits (B, K), got another output: give the model a classifier")
-    if logits.shape[1] < data.num_classes:
-        raise ValueError(
-            f"expected at least {data.num_classes} outputs, one per class of the data, got {logits.shape[1]}: "
-            f"reset the classifier with model.reset_classifier({data.num_classes})"
-        )
-    return int(logits.shape[1])

@@ -97,7 +97,7 @@ def test_models_that_do_not_fit_the_data_are_errors() -> None:
     options: dict[str, Any] = {"epochs": 1, "progress": False, **PIXELS}
     with pytest.raises(ValueError, match="expected at least 3 outputs, one per class of the data, got 2"):
         train(toy_model(2), toy_data(), **options)
-    with pytest.raises(ValueError, match="give the model a classifier"):
+    with pytest.raises(ValueError, match="is it a classifier"):
         train(nn.Sequential(nn.Conv2d(3, 3, 3)), toy_data(), **options)
     with pytest.raises(ValueError, match=r"expected a model for images \(3, 12, 12\)"):
         train(nn.Sequential(nn.Conv2d(1, 3, 3)), toy_data(), **options)
