@@ -11,24 +11,23 @@ Here it does not: norm kind, architecture, every key and the sha256 of the file 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from timm.layers.norm_act import unfreeze_batch_norm_2d
 from torch import Tensor, nn
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from robust_hub.errors import CheckpointError
 from robust_hub.files import replace_text
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX
+from robust_hub.models import bounds
+from robust_hub.models.again import bare, check_again, make_again, outputs, plain_args, pooling, state_of, thawed
 from robust_hub.models.config import CheckpointConfig, Difference, read_config
 from robust_hub.models.difference import encode
 from robust_hub.models.identity import probe
@@ -53,7 +52,7 @@ def save_checkpoint(
     """Write a timm model as config.json and safetensors, split where they exceed 95 MB.
 
     Args:
-        model: A model of `timm.create_model`.
+        model: A model of `timm.create_model`; of a compiled one and of DataParallel's the model in it is written.
         folder: Where to write; made if need be. Each file appears whole or not at all.
         provenance: How the weights came about; kept in config.json.
         dtype: Floating-point type of the file.
@@ -65,8 +64,8 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: If the base is missing or damaged.
-        ValueError: If the model is not one that timm can make again by name, or the base is no other checkpoint with
-            weights of its own.
+        ValueError: If the model is not one that timm can make again by name and arguments, or the base is no other
+            checkpoint with weights of its own.
 
     Example:
         >>> import tempfile
@@ -77,26 +76,62 @@ def save_checkpoint(
         ['config.json', 'model.safetensors']
     """
     folder = Path(folder)
-    architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
-    if not architecture:
-        raise ValueError(
-            f"expected a model of timm.create_model, got {type(model).__name__}: "
-            "save its state_dict yourself, a checkpoint folder needs a name to make the model again"
-        )
-    model = _thawed(model)
-    state = {
-        k: (v.to(dtype) if v.is_floating_point() else v).detach().cpu().contiguous()
-        for k, v in model.state_dict().items()
-    }
-    config = replace(_describe(model, str(architecture)), provenance=provenance)
+    config, state, made = _take(model, dtype)
     packed = _pack(state, config)
-    config = replace(config, sha256=packed.hashes, probe=_stored_probe(model, state, config.input_size))
+    stored = probe(made, config.input_size) if config.input_size else None
+    config = replace(config, provenance=provenance, sha256=packed.hashes, probe=stored)
     files = packed.files
     if base is not None:
         content, difference = _to_difference(state, base, folder)
         files, config = {DIFFERENCE: content}, replace(config, difference=difference)
     _write(folder, files, packed.index, config)
     return folder
+
+
+def check_savable(model: nn.Module) -> None:
+    """Refuse a network that `save_checkpoint` would refuse, such as before it is trained.
+
+    Args:
+        model: A network; compiled ones and wrappers as of DataParallel are looked into.
+
+    Raises:
+        ValueError: If it is not one that timm can make again by name and arguments, naming what differs.
+    """
+    _take(model, torch.float32)
+
+
+def _take(model: nn.Module, dtype: torch.dtype) -> tuple[CheckpointConfig, dict[str, Tensor], nn.Module]:
+    """Give what a network is, its weights as they are stored, and the network that timm makes of both."""
+    plain = thawed(bare(model))
+    architecture = (getattr(plain, "pretrained_cfg", None) or {}).get("architecture")
+    if not architecture:
+        raise ValueError(
+            f"expected a model of timm.create_model, got {type(model).__name__}: "
+            "save its state_dict yourself, a checkpoint folder needs a name to make the model again"
+        )
+    state, config = state_of(plain, dtype), _describe(plain, str(architecture))
+    _check_readable(config)
+    made = make_again(config.architecture, {**config.model_args, "num_classes": config.num_classes}, state)
+    if (pool := pooling(plain)) and pool != pooling(made):
+        config = replace(config, model_args={**config.model_args, "global_pool": pool})
+        config = replace(config, plain_timm=_in_plain_timm(plain, config.model_args))
+        made = make_again(config.architecture, {**config.model_args, "num_classes": config.num_classes}, state)
+    words = f"{config.architecture} with {dict(config.model_args)}"
+    check_again(plain, made, state, config.input_size, words)
+    return config, state, made
+
+
+def _check_readable(config: CheckpointConfig) -> None:
+    """Refuse arguments and images that no config.json may hold, see `robust_hub.models.bounds`."""
+    try:
+        bounds.check_model_args(config.model_args)
+        bounds.check_pretrained_cfg(config.pretrained_cfg)
+        bounds.check_count("num_classes", config.num_classes)
+    except ValueError as error:
+        raise ValueError(
+            f"expected a network that {CONFIG} can describe, got {error}: make it without, or save its state_dict "
+            "yourself"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -111,11 +146,11 @@ class _Packed:
 def _describe(model: nn.Module, architecture: str) -> CheckpointConfig:
     """Say what a network is, but for its weights."""
     cfg: Any = model.pretrained_cfg
-    args = {k: v for k, v in (getattr(model, "_model_args", None) or {}).items() if _survives_json(v)}
+    args = plain_args(getattr(model, "_model_args", None) or {})
     size = tuple(cfg.get("input_size") or ())
     size = (int(args.get("in_chans", size[0])), *size[1:]) if size else ()
     args = {k: v for k, v in args.items() if k not in ("num_classes", "pretrained")}
-    num_classes = int(getattr(model, "num_classes", 0))
+    num_classes = outputs(model)
     return CheckpointConfig(
         architecture=architecture,
         num_classes=num_classes,
@@ -166,17 +201,6 @@ def _write(folder: Path, files: Mapping[str, bytes], index: Mapping[str, Any] | 
     for old in (*folder.glob("model*.safetensors*"), folder / DIFFERENCE):
         if old.name not in files and not (index is not None and old.name == INDEX):
             old.unlink(missing_ok=True)
-
-
-def _stored_probe(
-    model: nn.Module, state: Mapping[str, Tensor], size: Sequence[int]
-) -> dict[str, list[list[float]]] | None:
-    """Give the probe of the weights as they are stored, read back in float32 on the CPU."""
-    if not size:
-        return None
-    stored = copy.deepcopy(model).cpu().float()
-    stored.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    return probe(stored, size)
 
 
 def read_weights(folder: str | Path, *, norm: str | None = None, stem: str | None = None) -> dict[str, Tensor]:
@@ -240,14 +264,6 @@ def check_plain_timm(config: CheckpointConfig, model: nn.Module, folder: str | P
         )
 
 
-def _thawed(model: nn.Module) -> nn.Module:
-    """Give batch norm that was frozen its usual form, whose keys are those that its architecture is made with."""
-    if not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules()):
-        return model
-    thawed: nn.Module = unfreeze_batch_norm_2d(copy.deepcopy(model))  # type: ignore[no-untyped-call]
-    return thawed.eval()
-
-
 def _in_plain_timm(model: nn.Module, model_args: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """Give name and arguments with which plain timm makes this network; None where it cannot."""
     theirs: Any = getattr(model, "plain_timm", None)
@@ -255,11 +271,3 @@ def _in_plain_timm(model: nn.Module, model_args: Mapping[str, Any]) -> tuple[str
         return None
     name, args = theirs
     return name, {**args, **{k: v for k, v in model_args.items() if k != "stem"}}
-
-
-def _survives_json(value: Any) -> bool:
-    """Tell whether a value survives JSON."""
-    try:
-        return bool(json.loads(json.dumps(value)) == (list(value) if isinstance(value, tuple) else value))
-    except TypeError:
-        return False

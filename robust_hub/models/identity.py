@@ -112,9 +112,10 @@ def probe(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]]
         return None
     noise = np.random.Generator(np.random.Philox(key=_FIXED)).standard_normal((2, *size), dtype=np.float32)
     run: Any = model
+    where = next(model.parameters()).device
     try:
-        with eval_mode(model), torch.inference_mode():
-            x = run.forward_features(torch.from_numpy(noise).to(next(model.parameters()).device))
+        with eval_mode(model), torch.inference_mode(), torch.autocast(where.type, enabled=False):
+            x = run.forward_features(torch.from_numpy(noise).to(where))
             parts = {"features": run.forward_head(x, pre_logits=True), "logits": run.forward_head(x)}
     except (RuntimeError, ValueError):
         return None
@@ -139,11 +140,24 @@ def check_probe(
     computed = probe(model, size) if promised and size else None
     if not promised or computed is None:
         return
-    for name in ("features", "logits") if own_head else ("features",):
+    if name := differing(computed, promised, ("features", "logits") if own_head else ("features",)):
+        raise CheckpointError(
+            f"the weights of {where} give other {name} here than config.json promises: norm, stem or layers of "
+            "this network are not those that they were trained with"
+        )
+
+
+def differing(computed: Mapping[str, Any], promised: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Name the first part of a probe that differs from another one's by more than rounding; empty if none does.
+
+    Args:
+        computed: What a network gave.
+        promised: What it is compared with.
+        names: The parts to compare, of "features" and "logits".
+    """
+    for name in names:
         theirs, ours = (np.asarray(side.get(name, []), dtype=np.float64) for side in (promised, computed))
         largest = np.abs(theirs).max(initial=0)
         if theirs.shape != ours.shape or not np.abs(ours - theirs).max(initial=0) <= _ROUGH * largest:
-            raise CheckpointError(
-                f"the weights of {where} give other {name} here than config.json promises: norm, stem or layers of "
-                "this network are not those that they were trained with"
-            )
+            return name
+    return ""

@@ -31,6 +31,7 @@ from torch import nn
 from robust_hub.claim import ClaimedFolder
 from robust_hub.files import replace_text
 from robust_hub.layout import LOG, TRAINING
+from robust_hub.models.again import bare
 
 SETTINGS, STATE, RESULT = "settings.json", "state", "result.json"
 PROGRESS = "progress.json"
@@ -56,11 +57,12 @@ def check_destination(model: nn.Module, out: str | os.PathLike[str] | None) -> N
         out: The checkpoint's folder: new, empty, or of the same training. None: nothing is written.
 
     Raises:
-        ValueError: If out holds something else, or the model cannot be written as a checkpoint.
+        ValueError: If out holds something else, the model cannot be written as a checkpoint, or has no weights.
     """
+    network = bare(model)
     if out is None:
         return
-    if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
+    if not (getattr(network, "pretrained_cfg", None) or {}).get("architecture"):
         raise ValueError(
             f"expected a model of timm.create_model, got {type(model).__name__}, which timm cannot make again by name: "
             "leave out `out` and save its state_dict yourself"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robust_hub.images.data import ImageData, holdout_split
 from robust_hub.layout import TRAINING
-from robust_hub.models.checkpoint import save_checkpoint
+from robust_hub.models.checkpoint import check_savable, save_checkpoint
 from robust_hub.models.classes import note_class_names
 from robust_hub.models.logits import logits_of
 from robust_hub.models.modes import fast_norms
@@ -96,8 +96,8 @@ def train(
         The model with its history and provenance.
 
     Raises:
-        ValueError: If the model has fewer outputs than the data classes, or the folder holds something else, another
-            training, or cannot be written.
+        ValueError: If the model has fewer outputs than the data classes, or with out is not one that timm makes again
+            from its name and arguments, or the folder holds something else, another training, or cannot be written.
         FloatingPointError: If the loss is no longer finite (of several learning rates: for all of them). The last
             good state stays in the folder.
     """
@@ -106,6 +106,8 @@ def train(
     accelerator = make_accelerator()
     admitted = admit(model, data, options.view_size)
     note_class_names(model, data.classes if admitted.outputs == data.num_classes else None)
+    if out is not None:
+        check_savable(model)  # now, not after the training
     _warn_slow(options, accelerator.device)
     folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
     settings = options.settings()

@@ -22,6 +22,7 @@ from robust_hub.models.resnets import load_model
 from robust_hub.provenance import commit, provenance_of, versions
 from robust_hub.publishing.cards import card
 from robust_hub.publishing.evidence import read_evidence
+from robust_hub.training import train as training
 from robust_hub.training.finetune import finetune_clean, reset_head
 from robust_hub.training.options import Options
 from robust_hub.training.pretrain import pretrain_mixed_noise
@@ -132,6 +133,45 @@ def test_checkpoint_resume_and_another_backbone(tmp_path: Path) -> None:
     torch.nn.init.normal_(other.conv1.weight)
     with pytest.raises(ValueError, match="pretrained"):
         finetune_clean(other, toy_data(), out=tmp_path, **OPTIONS)
+
+
+def hand_made(job: str) -> nn.Module:
+    """A network with an activation that no config.json says, of the classes that the job wants."""
+    model: nn.Module = timm.create_model("resnet18s_ln", layers=(1, 1, 1, 1), num_classes=7 if job == "finetune" else 3)
+    model.act1 = nn.GELU()  # type: ignore[assignment]
+    return model
+
+
+@pytest.mark.parametrize("job", ["finetune", "pretrain"])
+def test_what_could_not_be_loaded_is_refused_before_the_training(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "train_at", lambda *_: pytest.fail("trained in vain"))
+    run = finetune_clean if job == "finetune" else pretrain_mixed_noise
+    with pytest.raises(ValueError, match=r"got one that differs from resnet18s_ln with .* in act1, GELU.*act_layer="):
+        run(hand_made(job), toy_data(), out=tmp_path / "out", epochs=1, **OPTIONS)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(pytest.fail.Exception, match="trained in vain"):  # without a checkpoint it is nobody's business
+        run(hand_made(job), toy_data(), epochs=1, **OPTIONS)
+    with torch.device("meta"):
+        bare = timm.create_model("resnet18s_ln", num_classes=3)
+    for out in (None, tmp_path / "out"):
+        with pytest.raises(ValueError, match="expected a network with weights, got a RobustResNet on the meta device"):
+            run(bare, toy_data(), out=out, epochs=1, **OPTIONS)
+
+
+@pytest.mark.filterwarnings("ignore:Using .torch.compile.module.. when there are global hooks")  # those of the speed
+@pytest.mark.parametrize("how", ["pooling", "compiled", "parallel"])
+def test_what_is_trained_can_be_loaded(how: str, tmp_path: Path) -> None:
+    plain = timm.create_model("resnet18s_ln", layers=(1, 1, 1, 1), num_classes=7)
+    plain.reset_classifier(7, "max" if how == "pooling" else "avg")
+    model: Any = torch.compile(plain, backend="eager") if how == "compiled" else plain
+    model = nn.DataParallel(model) if how == "parallel" else model
+    result = finetune_clean(model, toy_data(), out=tmp_path / "out", epochs=1, **OPTIONS)
+    back, x = load_model(tmp_path / "out"), torch.rand(2, 3, 16, 16)
+    assert back.num_classes == 3
+    with torch.no_grad():
+        assert torch.equal(back(x), plain(x)) and torch.equal(back(x), result.model(x))
 
 
 def test_a_checkpoint_knows_what_it_came_from(tmp_path: Path) -> None:
