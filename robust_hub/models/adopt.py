@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from robust_hub.errors import CheckpointError
 from robust_hub.files import inside
 from robust_hub.models.checkpoint import check_keys, read_weights, save_checkpoint
+from robust_hub.models.classes import note_class_names
 from robust_hub.models.config import CheckpointConfig, as_timm, read_config
 from robust_hub.models.foreign import PICKLE, adopting, is_cached, unpromised_files, writer
-from robust_hub.models.labels import note_label_names
 from robust_hub.models.modes import eval_mode
 from robust_hub.models.resnets import load_model
 from robust_hub.models.sketch import sketch
@@ -119,5 +119,5 @@ def _network(folder: Path, config: CheckpointConfig, state: dict[str, Tensor]) -
     with eval_mode(model), torch.inference_mode():
         if not bool(torch.isfinite(model(x)).all()):
             raise CheckpointError(f"the network in {folder} computes logits that are not finite: train it again")
-    note_label_names(model, config.label_names)
+    note_class_names(model, config.label_names)
     return model

@@ -28,10 +28,11 @@ from robust_hub.files import replace_text
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX
 from robust_hub.models import bounds
 from robust_hub.models.again import bare, check_again, make_again, outputs, plain_args, pooling, state_of, thawed
+from robust_hub.models.classes import class_names
 from robust_hub.models.config import CheckpointConfig, Difference, read_config
 from robust_hub.models.difference import encode
 from robust_hub.models.identity import probe
-from robust_hub.models.labels import label_names_of
+from robust_hub.models.labels import writable_names
 from robust_hub.models.stored import find_base, metadata_of, read_stored
 from robust_hub.models.tensors import pack
 from robust_hub.parsing import shown
@@ -164,7 +165,7 @@ def _describe(model: nn.Module, architecture: str) -> CheckpointConfig:
         norm=str(getattr(model, "norm_kind", "")),
         stem=str(getattr(model, "stem", "")),
         plain_timm=_in_plain_timm(model, args),
-        label_names=label_names_of(model),
+        label_names=writable_names(class_names(model)),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from robust_hub.models.labels import FIELD, check_label_names
 from robust_hub.models.modes import uncompiled
 
 
@@ -27,14 +28,14 @@ def class_names(model: nn.Module, outputs: int | None = None) -> tuple[str, ...]
         ('cat', 'dog')
     """
     plain = uncompiled(model)
-    names = _config(plain).get("label_names")
+    names = _config(plain).get(FIELD)
     outputs = getattr(plain, "num_classes", None) if outputs is None else outputs
-    if isinstance(names, Mapping):  # timm's other form: the name of each index
-        by_index = {int(k): v for k, v in names.items() if str(k).isdecimal()}
-        names = [by_index[k] for k in range(len(names))] if by_index.keys() == set(range(len(names))) else None
-    if not names or isinstance(names, str) or (isinstance(outputs, int) and len(names) != outputs):
+    if not isinstance(outputs, int):
+        outputs = len(names) if isinstance(names, Sequence | Mapping) else 0
+    try:
+        return check_label_names(names, outputs)
+    except ValueError:  # of a classifier that is there no more
         return None
-    return tuple(str(name) for name in names)
 
 
 def note_class_names(model: nn.Module, names: Sequence[str] | None) -> None:
@@ -48,12 +49,12 @@ def note_class_names(model: nn.Module, names: Sequence[str] | None) -> None:
     config = getattr(plain, "pretrained_cfg", None)
     value = None if names is None else tuple(names)
     if isinstance(config, dict):
-        config.pop("label_names", None)
-        config.update({} if value is None else {"label_names": value})
+        config.pop(FIELD, None)
+        config.update({} if value is None else {FIELD: value})
     elif config is not None:
         config.label_names = value
     elif value is not None:
-        plain.pretrained_cfg = {"label_names": value}
+        plain.pretrained_cfg = {FIELD: value}
 
 
 def _config(model: nn.Module) -> Mapping[str, Any]:

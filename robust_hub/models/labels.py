@@ -1,4 +1,4 @@
-"""The names of a network's outputs: timm's `label_names`, in config.json and on a model's `pretrained_cfg`."""
+"""The names of a network's outputs in config.json: timm's `label_names`."""
 
 from __future__ import annotations
 
@@ -54,26 +54,9 @@ def check_label_names(names: Any, num_classes: int) -> tuple[str, ...] | None:
     return None if all(one == f"LABEL_{k}" for k, one in enumerate(names)) else tuple(names)
 
 
-def label_names_of(model: Any) -> tuple[str, ...] | None:
-    """Read the names of a model's outputs from its `pretrained_cfg`; None where they are not known, or of another head.
-
-    Args:
-        model: Any module.
-    """
-    names = (getattr(model, "pretrained_cfg", None) or {}).get(FIELD)
-    try:
-        taken = check_label_names(names, int(getattr(model, "num_classes", 0) or 0))
-    except ValueError:  # of a head that is there no more
-        return None
-    return taken if taken is None or len(json.dumps(taken, indent=2)) < _MOST_BYTES else None
-
-
-def note_label_names(model: Any, names: Sequence[str] | None) -> None:
-    """Have a model of timm carry the names of its outputs; None forgets them."""
-    cfg: Any = getattr(model, "pretrained_cfg", None)
-    if isinstance(cfg, dict):
-        cfg.pop(FIELD, None)
-        cfg.update({} if names is None else {FIELD: tuple(names)})
+def writable_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Give the names that config.json keeps: none where they would make it unreadably long."""
+    return None if names is None or len(json.dumps(names, indent=2)) >= _MOST_BYTES else tuple(names)
 
 
 def name_classes(folder: str | Path, names: Sequence[str]) -> Path:

@@ -20,11 +20,11 @@ from torch import nn
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, WEIGHTS
 from robust_hub.models.checkpoint import check_keys, read_weights
+from robust_hub.models.classes import note_class_names
 from robust_hub.models.config import CheckpointConfig, as_timm, read_config
 from robust_hub.models.family import NAMES, SUFFIX
 from robust_hub.models.foreign import check_promised, described, warn_unchecked
 from robust_hub.models.identity import check_probe
-from robust_hub.models.labels import note_label_names
 from robust_hub.models.norms import NORMS
 from robust_hub.models.pins import read_pins
 from robust_hub.models.remote import fetch, forget, reach_file
@@ -112,7 +112,7 @@ class RobustResNet(ResNet):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Make a new classifier, as timm does; its outputs have no names yet."""
         super().reset_classifier(num_classes, global_pool)
-        note_label_names(self, None)
+        note_class_names(self, None)
 
     def load_pretrained(self, path: str | Path) -> None:
         """Load the checked weights that `timm.models.load_pretrained` is told of, or a file of weights as it is.
@@ -185,7 +185,7 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
         _note_names(model, config)
     else:
         model = build(pretrained_cfg_overlay=overlay)
-        note_label_names(model, None)  # names are of weights
+        note_class_names(model, None)  # names are of weights
     model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
     return _without_state(model.eval() if pretrained else model)
 
@@ -237,7 +237,7 @@ def _overlay(config: CheckpointConfig, state: dict[str, torch.Tensor]) -> dict[s
 def _note_names(model: nn.Module, config: CheckpointConfig) -> None:
     """Have a loaded model carry the names of its outputs, where it has the checkpoint's classifier."""
     own_head = getattr(model, "num_classes", None) == config.num_classes
-    note_label_names(model, config.label_names if own_head else None)
+    note_class_names(model, config.label_names if own_head else None)
 
 
 def _load_into(model: RobustResNet, folder: Path) -> None:

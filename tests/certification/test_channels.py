@@ -53,9 +53,7 @@ def test_mean_and_std_of_colours_become_those_of_grey() -> None:
     equal = timm.create_model("test_vit", in_chans=4)
     equal.pretrained_cfg = {**equal.pretrained_cfg, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     assert mean_std(equal) == ((0.5,) * 4, (0.25,) * 4)
-    with pytest.raises(
-        ValueError, match="expected mean and std of the 4 channels that this model takes"
-    ):
+    with pytest.raises(ValueError, match="expected mean and std of the 4 channels that this model takes"):
         mean_std(timm.create_model("resnet18s_ln", in_chans=4))
 
 

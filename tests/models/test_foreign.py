@@ -26,8 +26,9 @@ from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, WEIGHTS
 from robust_hub.models.adopt import adopt
 from robust_hub.models.checkpoint import save_checkpoint
+from robust_hub.models.classes import note_class_names
 from robust_hub.models.config import read_config
-from robust_hub.models.labels import name_classes, note_label_names
+from robust_hub.models.labels import name_classes
 from robust_hub.models.resnets import load_model
 from robust_hub.provenance import Provenance, summary
 from robust_hub.publishing.hub import verify
@@ -105,7 +106,7 @@ def test_by_name_and_address_of_the_user(by_timm: Path) -> None:
 
 def test_names_travel_with_timm(tmp_path: Path) -> None:
     model = made()
-    note_label_names(model, PETS)
+    note_class_names(model, PETS)
     model = load_model(save_checkpoint(model, tmp_path / "ours"))
     save_for_hf(model, tmp_path / "own", safe_serialization=True)
     save_for_hf(made(), tmp_path / "given", safe_serialization=True, model_config={"label_names": list(PETS)})
@@ -226,7 +227,7 @@ def test_the_hubs_cache_is_not_written(by_timm: Path, tmp_path: Path) -> None:
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of ours with named classes and a training, as transformers will find it."""
     model = made()
-    note_label_names(model, PETS)
+    note_class_names(model, PETS)
     provenance = Provenance(job="finetune", data="pets", epochs=1)
     return save_checkpoint(model, tmp_path_factory.mktemp("ours") / "pets", provenance=provenance)
 

@@ -17,8 +17,9 @@ from robust_hub.cli.main import main
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG
 from robust_hub.models.checkpoint import save_checkpoint
+from robust_hub.models.classes import class_names, note_class_names
 from robust_hub.models.config import read_config, read_outline
-from robust_hub.models.labels import check_label_names, label_names_of, name_classes, note_label_names
+from robust_hub.models.labels import check_label_names, name_classes
 from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import checkpoint_folder
 
@@ -29,7 +30,7 @@ PETS = ("cat", "dog", "owl")
 @pytest.fixture
 def model() -> nn.Module:
     made: nn.Module = timm.create_model("resnet18s_gn", num_classes=3, **TINY).eval()
-    note_label_names(made, PETS)
+    note_class_names(made, PETS)
     return made
 
 
@@ -112,15 +113,15 @@ def test_what_it_may_not_say(names: Any, words: str, folder: Path) -> None:
 
 
 def test_names_of_a_head_that_is_gone_are_not_read(model: nn.Module) -> None:
-    assert label_names_of(model) == PETS
-    note_label_names(model, (*PETS, "yak"))
-    assert label_names_of(model) is None
-    assert label_names_of(nn.Linear(2, 2)) is None
+    assert class_names(model) == PETS
+    note_class_names(model, (*PETS, "yak"))
+    assert class_names(model) is None
+    assert class_names(nn.Linear(2, 2)) is None
 
 
 def test_more_names_than_a_config_can_hold_are_left_out(tmp_path: Path) -> None:
     model = timm.create_model("resnet18s_gn", num_classes=3000, **TINY)
-    note_label_names(model, [f"{k:04d}" * 249 for k in range(3000)])
+    note_class_names(model, [f"{k:04d}" * 249 for k in range(3000)])
     assert load_model(save_checkpoint(model, tmp_path)).num_classes == 3000
 
 
