@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from robust_hub.images.pixels import channels_of
 from robust_hub.models.logits import distance, logits_of, rounding
 
 Autograd: TypeAlias = Literal["inference", "no_grad", "grad"]
@@ -104,9 +105,15 @@ def find_calling(model: nn.Module, images: Tensor) -> Calling:
         first = first or plain
     assert isinstance(first, Exception)
     _check_alone(model, Calling(torch.contiguous_format, floating_types(model)[0]), images, failed=first)
+    own = channels_of(model)
+    fit = (
+        "the size and channels that it takes"
+        if own == images.shape[1]
+        else f"{own} channels, load_data(..., channels={own})"
+    )
     raise ValueError(
         f"expected a model for images {tuple(images.shape[1:])}, got one that fails on them ({_words(first)}): give "
-        "it images of the size and channels that it takes, or mend the network"
+        f"it images of {fit}, or mend the network"
     ) from first
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from robust_hub.images.data import ImageData
-from robust_hub.images.pixels import channels_of
 from robust_hub.models.calling import Calling, check_weights, find_calling
 from robust_hub.models.logits import logits_of
 from robust_hub.models.modes import eval_mode, uncompiled
@@ -45,13 +44,7 @@ def admit(model: nn.Module, data: ImageData, size: int | None) -> Admitted:
     shape = data.image_shape if size is None else (data.image_shape[0], size, size)
     images = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0)).to(where)
     with eval_mode(model), torch.autocast(where.type, enabled=False):
-        try:
-            calling = _calling(model, images)
-        except ValueError as error:
-            own = channels_of(model)
-            if own == shape[0]:
-                raise
-            raise ValueError(f"{error}; load the images with load_data(..., channels={own})") from error
+        calling = _calling(model, images)
         if calling.dtype != torch.float32:
             raise ValueError(
                 f"expected a model that takes float32 images, got one in {calling.dtype}: call model.float() first; "

@@ -80,7 +80,7 @@ def test_a_certification_decodes_what_it_certifies_and_once(
 
 def test_several_sigmas_on_the_command_line_decode_once(root: Path, tmp_path: Path, opened: Counter[str]) -> None:
     what = ("--model", "resnet18s_ln_mixednoise", "--data", root, "--size", 32, "--every", 60, "--num-workers", 1)
-    how = ("--sigma", "0.25,0.5", "--n", 50, "--quiet", "--out", tmp_path)
+    how = ("--sigma", "0.25,0.5", "--n", 50, "--quiet", "--classes", "by-position", "--out", tmp_path)
     result = CliRunner().invoke(main, ["certify", *map(str, (*what, *how))])
     assert result.exit_code == 0, result.output
     assert len(opened) == 4 and set(opened.values()) == {1}
