@@ -31,6 +31,8 @@ from robust_hub.models.config import read_config
 from robust_hub.models.labels import name_classes
 from robust_hub.models.resnets import load_model
 from robust_hub.provenance import Provenance, summary
+from robust_hub.publishing.cards import card
+from robust_hub.publishing.evidence import read_evidence
 from robust_hub.publishing.hub import verify
 
 TINY: dict[str, Any] = {"channels": (32, 32, 32, 32), "layers": (1, 1, 1, 1), "num_classes": 3}
@@ -276,6 +278,12 @@ def test_adopted_it_is_a_checkpoint(by_transformers: Path, ours: Path, tmp_path:
     assert provenance is not None and provenance.base is not None
     assert re.fullmatch(r"transformers [\d.]+\S*", provenance.notes["saved_by"]) and provenance.base.data == "pets"
     assert summary(provenance).startswith("trained elsewhere and saved by transformers ")
+
+
+def test_the_card_of_what_was_adopted_claims_nothing_of_its_training(by_timm: Path) -> None:
+    text = card(read_evidence("resnet18s_gn.mine", adopt(by_timm)))
+    assert "trained elsewhere and saved by timm. How it was trained is not known here" in text
+    assert "baseline" not in text and "| saved by | timm |" in text
 
 
 def test_a_damaged_file_of_ours_is_no_other_librarys(ours: Path, tmp_path: Path) -> None:
