@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from robust_hub.models.calling import out_of_memory
+from robust_hub.memory import free, ran_out
 
 CACHED = 4 * 2**20  # bytes of the largest activation for each CPU thread, so that it is read back from the cache
 _ALIVE = 8  # largest activations that an accelerator has to hold at a time, with room to spare
@@ -24,14 +24,14 @@ def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
     """Choose a batch size from the largest activation of the network.
 
     On the CPU the batch's largest activation is meant to stay in the cache and below the size that the C library
-    takes from the system anew each time; on an accelerator the batch takes half the memory that is free, at most.
+    takes from the system anew each time; there as on an accelerator it takes half the memory that is free, at most.
 
     Args:
         model: The network, in eval mode.
         x: One image as the network takes it, (1, C, H, W), on its device.
 
     Returns:
-        A power of two from 8 to 1024.
+        A power of two up to 1024, from 8 where memory holds that.
 
     Raises:
         MemoryError: If memory does not hold one image.
@@ -40,9 +40,14 @@ def suggest_batch_size(model: nn.Module, x: Tensor) -> int:
     if x.device.type == "cuda":
         kept = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)  # by torch, for what comes
         room = (torch.cuda.mem_get_info(x.device)[0] + kept) // (2 * _ALIVE)
-    else:
-        room = CACHED * torch.get_num_threads()
-    return max(_LEAST, min(_MOST, 1 << int(math.log2(max(1, room // max(sizes))))))
+        return _power(room // max(sizes), _LEAST)
+    held = _power(free() // (2 * _ALIVE * max(sizes)))
+    return min(held, _power(CACHED * torch.get_num_threads() // max(sizes), _LEAST))
+
+
+def _power(most: int, least: int = 1) -> int:
+    """Give the largest power of two up to `most`, within bounds."""
+    return max(least, min(_MOST, 1 << max(1, most).bit_length() - 1))
 
 
 def _activations(model: nn.Module, x: Tensor) -> list[int]:
@@ -135,7 +140,7 @@ def _attempt(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor | No
     try:
         return network(images)
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if not ran_out(error):
             raise
         if len(images) == 1:
             raise MemoryError(

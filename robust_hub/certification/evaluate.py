@@ -28,6 +28,7 @@ from robust_hub.images.laws import CHOICES, NoiseChoice, make_noise
 from robust_hub.images.pixels import channels_of
 from robust_hub.models.modes import uncompiled
 from robust_hub.models.norms import warn_batch_norm
+from robust_hub.models.stems import warn_small_stem
 from robust_hub.training.bf16 import warn_slow_bf16
 
 ROUND = 64  # images of one process between two meetings of several
@@ -124,6 +125,7 @@ def certify(
     read = partial(load_data, split="test", channels=channels, in_memory=False)
     data = dataset if isinstance(dataset, ImageData) else read(dataset)
     warn_batch_norm(model, "certification")
+    warn_small_stem(model, data.image_shape, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
     indices = list(range(0, len(data), every))[:limit]

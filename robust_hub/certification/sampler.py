@@ -6,6 +6,7 @@ A `Sampler` trusts its callers: pixels and arguments are checked once, at the do
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 import warnings
@@ -25,6 +26,7 @@ from robust_hub.guarantee.look import Course, Result
 from robust_hub.images.laws import Noise
 from robust_hub.images.noise import BLOCK, NoiseStream, Samples
 from robust_hub.images.pixels import normalize
+from robust_hub.memory import batch_in_memory, free
 from robust_hub.models.calling import ROWS as TRIED
 from robust_hub.models.calling import Calling, coarsest, find_calling, floating_types
 from robust_hub.models.logits import logits_of
@@ -148,9 +150,10 @@ class Sampler:
             batch_size: Images a network batch, the last one padded.
 
         Raises:
+            MemoryError: If memory does not hold a batch, with the size to take.
             ValueError: If the network is no fixed function of one image, see `robust_hub.certification.function`.
         """
-        with eval_mode(self.model):
+        with eval_mode(self.model), batch_in_memory(batch_size):
             yield from self._complete(jobs, noise, batch_size)
 
     def _complete(self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int) -> Iterator[Job[Result]]:
@@ -167,9 +170,7 @@ class Sampler:
             chunks += fill(active, batch_size - _size(chunks), ahead=not pending)
             if chunks and (_size(chunks) == batch_size or not pending):
                 if batch is None:
-                    shape = chunks[0].job.image.shape
-                    with torch.inference_mode(mode=False):  # a stream may go on in another mode than it began in
-                        batch = torch.empty((batch_size, *shape), dtype=torch.float32, device=self.device)
+                    batch = self._batch(batch_size, chunks[0].job.image.shape)
                 filled = _fill(batch, chunks, noise)
                 first, witness = witness is None, witness or self._witness(batch, filled)
                 logits = self.logits(batch, filled)
@@ -188,6 +189,14 @@ class Sampler:
             yield from done
             active = [job for job in active if not job.done]
             begun = time.perf_counter()
+
+    def _batch(self, size: int, shape: Sequence[int]) -> Tensor:
+        """Make room for a batch, float32; the system would end a process that writes more than there is."""
+        with batch_in_memory(size, partial(self.suited_batch_size, shape)):
+            if self.device.type == "cpu" and 8 * size * math.prod(shape) > free():  # in the network's form, too
+                raise MemoryError(f"{free() / 1e9:,.1f} GB are free")
+            with torch.inference_mode(mode=False):  # a stream may go on in another mode than it began in
+                return torch.empty((size, *shape), dtype=torch.float32, device=self.device)
 
     def _witness(self, batch: Tensor, filled: int) -> Witness:
         """Keep the first images of a batch with their logits, before any vote is counted."""

@@ -16,6 +16,7 @@ from robust_hub.cli.stopping import Terminated, stopped, terminations
 from robust_hub.cli.train import finetune, pretrain
 from robust_hub.cli.verify import verify_certificate
 from robust_hub.errors import CheckpointError
+from robust_hub.memory import ran_out
 from robust_hub.parsing import shown
 
 _EXPECTED = (ValueError, TypeError, ImportError, OSError, CheckpointError, FloatingPointError)
@@ -37,7 +38,7 @@ class _Group(click.Group):
         except _EXPECTED as error:
             said = str(error)
         except (MemoryError, RuntimeError) as error:
-            if not _is_about_memory(error):
+            if not ran_out(error):
                 raise
             ours = str(error).startswith("expected")
             said = str(error) if ours else f"memory ran out ({error}): try a smaller --batch-size"
@@ -48,13 +49,6 @@ class _Group(click.Group):
 def _line(said: object) -> str:
     """Give an error or a warning on one line, without what moves a terminal's cursor."""
     return shown(" ".join(str(said).split()), _LONGEST)
-
-
-def _is_about_memory(error: Exception) -> bool:
-    """Tell whether memory ran out; torch says so in a RuntimeError."""
-    return isinstance(error, MemoryError) or any(
-        words in str(error) for words in ("not enough memory", "can't allocate memory", "out of memory")
-    )
 
 
 @click.group(cls=_Group)

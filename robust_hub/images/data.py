@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from robust_hub.images.encoded import EncodedImages, free_memory, too_large
+from robust_hub.images.encoded import EncodedImages, too_large
 from robust_hub.images.labels import class_indices
 from robust_hub.images.source import Source
 from robust_hub.images.sources import find, stratified
+from robust_hub.memory import free
 
 HASHED_IMAGES = 256
 
@@ -153,7 +154,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         if isinstance(self._pixels, Tensor):
             return self
         rows = self._order[self._checked(torch.as_tensor(indices, dtype=torch.int64).reshape(-1))]
-        if self._pixels.bytes_of(len(rows)) > free_memory() // 2:
+        if self._pixels.bytes_of(len(rows)) > free() // 2:
             return self
         return self._with(self._pixels.keeping(rows, progress=progress), self.labels, self._order, self.split)
 
@@ -271,10 +272,10 @@ def load_data(
     opened = find(source, split, image_column, label_column, layout)
     labels, classes = _check_labels(opened, split)
     encoded = EncodedImages(opened, size, 3 if channels is None else channels, num_workers)
-    needed, free = encoded.bytes_of(len(labels)), free_memory()
-    if in_memory and needed > free + psutil.swap_memory().free:
+    needed, there = encoded.bytes_of(len(labels)), free()
+    if in_memory and needed > there + psutil.swap_memory().free:
         raise MemoryError(too_large(encoded, len(labels)))
-    in_memory = needed <= free // 2 if in_memory is None else in_memory
+    in_memory = needed <= there // 2 if in_memory is None else in_memory
     pixels = encoded.read(torch.arange(len(labels)), progress=progress) if in_memory else encoded
     named = bool(opened.classes)
     return ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size, named=named)

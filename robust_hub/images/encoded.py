@@ -9,13 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from robust_hub.images.decoding import Decoders, Pixels, processes
 from robust_hub.images.source import Source
+from robust_hub.memory import free
 
 CHUNK, BLOCK = 32, 128  # images that a thread and a process decode in one go
 IN_PROCESSES = 8192  # images from which starting processes pays
@@ -133,16 +133,11 @@ class EncodedImages:
         return image
 
 
-def free_memory() -> int:
-    """Give the bytes of memory that a process may take without swapping."""
-    return int(psutil.virtual_memory().available)
-
-
 def too_large(images: EncodedImages, count: int) -> str:
     """Say that so many images don't fit into memory."""
     height, width = images.shape[2:]
     return (
         f"expected memory for {count:,} images of {height}x{width}, {images.bytes_of(count) / 1e9:,.1f} GB, got "
-        f"{free_memory() / 1e9:,.1f} GB that are free: leave in_memory out, so that they are decoded when asked for, "
+        f"{free() / 1e9:,.1f} GB that are free: leave in_memory out, so that they are decoded when asked for, "
         "or pass a smaller size"
     )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.images.pixels import channels_of
+from robust_hub.memory import ran_out
 from robust_hub.models.logits import distance, logits_of, rounding
 
 Autograd: TypeAlias = Literal["inference", "no_grad", "grad"]
@@ -148,13 +149,6 @@ def check_weights(model: nn.Module) -> None:
         )
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out, from an error's type or from the words of torch's allocators."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
-
-
 def _outcome(model: nn.Module, calling: Calling, images: Tensor) -> Tensor | Exception | None:
     """Run the network; its logits, the error, or None for another output, which is judged where it is used."""
     try:
@@ -184,7 +178,7 @@ def _check_alone(model: nn.Module, calling: Calling, images: Tensor, failed: Exc
         return
     error = failed or one
     assert isinstance(error, Exception)
-    if out_of_memory(error):
+    if ran_out(error):
         return
     raise ValueError(
         f"expected a network for any number of images, got one that takes {len(images) if failed is None else 1} at a "
@@ -198,7 +192,7 @@ def _words(error: Exception) -> str:
 
 
 def _no_memory(outcome: Tensor | Exception | None) -> bool:
-    return isinstance(outcome, Exception) and out_of_memory(outcome)
+    return isinstance(outcome, Exception) and ran_out(outcome)
 
 
 def _same(one: Tensor | None, other: Tensor | None, dtype: torch.dtype) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from robust_hub.images.data import ImageData
+from robust_hub.memory import batch_in_memory
 from robust_hub.models.calling import Calling, check_weights, find_calling
 from robust_hub.models.logits import logits_of
 from robust_hub.models.modes import eval_mode, uncompiled
@@ -43,7 +44,7 @@ def admit(model: nn.Module, data: ImageData, size: int | None) -> Admitted:
     where = next(model.parameters()).device
     shape = data.image_shape if size is None else (data.image_shape[0], size, size)
     images = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0)).to(where)
-    with eval_mode(model), torch.autocast(where.type, enabled=False):
+    with batch_in_memory(len(images)), eval_mode(model), torch.autocast(where.type, enabled=False):
         calling = _calling(model, images)
         if calling.dtype != torch.float32:
             raise ValueError(

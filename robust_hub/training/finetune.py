@@ -14,6 +14,7 @@ from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.pixels import channels_of
 from robust_hub.models.norms import warn_batch_norm
+from robust_hub.models.stems import warn_small_stem
 from robust_hub.numbers import real_number, truth_value
 from robust_hub.provenance import CLEAN, Provenance
 from robust_hub.training.heads import reset_head
@@ -96,6 +97,7 @@ def finetune_clean(
     Raises:
         ValueError: If the model has no classifier, or an option, the data or the folder does not fit; see
             `robust_hub.training.train.train`.
+        MemoryError: If memory does not hold a batch, with the size to take.
         FloatingPointError: If the loss is no longer finite.
 
     Example:
@@ -167,6 +169,7 @@ def finetune(
     head_scale = real_number("a finite head_scale > 0", head_scale, above=0)
     head_only = truth_value("head_only", head_only)
     warn_batch_norm(model, "fine-tuning")
+    warn_small_stem(model, options.shape_of(data.image_shape), "fine-tuning")
     head = reset_head(model, data.num_classes, options.seed)
     noisy = mixture.sigmas != CLEAN
     start = Provenance(

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from robust_hub.images.data import ImageData, crop_flip
 from robust_hub.images.pixels import normalize
 from robust_hub.images.views import Views, to_size
+from robust_hub.memory import batch_in_memory
 from robust_hub.models.logits import logits_of
 from robust_hub.training.compilation import compiled
 from robust_hub.training.monitor import Monitor
@@ -71,6 +72,7 @@ def train_at(
         The history, one row per epoch.
 
     Raises:
+        MemoryError: If memory does not hold a batch, with the size to take.
         FloatingPointError: If the loss or a weight is no longer finite; the last good state stays in the folder.
         ValueError: If the folder cannot be written or its state is damaged.
     """
@@ -128,7 +130,8 @@ class _Loop:
             for images, labels in _batches(
                 self.data, batches[done.step - epoch * self.per_epoch :], options, self.device
             ):
-                self.step(images, labels)
+                with batch_in_memory(len(images)):
+                    self.step(images, labels)
             self.monitor.end_epoch(epoch, self.rate_at(done.step - 1))
         if self.world > 1:  # each process has batch statistics of its own; the saved ones are the main process's
             broadcast(list(self.job.model.buffers()))

@@ -162,6 +162,10 @@ class Options:
         values = {name: getattr(self, name) for name in names}
         return {name: _plain(value) for name, value in values.items()}
 
+    def shape_of(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Give the shape (C, H, W) in which the network is given images of a shape."""
+        return shape if self.view_size is None else (shape[0], self.view_size, self.view_size)
+
     def settings(self) -> dict[str, Any]:
         """Give what a resumed training must share, as JSON values."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _WITHOUT_EFFECT}

@@ -14,6 +14,7 @@ from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.pixels import channels_of
 from robust_hub.models.classes import class_names
 from robust_hub.models.norms import warn_batch_norm
+from robust_hub.models.stems import warn_small_stem
 from robust_hub.provenance import Provenance
 from robust_hub.training.options import Options
 from robust_hub.training.state import check_destination
@@ -100,6 +101,7 @@ def pretrain_mixed_noise(
 
     Raises:
         ValueError: If an option, the data, the model or the folder does not fit; see `robust_hub.training.train.train`.
+        MemoryError: If memory does not hold a batch, with the size to take.
         FloatingPointError: If the loss is no longer finite.
 
     Example:
@@ -188,6 +190,7 @@ def pretrain(
         options=options.recorded(pixels=pixels),
     )
     warn_batch_norm(model, "pretraining")
+    warn_small_stem(model, options.shape_of(data.image_shape), "pretraining")
     timm_model: Any = model
     own = class_names(model) or data.classes
     if hasattr(model, "reset_classifier") and (timm_model.num_classes != data.num_classes or own != data.classes):

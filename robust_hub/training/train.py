@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from robust_hub.images.data import ImageData, holdout_split
 from robust_hub.layout import TRAINING
+from robust_hub.memory import batch_in_memory
 from robust_hub.models.checkpoint import check_savable, save_checkpoint
 from robust_hub.models.classes import note_class_names
 from robust_hub.models.logits import logits_of
@@ -98,6 +99,7 @@ def train(
     Raises:
         ValueError: If the model has fewer outputs than the data classes, or with out is not one that timm makes again
             from its name and arguments, or the folder holds something else, another training, or cannot be written.
+        MemoryError: If memory does not hold a batch, with the size to take.
         FloatingPointError: If the loss is no longer finite (of several learning rates: for all of them). The last
             good state stays in the folder.
     """
@@ -202,8 +204,8 @@ def _accuracy(job: Job, data: ImageData, options: Options) -> float:
     for index in range(accelerator.process_index, len(batches), world):
         images, labels = data.batch(batches[index])
         generator = torch.Generator(device=device).manual_seed(seed_of(options.seed, "held-out", index))
-        inputs = network_input(images.to(device), options, job, generator, augment=False)
-        with torch.no_grad(), autocast(device, options.mixed_precision):
+        with batch_in_memory(len(images)), torch.no_grad(), autocast(device, options.mixed_precision):
+            inputs = network_input(images.to(device), options, job, generator, augment=False)
             right += (logits_of(job.model(inputs)).argmax(1) == labels.to(device)).sum()
     return float(accelerator.reduce(right, "sum").item()) / len(data)
 

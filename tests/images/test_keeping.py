@@ -71,7 +71,7 @@ def test_a_certification_decodes_what_it_certifies_and_once(
     third = certify(linear(), whole, 0.25, out=tmp_path / "third", every=20, limit=10, **PLAIN)
     assert again.identity == third.identity == run.identity
     opened.clear()
-    monkeypatch.setattr(data_module, "free_memory", lambda: 0)  # then once for their hash, once for their votes
+    monkeypatch.setattr(data_module, "free", lambda: 0)  # then once for their hash, once for their votes
     fourth = certify(linear(), root, 0.25, out=tmp_path / "fourth", every=20, limit=10, **PLAIN)
     assert len(opened) == 10 and max(opened.values()) <= 2 and fourth.identity == run.identity
     rows = [[(r.idx, r.label, r.base, r.counts) for r in one.records] for one in (run, again, third, fourth)]
@@ -162,7 +162,7 @@ def test_images_that_memory_does_not_hold(root: Path, monkeypatch: pytest.Monkey
         patch.setattr(encoded.np, "empty", none)
         with pytest.raises(MemoryError, match=said):
             load_data(root, "test", in_memory=True)
-    monkeypatch.setattr(data_module, "free_memory", lambda: 100)
+    monkeypatch.setattr(data_module, "free", lambda: 100)
     monkeypatch.setattr(data_module.psutil, "swap_memory", lambda: SimpleNamespace(free=0))
     with pytest.raises(MemoryError, match=said):
         load_data(root, "test", in_memory=True)
