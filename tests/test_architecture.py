@@ -19,7 +19,17 @@ ROOMS = (
     *("guarantee", "images", "models", "evidence"),
     *("training", "certification", "publishing", "paper"),
 )
-GROUND = {"numbers", "files", "parsing", "provenance", "claim", "layout", "memory", "names", "errors"}  # below all rooms
+GROUND = {
+    "numbers",
+    "files",
+    "parsing",
+    "provenance",
+    "claim",
+    "layout",
+    "memory",
+    "names",
+    "errors",
+}  # lowest
 DOORS = {"cli", "demo", "__main__"}  # above all rooms; nobody imports them but one another
 NETWORK = {"urllib", "http", "socket", "ssl", "requests", "httpx", "httpx2", "aiohttp", "huggingface_hub", "ftplib"}
 FILES = {"os", "pathlib", "io", "shutil", "tempfile", "pickle", "json", "sqlite3", "glob", "fileinput", "subprocess"}
