@@ -277,7 +277,7 @@ def load_data(
         raise MemoryError(too_large(encoded, len(labels)))
     in_memory = needed <= there // 2 if in_memory is None else in_memory
     pixels = encoded.read(torch.arange(len(labels)), progress=progress) if in_memory else encoded
-    named = bool(opened.classes)
+    named = bool(opened.classes) or list(classes) != [str(k) for k in range(len(classes))]  # of labels that are texts
     return ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size, named=named)
 
 
