@@ -163,7 +163,10 @@ def moments(folder: Path) -> dict[str, object]:
 def stop(folder: Path, name: str, number: int) -> dict[str, object]:
     """Stop a command at work."""
     words = {
-        "certify": ["--model", "resnet18s_ln_mixednoise", "--n", "2000", "--every", "5", "--seed", "1"],
+        "certify": [
+            *("--model", "resnet18s_ln_mixednoise", "--classes", "by-position"),
+            *("--n", "2000", "--every", "5", "--seed", "1"),
+        ],
         "finetune": ["--epochs", "50", "--save-every", "0"],
     }[name]
     signs = {"certify": "sigma_0.25/records.tsv", "finetune": "training/state/step-*/progress.json"}
