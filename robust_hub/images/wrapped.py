@@ -37,10 +37,16 @@ def config_of(model: nn.Module) -> Mapping[str, Any]:
 
 
 def _config(module: nn.Module) -> Mapping[str, Any]:
-    """Give a module's own pretrained_cfg if it says mean and std."""
-    config = getattr(module, "pretrained_cfg", None)
-    said = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
-    return said if said.get("mean") is not None and said.get("std") is not None else {}
+    """Give a module's own pretrained_cfg, or that of its config, if it says mean and std.
+
+    transformers' wrapper of timm keeps a checkpoint's in its config; the network within has those of the architecture.
+    """
+    for holder in (module, getattr(module, "config", None)):
+        config = getattr(holder, "pretrained_cfg", None)
+        said = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
+        if said.get("mean") is not None and said.get("std") is not None:
+            return said
+    return {}
 
 
 def _outermost(model: nn.Module) -> list[nn.Module]:

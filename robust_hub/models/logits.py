@@ -23,7 +23,7 @@ def logits_of(output: Any) -> Tensor:
         Logits, (B, K).
 
     Raises:
-        ValueError: If there are none of at least two classes.
+        ValueError: If there are none of at least two classes, or they are no real numbers in a dense tensor.
     """
     found = output
     if isinstance(output, Mapping):
@@ -36,6 +36,11 @@ def logits_of(output: Any) -> Tensor:
         raise ValueError(
             f"expected logits (B, K) of at least 2 classes from the model, got {_shown(output, found)}: is it a "
             'classifier? Its output is a tensor, a tuple of it alone, or holds it as "logits"'
+        )
+    if found.layout != torch.strided or found.is_quantized or found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(
+            f"expected logits that are real numbers in a dense tensor, got {found.dtype}, {found.layout}: let the "
+            "model give such, or wrap it in a module that turns its output into them"
         )
     return found
 

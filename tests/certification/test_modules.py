@@ -302,6 +302,12 @@ def test_transformers_wrapper_of_timm_brings_mean_and_std() -> None:
     assert wrapped.mean == plain.mean
     certificates = [s.certify(images()[0], **OPTIONS) for s in (wrapped, plain)]
     assert certificates[0].counts == certificates[1].counts
+    config.pretrained_cfg = {
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+    }  # the checkpoint's own
+    again = SmoothedClassifier(nn.Sequential(transformers.TimmWrapperForImageClassification(config)))
+    assert (again.mean, again.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def test_a_copy_is_as_good_as_the_module() -> None:

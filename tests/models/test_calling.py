@@ -169,3 +169,10 @@ def test_logits_that_are_there_without_doubt(output: object) -> None:
 def test_outputs_that_are_no_logits(output: object, got: str) -> None:
     with pytest.raises(ValueError, match=rf"expected logits \(B, K\) of at least 2 classes .*, got {got}: is"):
         logits_of(output)
+
+
+@pytest.mark.parametrize("turn", [lambda x: x > 0, lambda x: x.to(torch.complex64), lambda x: x.to_sparse()])
+def test_logits_that_cannot_be_compared(turn: object) -> None:
+    with pytest.raises(ValueError, match="expected logits that are real numbers in a dense tensor, got torch"):
+        logits_of(turn(LOGITS))  # type: ignore[operator]
+    logits_of(LOGITS.int())
