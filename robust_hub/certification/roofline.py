@@ -49,13 +49,15 @@ def _layers(smoothed: SmoothedClassifier, images: Tensor) -> list[tuple[nn.Modul
     """List the network's convolutions and linear layers, as they are called, with the shapes of their inputs."""
     layers: list[tuple[nn.Module, tuple[int, ...]]] = []
     original = uncompiled(smoothed.model)
+    classifier = SmoothedClassifier(original, mean=smoothed.mean, std=smoothed.std)
+    classifier.sampler.calling(images.shape[1:])  # which is tried with calls of its own
     hooks = [
         module.register_forward_pre_hook(lambda module, inputs: layers.append((module, tuple(inputs[0].shape))))
         for module in original.modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
     try:
-        SmoothedClassifier(original, mean=smoothed.mean, std=smoothed.std).classify(images, batch_size=len(images))
+        classifier.classify(images, batch_size=len(images))
     finally:
         for hook in hooks:
             hook.remove()

@@ -128,8 +128,9 @@ def test_compiling_must_save_more_than_it_takes(model: nn.Module, monkeypatch: p
 def test_what_is_measured_is_a_batch_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            assert x.shape == (16, 3, 8, 8)
-            time.sleep(0.01)
+            if len(x) not in (1, 2):  # on which it is tried how the network works
+                assert x.shape == (16, 3, 8, 8)
+                time.sleep(0.01)
             return x.flatten(1)[:, :2]
 
     monkeypatch.setattr(compiling, "_DEVICES", ("cpu",))
@@ -220,4 +221,4 @@ def test_a_compiled_network_halves_too(model: nn.Module, builds: list[dict[str, 
     with pytest.warns(UserWarning, match="batch of 50 images: it goes on with 13 at a time"):
         classes = Sampler(compile_network(tight), (0.5,) * 3, (0.5,) * 3).classify(x, 50)
     assert torch.equal(classes, plain.classify(x, 50))
-    assert tight.sizes == {50, 25, 13}
+    assert tight.sizes == {50, 25, 13, 2, 1}  # the last two uncompiled, to see how the network works
