@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
 from robust_hub.evidence.records import Record
 
@@ -54,8 +55,16 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
         raise ValueError(f"expected 0 <= k <= n and n >= 1, got k {k} and n {n}; count the images again")
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence in (0, 1), got {confidence}; pass 0.95, for example")
-    interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    z = _quantile(confidence)
+    p = k / n
+    spread = z / (2 * (n + z**2)) * math.sqrt(4 * n * p * (1 - p) + z**2)
+    middle = (2 * n * p + z**2) / (2 * (n + z**2))
+    return (0.0 if k == 0 else middle - spread), (1.0 if k == n else middle + spread)
+
+
+@lru_cache(maxsize=16)
+def _quantile(confidence: float) -> float:
+    return float(ndtri(0.5 + 0.5 * confidence))
 
 
 def certified_accuracy(records: Sequence[Record], radius: float) -> Proportion:
@@ -94,7 +103,12 @@ def decides(records: Sequence[Record], radius: float) -> bool:
         records: One record per image.
         radius: Radius, l2 in [0, 1]-pixel units.
     """
-    return all(record.radii is None or radius in record.radii for record in records)
+    return all(radius in grid for grid in _grids(records))
+
+
+def _grids(records: Sequence[Record]) -> set[tuple[float, ...]]:
+    """Give the grids of radii that records decided, each once; of a run that is one, or none where any can come out."""
+    return {record.radii for record in records if record.radii is not None}
 
 
 def grid_of(records: Sequence[Record]) -> tuple[float, ...] | None:
@@ -103,8 +117,9 @@ def grid_of(records: Sequence[Record]) -> tuple[float, ...] | None:
     Args:
         records: One record per image.
     """
-    grids = [record.radii for record in records if record.radii is not None]
-    return tuple(radius for radius in grids[0] if decides(records, radius)) if grids else None
+    first = next((record.radii for record in records if record.radii is not None), None)
+    grids = _grids(records)
+    return None if first is None else tuple(radius for radius in first if all(radius in grid for grid in grids))
 
 
 def clean_accuracy(records: Sequence[Record]) -> Proportion | None:
@@ -188,8 +203,9 @@ def _proportion(records: Sequence[Record], hits: Sequence[bool]) -> Proportion:
 
 
 def _check_decided(records: Sequence[Record], radii: Sequence[float]) -> None:
+    grids = _grids(records)
     for radius in radii:
-        if not decides(records, radius):
+        if not all(radius in grid for grid in grids):
             raise ValueError(
                 f"expected a radius of the grid that was decided, {grid_of(records)}, got {radius:g}: certify with "
                 "this radius in the grid, or without radii"

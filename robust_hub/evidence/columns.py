@@ -139,3 +139,31 @@ def decoder(header: Sequence[str]) -> Callable[[Sequence[str]], dict[str, Any]]:
         return values
 
     return decode
+
+
+def decode_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+    """Read all lines of a file at once, column by column: each text of a column is read once, however often it stands.
+
+    Args:
+        header: The names of the file's columns, each once, with the required ones.
+        rows: The texts of each line, as many as the header has names.
+
+    Returns:
+        For each column that is not derived, its values in the order of the lines.
+
+    Raises:
+        ValueError: If a text is no value; `decoder` tells which.
+    """
+    texts = dict(zip(header, zip(*rows, strict=True), strict=True))
+    values: dict[str, list[Any]] = {}
+    for column in CODEC:
+        if column.name not in texts:
+            values[column.name] = [None] * len(rows)
+        elif not column.derived:
+            known = {text: _read(column, text.strip()) for text in set(texts[column.name])}
+            values[column.name] = [known[text] for text in texts[column.name]]
+    return values
+
+
+def _read(column: Column, text: str) -> Any:
+    return None if column.optional and not text else column.read(text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from robust_hub.evidence.columns import DIGITS, OURS, REQUIRED, decoder, encode
+from robust_hub.evidence.columns import DIGITS, OURS, REQUIRED, decode_columns, decoder, encode
 from robust_hub.evidence.consistency import check_records
 from robust_hub.evidence.identity import check_identity
 from robust_hub.evidence.record import Record
@@ -212,6 +212,9 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
         ours, decode = OURS in header, decoder(header)
     except ValueError as error:
         raise ValueError(f"{error} in {shown(file)}; restore the file") from None
+    if complete and (whole := _parse_at_once(header, lines[1:-1])) is not None:
+        yield from whole
+        return
     for number, raw in enumerate(lines[1:], start=2):
         line = raw.rstrip("\r")
         texts = line.split("\t")
@@ -234,6 +237,22 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
                 f"expected {len(header)} valid values in line {number} of {shown(file)}, got {line[:80]!r} "
                 f"({shown(error)}); restore or remove the line"
             ) from error
+
+
+def _parse_at_once(header: list[str], lines: list[str]) -> list[Record] | None:
+    """Read lines that all hold a record; None of others, which are read one by one to say what is wrong with which."""
+    rows = [line.split("\t") for line in lines]
+    if not rows or {len(row) for row in rows} != {len(header)} or any(line.endswith("\r") for line in lines):
+        return None
+    if any(len(line) > DIGITS and _LONG.search(line) for line in lines):
+        return None
+    try:
+        values = decode_columns(header, rows)
+        pairs = zip(values["predict"], values["label"], strict=True)
+        values["correct"] = [int(predict == label) for predict, label in pairs]
+        return list(map(Record, *(values[field.name] for field in fields(Record))))
+    except ValueError:
+        return None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 from logs import LARGE, SMALL, make_grid, make_rows
+from scipy.stats import binomtest
 
 from robust_hub.evidence.accuracy import (
     Proportion,
@@ -20,7 +22,7 @@ from robust_hub.evidence.accuracy import (
     grid_of,
     wilson,
 )
-from robust_hub.evidence.records import read_records, read_run
+from robust_hub.evidence.records import Record, read_records, read_run
 from robust_hub.evidence.tables import markdown_table
 
 ORACLES = Path(__file__).parents[3] / "shared" / "oracles"
@@ -151,3 +153,30 @@ def test_every_published_log_reads() -> None:
     logs = sorted(ORACLES.glob("cohen2019__*.tsv"))
     sizes = [len(read_records(log)) for log in logs]
     assert len(logs) == 13 and sorted(set(sizes)) == [427, 500, 513]
+
+
+class Swept(list[Record]):
+    """Records that count how often they are gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_a_curve_goes_through_the_records_as_often_whatever_the_number_of_radii() -> None:
+    grid = tuple(k / 100 for k in range(50))
+    for radii in (None, grid):
+        swept = [Swept([Record(0, 1, 1, 0.25, 1, 1.0, sigma=0.5, radii=radii)] * 7) for _ in range(2)]
+        curve(swept[0], [0.25])
+        curve(swept[1], grid)
+        assert swept[0].times == swept[1].times > 0
+
+
+def test_the_interval_is_scipys_to_the_last_bit() -> None:
+    for n in (1, 2, 7, 500, 49_999):
+        for k in {0, 1, n // 3, n // 2, n - 1, n}:
+            for confidence in (0.5, 0.95, 0.999):
+                expected = binomtest(k, n).proportion_ci(confidence, method="wilson")
+                assert wilson(k, n, confidence) == (expected.low, expected.high)

@@ -13,6 +13,7 @@ import pytest
 from logs import IDENTITY, make
 from scipy.special import ndtr
 
+from robust_hub.evidence import records as records_module
 from robust_hub.evidence.columns import CODEC, COLUMNS, REQUIRED, Column, decoder
 from robust_hub.evidence.records import Record, format_record, read_records, read_run
 from robust_hub.evidence.writer import open_run
@@ -188,3 +189,19 @@ def test_what_reads_records_needs_no_torch() -> None:
         f"import {', '.join(f'robust_hub.evidence.{name}' for name in names)}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_read_at_once_are_those_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    rows = [
+        Record(k, k % 3, k % 3, 0.25, 1, 1.5, sigma=0.5, seed=7, counts=((k % 3, 9), (5, k)), plan="fixed", n=9 + k)
+        for k in range(20)
+    ]
+    rows.append(Record(20, 1, 1, 0.25, 1, 1.5, radii=(0.0, 0.25)))
+    path = tmp_path / "records.tsv"
+    path.write_bytes((end.join(["\t".join(COLUMNS), *map(format_record, rows)]) + end).encode())
+    at_once = list(records_module._parse(path.read_bytes().decode(), path))
+    monkeypatch.setattr(records_module, "_parse_at_once", lambda *_: None)
+    assert at_once == list(records_module._parse(path.read_bytes().decode(), path)) == rows
