@@ -19,16 +19,15 @@ from torch import nn
 
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, WEIGHTS
+from robust_hub.models.asked import asked_for, locate, overlay_of, said_of
 from robust_hub.models.checkpoint import check_keys, read_weights
 from robust_hub.models.classes import note_class_names
-from robust_hub.models.config import CheckpointConfig, as_timm, read_config
+from robust_hub.models.config import CheckpointConfig, read_config
 from robust_hub.models.family import NAMES, SUFFIX
 from robust_hub.models.foreign import check_promised, described, warn_unchecked
-from robust_hub.models.identity import check_probe
+from robust_hub.models.loaded import check_computation, check_loaded
 from robust_hub.models.norms import NORMS
-from robust_hub.models.pins import read_pins
-from robust_hub.models.remote import fetch, forget, reach_file
-from robust_hub.models.shelves import checkpoint_folder, not_here
+from robust_hub.models.remote import reach_file
 from robust_hub.models.sketch import sketch
 from robust_hub.models.stored import check_kind
 from robust_hub.names import did_you_mean
@@ -54,11 +53,6 @@ PLAIN_NORMS: dict[str, dict[str, Any]] = {
     "bn": {},
     "gn": {"norm_layer": "groupnorm"},
     "ln": {"norm_layer": "groupnorm1"},
-}
-# Arguments of timm.create_model that leave features, and logits of the saved classifier, as they are.
-_SAME_FUNCTION = {
-    *("num_classes", "in_chans", "norm", "stem", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
-    *("drop_rate", "drop_path_rate", "drop_block_rate", "device"),
 }
 
 
@@ -165,50 +159,28 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
         raise ValueError(
             f"{variant} has norm {norm!r} in its name, got norm={args['norm']!r}: create {depth}_{args['norm']}"
         )
-    overlay = dict(args.pop("pretrained_cfg_overlay", None) or {})
-    build = partial(build_model_with_cfg, RobustResNet, variant, pretrained, **args)
+    given, overlay = args.pop("pretrained_cfg", None), dict(args.pop("pretrained_cfg_overlay", None) or {})
+    asked = asked_for(given, overlay) if pretrained else None
+    build = partial(build_model_with_cfg, RobustResNet, variant, pretrained, pretrained_cfg=given)
     model: RobustResNet
-    if pretrained and not overlay.get("state_dict"):
-        given = args.get("pretrained_cfg")  # timm names a tag here, or the folder of "local-dir:..."
-        name = f"{variant}.{given}" if isinstance(given, str) else variant
-        addressed = bool({**(given if isinstance(given, dict) else {}), **overlay}.keys() & {"file", "hf_hub_id"})
-        folder, fetched = _locate(name, overlay, given if isinstance(given, dict) else {})
-        try:
-            config, state = _weights(folder, variant, norm, str(args["stem"]), promised=not addressed)
-            model = build(pretrained_cfg_overlay={**overlay, **_overlay(config, state)})
-            _check_computation(model, config, name, kwargs)
-        except CheckpointError:
-            if fetched:  # so that the next try fetches it anew
-                forget(folder)
-            raise
+    if asked is None or asked.kind == "state_dict":
+        plain = {} if asked is None else {"source": "", "state_dict": asked.value}  # "local-dir:" says another source
+        model = build(pretrained_cfg_overlay={**overlay, **plain}, **args)
+        note_class_names(model, None)  # names are of weights
+    else:
+        name = f"{variant}.{given}" if isinstance(given, str) else variant  # timm names a tag here
+        folder = locate(asked, name, args.get("cache_dir"))
+        config = read_config(folder)
+        args |= {key: value for key, value in config.model_args.items() if key not in kwargs}
+        state = _weights(folder, config, variant, norm, str(args["stem"]), promised=not asked.kind)
+        model = build(pretrained_cfg_overlay=overlay_of(config, state, folder, overlay), **args)
+        vars(model)["_model_args"] = dict(config.model_args)  # timm adds those of the call
+        check_loaded(model, config, state, args)
+        check_computation(model, config, name, kwargs, overlay)
         note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
         _note_names(model, config)
-    else:
-        model = build(pretrained_cfg_overlay=overlay)
-        note_class_names(model, None)  # names are of weights
     model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
     return _without_state(model.eval() if pretrained else model)
-
-
-def _locate(name: str, overlay: dict[str, Any], theirs: Mapping[str, Any]) -> tuple[Path, bool]:
-    """Find the folder of a name's weights, and tell whether it came from the Hub.
-
-    Args:
-        name: The name, its tag included.
-        overlay: The user's own words on where the weights are, which are taken out of it.
-        theirs: timm's, of "local-dir:..." and "hf-hub:...".
-    """
-    file = overlay.pop("file", None) or theirs.get("file")
-    if hub_id := overlay.pop("hf_hub_id", None) or theirs.get("hf_hub_id"):
-        repo_id, _, revision = str(hub_id).partition("@")  # timm's "hf-hub:owner/name@revision"
-        return fetch(repo_id, revision or "main", check=read_weights), True
-    if file:
-        return (Path(file) if Path(file).is_dir() else Path(file).parent), False
-    if (folder := checkpoint_folder(name)) is not None:
-        return folder, False
-    if pin := read_pins().get(name):
-        return fetch(pin["repo_id"], pin["revision"], check=read_weights), True
-    raise CheckpointError(f"{not_here(name, 'the Hub (no revision is pinned)')}; pretrained=False makes random ones")
 
 
 def _plain_timm(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
@@ -217,21 +189,6 @@ def _plain_timm(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] 
         return None
     name, args = PLAIN_DEPTHS[depth]
     return name, {**args, **PLAIN_NORMS[norm]}
-
-
-def _check_computation(model: nn.Module, config: CheckpointConfig, where: str, kwargs: Mapping[str, Any]) -> None:
-    """Compare what a loaded model computes with its config, unless it was asked to compute something else."""
-    first = next(model.parameters())
-    channels = (config.input_size or (0,))[0]
-    asked = kwargs.keys() - _SAME_FUNCTION or kwargs.get("in_chans", channels) != channels
-    if not asked and first.dtype == torch.float32 and first.device.type != "meta":
-        own_head = int(getattr(model, "num_classes", 0)) == config.num_classes
-        check_probe(model, config.probe, config.input_size, own_head=own_head, where=where)
-
-
-def _overlay(config: CheckpointConfig, state: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Make timm load this state dict, adapting head and first layer to the model as it does for its own weights."""
-    return {**as_timm(config.pretrained_cfg), "num_classes": config.num_classes, "source": "", "state_dict": state}
 
 
 def _note_names(model: nn.Module, config: CheckpointConfig) -> None:
@@ -243,10 +200,10 @@ def _note_names(model: nn.Module, config: CheckpointConfig) -> None:
 def _load_into(model: RobustResNet, folder: Path) -> None:
     """Load a folder's checked weights into a network that is there, its head where it has as many outputs."""
     cfg: Any = model.pretrained_cfg
-    variant = str(cfg["architecture"])
-    config, state = _weights(folder, variant, model.norm_kind, model.stem)
+    config = read_config(folder)
+    state = _weights(folder, config, str(cfg["architecture"]), model.norm_kind, model.stem)
     chans = next(model.conv1.parameters()).shape[1]
-    load_pretrained(model, _overlay(config, state), num_classes=model.num_classes, in_chans=chans)
+    load_pretrained(model, overlay_of(config, state, folder, {}), num_classes=model.num_classes, in_chans=chans)
     note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
     _note_names(model, config)
 
@@ -258,18 +215,18 @@ def _without_state(model: nn.Module) -> nn.Module:
 
 
 def _weights(
-    folder: Path, variant: str, norm: str, stem: str, *, promised: bool = False
-) -> tuple[CheckpointConfig, dict[str, torch.Tensor]]:
+    folder: Path, config: CheckpointConfig, variant: str, norm: str, stem: str, *, promised: bool = False
+) -> dict[str, torch.Tensor]:
     """Read a folder's weights and compare them with the architecture.
 
     Args:
         folder: The checkpoint's folder.
+        config: Its config.json.
         variant: The network's name for timm.
         norm: Its norm.
         stem: Its stem.
         promised: Whether a folder without hashes is refused, not warned of.
     """
-    config = read_config(folder)
     if promised:
         check_promised(config, folder)
     architecture = config.architecture.removesuffix(SUFFIX)
@@ -280,7 +237,7 @@ def _weights(
     check_keys(state, saved)
     check_kind(folder, described(config, saved), {"norm": norm, "stem": stem})
     warn_unchecked(config, folder)
-    return config, state
+    return state
 
 
 def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
@@ -320,7 +277,8 @@ def _reach(source: str, kwargs: Mapping[str, Any]) -> None:
     if kwargs.keys() & {"cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"}:
         return
     if source.startswith("hf-hub:"):
-        reach_file(source, source.removeprefix("hf-hub:").partition("@")[0], "config.json")
+        repo_id, _, revision = source.removeprefix("hf-hub:").partition("@")
+        reach_file(source, repo_id, CONFIG, revision or "main")
     elif kwargs["pretrained"] and ":" not in source:
         try:
             cfg = get_pretrained_cfg(source)
@@ -336,16 +294,34 @@ def _reach(source: str, kwargs: Mapping[str, Any]) -> None:
 def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
     """Sketch the model as it was saved to check the weights, then make the one that is asked for to hold them."""
     config = read_config(folder)
+    overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
+    args = {**config.model_args, **kwargs}
+    if asked_for(kwargs.get("pretrained_cfg"), overlay).kind or not kwargs.get("pretrained", True):
+        return _load_elsewhere(config, args, overlay)
     state = read_weights(folder)
     saved = sketch(config, len(state), folder)
     stem = str(kwargs.get("stem", getattr(saved, "stem", "")))
     check_kind(folder, described(config, saved), {"norm": str(getattr(saved, "norm_kind", "")), "stem": stem})
     check_keys(state, saved)
     warn_unchecked(config, folder)
-    asked, kwargs = kwargs, {"num_classes": config.num_classes, **config.model_args, **kwargs, "pretrained": True}
-    overlay = {**_overlay(config, state), **(kwargs.pop("pretrained_cfg_overlay", None) or {})}
-    model: nn.Module = timm.create_model(config.architecture, **kwargs, pretrained_cfg_overlay=overlay)
-    _check_computation(model, config, str(folder), asked)
+    args = {"num_classes": config.num_classes, **args, "pretrained": True}
+    model: nn.Module = timm.create_model(
+        config.architecture, **args, pretrained_cfg_overlay=overlay_of(config, state, folder, overlay)
+    )
+    check_loaded(model, config, state, args)
+    check_computation(model, config, str(folder), kwargs, overlay)
     note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
     _note_names(model, config)
+    return _without_state(model)
+
+
+def _load_elsewhere(config: CheckpointConfig, args: dict[str, Any], overlay: Mapping[str, Any]) -> nn.Module:
+    """Make the network that a config describes with the weights that its caller names, or with random ones."""
+    given = args.pop("pretrained_cfg", None)
+    base = {**config.pretrained_cfg, "num_classes": config.num_classes, **said_of(given)}
+    base |= {"architecture": config.architecture}
+    args.setdefault("pretrained", True)
+    model: nn.Module = timm.create_model(
+        config.architecture, **args, pretrained_cfg=base, pretrained_cfg_overlay=dict(overlay)
+    )
     return _without_state(model)

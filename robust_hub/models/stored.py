@@ -59,6 +59,8 @@ def read_stored(
         try:
             part, said = unpack(content)
         except _DAMAGE as error:
+            if "memory" in str(error) and "alloc" in str(error):  # torch's words; the file is what it promises
+                raise
             raise CheckpointError(f"{folder / name} is no safetensors file ({shown(error)}): {_AGAIN}") from None
         for what in (network or {}) if config.sha256 else {}:
             theirs, promised = said.get(what, ""), getattr(config, what)

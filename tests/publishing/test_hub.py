@@ -285,7 +285,7 @@ def lie_about_layers(files: dict[str, bytes]) -> None:
         (lambda files: files.update({CONFIG: b"{"}), "config.json is damaged"),
     ],
 )
-def test_a_repository_that_lies_is_refused_by_name_and_leaves_the_cache(
+def test_a_repository_that_lies_is_refused_by_name_and_its_sound_files_stay(
     hub: Hub, folder: Path, lie: Callable[[dict[str, bytes]], None], said: str
 ) -> None:
     honest = publish(folder, REPO)
@@ -297,9 +297,10 @@ def test_a_repository_that_lies_is_refused_by_name_and_leaves_the_cache(
     if "config" not in said:  # timm reads the config before us
         with pytest.raises(CheckpointError, match=said):
             timm.create_model(f"hf-hub:{REPO}@{sha}", pretrained=True)
-    cache = huggingface_hub.scan_cache_dir(constants.HF_HUB_CACHE)
-    kept = [one.commit_hash for repo in cache.repos for one in repo.revisions]
-    assert sha not in kept
+    snapshot = Path(constants.HF_HUB_CACHE) / f"models--{REPO.replace('/', '--')}" / "snapshots" / sha
+    assert all((snapshot / name).read_bytes() == files[name] for name in (CONFIG, WEIGHTS))  # as the Hub gave them
+    with pytest.raises(CheckpointError, match=said):
+        fetch(REPO, sha)
     assert torch.equal(load_model(fetch(REPO, str(honest.revision))).eval()(X), load_model(folder).eval()(X))
 
 
