@@ -404,6 +404,8 @@ def test_a_name_of_timm_that_cannot_be_had_is_refused_at_once(
         load_model(name)
     cached = tmp_path / "cache" / "models--timm--test_resnet.r160_in1k" / "snapshots" / "1"
     cached.mkdir(parents=True)
+    (cached.parents[1] / "refs").mkdir()
+    (cached.parents[1] / "refs" / "main").write_text(cached.name)
     for file in ("model.safetensors", CONFIG):
         (cached / file).touch()
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: torch.nn.Identity())
