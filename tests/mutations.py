@@ -332,8 +332,8 @@ MUTATIONS = [
     (
         "noise of eight bits",
         "images/laws",
-        "dtype=np.float32))",
-        "dtype=np.float32)).bfloat16().float()",
+        "standard_normal(tuple(shape), dtype=np.float32))",
+        "standard_normal(tuple(shape), dtype=np.float32)).bfloat16().float()",
         SAMPLING,
     ),
     (

@@ -209,7 +209,8 @@ class LatticeNoise:
         bits: NDArray[np.uint16],
     ) -> NDArray[np.int16]:
         """Write the levels that 16 bits left open."""
-        table, rest = thresholds(self.sigma), words.random_raw(len(doubtful)) >> np.uint64(16)
+        table = thresholds(self.sigma)
+        rest = words.random_raw(len(doubtful)) >> np.uint64(16)
         whole = (bits.astype(np.uint64) << np.uint64(48)) | rest
         levels[doubtful] = table.lowest + np.searchsorted(table.cuts, whole, side="right")
         return levels
