@@ -17,8 +17,9 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from robust_hub import NoiseMixture, finetune_clean, load_data, load_model
+from robust_hub import NoiseMixture, SmoothedClassifier, finetune_clean, load_data, load_model
 from robust_hub.guarantee.certificate import certify_counts
 from robust_hub.guarantee.plans import fixed_plan, radius_plan, sequential_plan
 from robust_hub.models.config import read_config
@@ -192,3 +193,75 @@ def test_a_training_of_numbers_of_numpy_is_saved_as_one_of_plain_ones(tmp_path: 
         made.append((weights_hash(load_model(tmp_path / name)), asked))
     assert made[0] == made[1]
     assert made[0][1] == given == {"head_only": True, "head_scale": 2, "seed": 3, **made[0][1]}
+
+
+NETWORK = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3))
+SMOOTHED = SmoothedClassifier(NETWORK, mean=0.5, std=0.25)
+GREY = torch.full((3, 4, 4), 102 / 255)
+USUAL: dict[str, Any] = {"sigma": 0.25, "n0": 10, "n": 100, "alpha": 0.25, "seed": 7, "index": 3, "batch_size": 32}
+
+
+def certified(name: str, value: Any, *, method: str = "certify") -> Any:
+    given = {**USUAL, name: value}
+    if method == "predict":
+        del given["n0"]
+    return getattr(SMOOTHED, method)(GREY, **given)
+
+
+@pytest.mark.parametrize("method", ["certify", "predict"])
+@pytest.mark.parametrize("name", USUAL)
+def test_numbers_of_a_certificate(name: str, method: str) -> None:
+    if method == "predict" and name == "n0":
+        return
+    forms = TAKEN if name in ("sigma", "alpha") else [*TAKEN, np.int64, float]
+    want = certified(name, USUAL[name], method=method)
+    for form in forms:
+        assert certified(name, form(USUAL[name]), method=method) == want, form
+    for value in (True, "0.25", 1j, math.nan, -1, [0.25], {0.25}, 7.5 if name not in ("sigma", "alpha") else math.inf):
+        with pytest.raises(ValueError, match=r"^expected [^\n]*, got [^\n]+$"):
+            certified(name, value, method=method)
+
+
+def test_indices_are_not_cut_to_equal_ones() -> None:
+    batch = GREY.expand(2, 3, 4, 4)
+    given = {"n0": 10, "n": 100, "seed": 7}
+    want = SMOOTHED.certify_batch(batch, 0.25, indices=[4, 9], **given)
+    for indices in (np.array([4, 9]), torch.tensor([4, 9]), (4.0, 9.0), range(4, 10, 5)):
+        assert SMOOTHED.certify_batch(batch, 0.25, indices=indices, **given) == want
+    for indices in ([0.2, 0.7], ["4", "9"], [True, False], [-1, 2]):
+        with pytest.raises(ValueError, match=r"^expected indices that are whole numbers, at least 0, got [^\n]+$"):
+            SMOOTHED.certify_batch(batch, 0.25, indices=indices, **given)
+
+
+@pytest.mark.parametrize("values", [0.25, "0.25", [0.25, "0.5"], [0.25, 0.25], [], [0.0], None, [True, 0.5]], ids=repr)
+def test_sigmas_that_are_none(values: Any) -> None:
+    with pytest.raises(ValueError, match=r"^expected [^\n]*sigmas[^\n]*, got [^\n]*$"):
+        SMOOTHED.certify_sigmas(GREY, values, n0=10, n=100)
+
+
+def test_sigmas_of_any_library() -> None:
+    want = SMOOTHED.certify_sigmas(GREY, [0.25, 0.5], n0=10, n=100, seed=7)
+    for values in (np.float32([0.5, 0.25]), torch.tensor([0.25, 0.5]), (0.25, np.float64(0.5))):
+        assert SMOOTHED.certify_sigmas(GREY, values, n0=10, n=100, seed=np.int64(7)) == want
+
+
+@pytest.mark.parametrize("size", [(32, 32), "32", 0, -1, 31.5, True])
+def test_sizes_that_are_none(size: Any) -> None:
+    with pytest.raises(ValueError, match=r"^expected a size of at least 1 pixel, got [^\n]+$"):
+        load_data("digits", size=size)
+    assert load_data("digits", size=np.int32(16)).image_shape == load_data("digits", size=16.0).image_shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_white_that_a_resize_rounded_is_white(dtype: torch.dtype) -> None:
+    white = torch.ones(3, 4, 4, dtype=dtype)
+    given = {"n0": 10, "n": 100, "seed": 7, "sigma": 0.25}
+    want = SMOOTHED.certify(white, **given)
+    for moved in (white + 6e-7, white + 9e-7 * torch.rand(3, 4, 4, dtype=dtype)):
+        got = SMOOTHED.certify(moved, **given)
+        assert (got.counts, got.origin) == (want.counts, want.origin)
+    assert SMOOTHED.classify((white + 6e-7)[None]) == SMOOTHED.classify(white[None])
+    assert SMOOTHED.certify(torch.zeros(3, 4, 4) - 5e-7, **given).radius == SMOOTHED.certify(0 * white, **given).radius
+    for moved in (white + 2e-6, white - 1 - 2e-6):
+        with pytest.raises(ValueError, match=r"expected pixels in \[0, 1\], got values from"):
+            SMOOTHED.certify(moved, **given)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from robust_hub.certification.compiling import CompileChoice, check_choice
 from robust_hub.certification.matching import Classes, match
 from robust_hub.certification.smoothing import SmoothedClassifier
+from robust_hub.certification.stamp import choose_seed
 from robust_hub.certification.task import Task, choose_form, identity_of, open_task
 from robust_hub.evidence.records import Record, Run, read_run
 from robust_hub.guarantee.certificate import Certificate, check_sigma
@@ -115,11 +116,12 @@ def certify(
     Source: Cohen et al. 2019, section 4; Qiu et al. 2023, section 4.1.
     """
     plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-    check_sigma(sigma)
-    law = make_noise(noise, sigma)
-    plan.check(sigma, law.tau)
-    for name, value in (("every", every), ("limit", limit), ("batch_size", batch_size)):
-        check_samples(name, 1 if value is None else value)
+    law = make_noise(noise, check_sigma(sigma))
+    plan.check(law.sigma, law.tau)
+    every = check_samples("every", every)
+    limit = None if limit is None else check_samples("limit", limit)
+    batch_size = None if batch_size is None else check_samples("batch_size", batch_size)
+    seed = None if seed is None else choose_seed(seed)
     check_choice(compile, model)
     channels = channels_of(model, mean)
     read = partial(load_data, split="test", channels=channels, in_memory=False)

@@ -28,6 +28,7 @@ from robust_hub.images.laws import Noise, NoiseChoice, make_noise
 from robust_hub.images.pixels import check_pixels, mean_std
 from robust_hub.models.calling import check_weights
 from robust_hub.models.classes import class_names
+from robust_hub.numbers import real_numbers, whole_number
 
 _EXPECTED = {3: "one image (C, H, W)", 4: "images (B, C, H, W)"}
 
@@ -184,9 +185,9 @@ class SmoothedClassifier:
 
         Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii and lattice noise, docs/statistics.md.
         """
-        self._check(x, 3, ": use certify_batch for several")
+        x = self._check(x, 3, ": use certify_batch for several")
         plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-        return self._certify(x[None], [index], sigma, plan, batch_size, noise, seed)[0]
+        return self._certify(x[None], _indices([index]), sigma, plan, batch_size, noise, seed)[0]
 
     def certify_batch(
         self,
@@ -222,8 +223,8 @@ class SmoothedClassifier:
             ValueError: As in `certify`.
         """
         plan = make_plan(plan, **arguments)
-        self._check(x, 4)
-        indices = range(len(x)) if indices is None else [int(index) for index in indices]
+        x = self._check(x, 4)
+        indices = range(len(x)) if indices is None else _indices(indices)
         if len(indices) != len(x) or len(set(indices)) != len(x):
             raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
         return self._certify(x, indices, sigma, plan, batch_size, noise, seed)
@@ -267,7 +268,7 @@ class SmoothedClassifier:
         size = self._batch_size(batch_size, first[1].shape)
         stamp = self._stamp(law, first[1].shape, size, seed)
         placed = ((index, stamp.place(index, x)) for index, x in itertools.chain([first], checked))
-        jobs = self.sampler.jobs(placed, partial(plan.course, sigma, law.tau), law, stamp.seed)
+        jobs = self.sampler.jobs(placed, partial(plan.course, law.sigma, law.tau), law, stamp.seed)
         for job in self.sampler.complete(jobs, law, size):
             yield job.index, stamp.on(job.index, job.result), job.seconds
 
@@ -310,11 +311,12 @@ class SmoothedClassifier:
 
         Source: docs/several-sigmas.md.
         """
-        self._check(x, 3)
-        ordered = sorted(sigmas)
-        check_alpha(alpha)
+        x = self._check(x, 3)
+        (index,) = _indices([index])
+        ordered = sorted(real_numbers("different finite sigmas > 0, at least one", sigmas, above=0))
+        alpha = check_alpha(alpha)
         if not ordered or len(set(ordered)) < len(ordered):
-            raise ValueError(f"expected different sigmas, at least one, got {list(sigmas)}")
+            raise ValueError(f"expected different sigmas, at least one, got {ordered}")
         plan = fixed_plan(n0, n, alpha / len(ordered), "runner_up")
         laws = [choose_law(plan, noise, sigma) for sigma in ordered]
         for law in laws:
@@ -323,7 +325,9 @@ class SmoothedClassifier:
         stamp = self._stamp(laws[0], x.shape, size, seed)
         votes = {}
         for law in laws:
-            jobs = self.sampler.jobs([(index, law.place(x.detach()))], partial(two_looks, n0, n), law, stamp.seed)
+            jobs = self.sampler.jobs(
+                [(index, law.place(x.detach()))], partial(two_looks, plan.n0, plan.n), law, stamp.seed
+            )
             (job,) = self.sampler.complete(jobs, law, size)
             votes[law.sigma] = job.result
         joint = composite(
@@ -370,10 +374,11 @@ class SmoothedClassifier:
 
         Source: Cohen et al. 2019, Predict.
         """
-        check_prediction(n, alpha)
-        check_sigma(sigma)
-        law = make_noise(noise, sigma)
-        law.check_shape(self._check(x, 3).shape)
+        n, alpha = check_prediction(n, alpha)
+        (index,) = _indices([index])
+        law = make_noise(noise, check_sigma(sigma))
+        x = self._check(x, 3)
+        law.check_shape(x.shape)
         size = min(self._batch_size(batch_size, x.shape), n)
         course = partial(prediction_course, n, alpha, law.tau)
         jobs = self.sampler.jobs([(index, law.place(x.detach()))], course, law, choose_seed(seed))
@@ -394,7 +399,7 @@ class SmoothedClassifier:
             TypeError: If x holds no floating-point pixels.
             ValueError: If x has another shape, or the model returns NaN or no (B, K) logits.
         """
-        self._check(x, 4)
+        x = self._check(x, 4)
         one = batch_size is None and len(x) == 1
         return self.sampler.classify(x, 1 if one else self._batch_size(batch_size, x.shape[1:]))
 
@@ -418,7 +423,7 @@ class SmoothedClassifier:
         size = min(self._batch_size(batch_size, x.shape[1:]), len(x) * plan.most)
         stamp = self._stamp(law, x.shape[1:], size, seed)
         placed = [(index, stamp.place(index, image)) for index, image in zip(indices, x, strict=True)]
-        jobs = self.sampler.jobs(placed, partial(plan.course, sigma, law.tau), law, stamp.seed)
+        jobs = self.sampler.jobs(placed, partial(plan.course, law.sigma, law.tau), law, stamp.seed)
         certificates = {job.index: stamp.on(job.index, job.result) for job in self.sampler.complete(jobs, law, size)}
         return [certificates[i] for i in indices]
 
@@ -432,23 +437,25 @@ class SmoothedClassifier:
         shape: torch.Size | None = None
         seen: set[int] = set()
         for index, x in images:
-            own = self._check(x, 3).shape
+            x = self._check(x, 3)
+            (index,) = _indices([index])
+            own = x.shape
             shape = own if shape is None else shape
             if own != shape:
                 raise ValueError(
                     f"expected images of one shape, {tuple(shape)} as the first, got {tuple(x.shape)} at index "
                     f"{index}: certify each shape by itself"
                 )
-            if int(index) in seen:
+            if index in seen:
                 raise ValueError(f"expected different indices, got {index} twice: equal indices mean equal noise")
-            seen.add(int(index))
+            seen.add(index)
             yield index, x
 
     def _check(self, x: Tensor, ndim: int, hint: str = "") -> Tensor:
         """Refuse what are no pixels in [0, 1] of so many dimensions and of the channels of mean and std."""
         if isinstance(x, Tensor) and x.ndim != ndim:
             raise ValueError(f"expected {_EXPECTED[ndim]}, got shape {tuple(x.shape)}{hint}")
-        check_pixels(x)
+        x = check_pixels(x)
         if len(self.mean) not in (1, x.shape[-3]):
             raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[-3]}")
         return x
@@ -457,5 +464,9 @@ class SmoothedClassifier:
         """Give the batch size asked for, else one that suits the network and images of a shape, (C, H, W)."""
         if batch_size is None:
             return self.sampler.suited_batch_size(shape)
-        check_samples("batch_size", batch_size)
-        return batch_size
+        return check_samples("batch_size", batch_size)
+
+
+def _indices(indices: Iterable[int]) -> list[int]:
+    """Take indices of images, which seed their noise: two that are cut to one number would have the same."""
+    return [whole_number("indices that are whole numbers, at least 0", index, 0, 2**63 - 1) for index in indices]

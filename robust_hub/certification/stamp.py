@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from robust_hub.guarantee.origin import Origin
 from robust_hub.guarantee.plans import Plan
 from robust_hub.images.identity import image_hash
 from robust_hub.images.laws import Noise, NoiseChoice, make_noise
+from robust_hub.numbers import whole_number
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,8 @@ def choose_law(plan: Plan, noise: NoiseChoice, sigma: float) -> Noise:
     Raises:
         ValueError: If noise or sigma are outside their range, or the plan could not.
     """
-    check_sigma(sigma)
-    law = make_noise(noise, sigma)
-    plan.check(sigma, law.tau)
+    law = make_noise(noise, check_sigma(sigma))
+    plan.check(law.sigma, law.tau)
     return law
 
 
@@ -80,6 +79,4 @@ def choose_seed(seed: int | None) -> int:
     """
     if seed is None:
         return secrets.randbits(63)
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
-        raise ValueError(f"expected a seed that is a whole number from 0 to 2^63 - 1, or None, got {seed!r}")
-    return int(seed)
+    return whole_number("a seed that is a whole number from 0 to 2^63 - 1, or None", seed, 0, 2**63 - 1)

@@ -24,6 +24,7 @@ from robust_hub.images.labels import class_indices
 from robust_hub.images.source import Source
 from robust_hub.images.sources import find, stratified
 from robust_hub.memory import free
+from robust_hub.numbers import real_number, whole_number
 
 HASHED_IMAGES = 256
 
@@ -257,10 +258,12 @@ def load_data(
         >>> len(digits), digits.image_shape, digits.classes[:3]
         (500, (3, 32, 32), ('0', '1', '2'))
     """
-    if size is not None and size < 1:
-        raise ValueError(f"expected a size of at least 1 pixel, got {size}")
-    if num_workers is not None and num_workers < 0:
-        raise ValueError(f"expected num_workers of at least 0, got {num_workers}: leave it out for one a CPU")
+    if size is not None:
+        size = whole_number("a size of at least 1 pixel", size)
+    if channels is not None:
+        channels = whole_number("channels >= 1", channels)
+    if num_workers is not None:
+        num_workers = whole_number("num_workers of at least 0, or None for one a CPU", num_workers, 0)
     if isinstance(source, ImageData):
         if size is not None and source.image_shape[1:] != (size, size):
             got = f"{source.image_shape}: give size to the first load_data"
@@ -335,9 +338,8 @@ def holdout_split(data: ImageData, fraction: float, seed: int) -> tuple[ImageDat
     Raises:
         ValueError: If the fraction is outside (0, 1) or holds out no image.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"expected a fraction in (0, 1), got {fraction}")
-    held = stratified(data.labels, fraction, seed)
+    fraction = real_number("a fraction in (0, 1)", fraction, above=0, below=1)
+    held = stratified(data.labels, fraction, whole_number("a seed that is a whole number", seed, -(2**63), 2**63 - 1))
     if not bool(held.any()):
         raise ValueError(f"expected a fraction that holds out an image, got {fraction} of {len(data)} images: raise it")
     return data._part(torch.where(~held)[0], data.split), data._part(torch.where(held)[0], f"{data.split}-held-out")

@@ -35,8 +35,7 @@ def image_hash(x: Tensor) -> str:
     if isinstance(x, Tensor) and x.dtype == torch.uint8:
         kind, pixels = "uint8", x
     else:
-        x = x.detach() if isinstance(x, Tensor) else x
-        check_pixels(x)
+        x = check_pixels(x.detach() if isinstance(x, Tensor) else x)
         kind, pixels = "float32", x.to(torch.float32)
         levels = (pixels * 255).round()
         if torch.equal(levels / 255, pixels):

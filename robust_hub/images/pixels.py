@@ -14,9 +14,17 @@ from torch import Tensor, nn
 
 from robust_hub.images.wrapped import config_of
 
+_ROUNDING = 1e-6  # how far float32 arithmetic on pixels in [0, 1] may leave it
 
-def check_pixels(x: Tensor) -> None:
-    """Refuse images that are not float tensors with every pixel in [0, 1].
+
+def check_pixels(x: Tensor) -> Tensor:
+    """Refuse images that are not float tensors with every pixel in [0, 1], give or take rounding.
+
+    Args:
+        x: The images, of any shape.
+
+    Returns:
+        The images; those that leave [0, 1] by no more than 1e-6, as white does in a resize in float32, clipped to it.
 
     Raises:
         TypeError: If x is not a dense floating-point tensor of 16 bits or more.
@@ -38,11 +46,14 @@ def check_pixels(x: Tensor) -> None:
     low, high = (float(v) for v in torch.aminmax(x.detach()))
     if not (low == low and high == high):
         raise ValueError("expected pixels in [0, 1], got NaN: mend or leave out the image")
-    if low < 0 or high > 1:
+    if low >= 0 and high <= 1:
+        return x
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise ValueError(
             f"expected pixels in [0, 1], got values from {low:.3g} to {high:.3g}; if this image is normalised, pass "
             "raw pixels: the model's mean and std are applied after the noise"
         )
+    return x.clamp(0, 1)
 
 
 def normalize(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
