@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.images.wrapped import config_of
+from robust_hub.numbers import real_number, real_numbers
 
+_MOST = 10.0  # of a mean or std: those of pixels from 0 to 255 are beyond
 _ROUNDING = 1e-6  # how far float32 arithmetic on pixels in [0, 1] may leave it
 
 
@@ -104,12 +106,16 @@ def mean_std(
             "expected mean and std: this model has no pretrained_cfg that says them; pass mean=(...) and std=(...), "
             "or mean=(0, 0, 0) and std=(1, 1, 1) for a network that takes [0, 1] pixels"
         )
-    centre, scale = _numbers(mean), _numbers(std)
+    centre, scale = _numbers("mean", mean), _numbers("std", std)
     centre = centre * len(scale) if _is_number(mean) else centre
     scale = scale * len(centre) if _is_number(std) and not _is_number(mean) else scale
-    finite = all(abs(v) < float("inf") for v in centre + scale)  # false for NaN too
-    if not centre or len(centre) != len(scale) or not finite or min(scale) <= 0:
+    if not centre or len(centre) != len(scale) or min(scale) <= 0:
         raise ValueError(f"expected as many positive stds as means, all finite, got mean={centre} and std={scale}")
+    if max(map(abs, centre + scale)) > _MOST:
+        raise ValueError(
+            f"expected mean and std in [0, 1]-pixel units, got mean={centre} and std={scale}: divide those of pixels "
+            "from 0 to 255 by 255"
+        )
     return centre, scale
 
 
@@ -141,12 +147,13 @@ def channels_of(model: nn.Module, mean: float | Sequence[float] | None = None) -
     return 3 if len(centre) == 1 and _is_number(mean) else len(centre)
 
 
-def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:
-    return (float(values),) if _is_number(values) else tuple(float(v) for v in values)  # type: ignore[arg-type,union-attr]
+def _numbers(name: str, values: float | Sequence[float]) -> tuple[float, ...]:
+    what = f"a finite number of {name} for each channel, or one for all"
+    return (real_number(what, values),) if _is_number(values) else real_numbers(what, values)
 
 
 def _is_number(values: Any) -> bool:
-    return isinstance(values, int | float) or getattr(values, "shape", None) == ()
+    return isinstance(values, int | float) or getattr(values, "ndim", None) == 0
 
 
 def _first_channels(model: nn.Module, config: Mapping[str, Any]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,8 +105,6 @@ def test_nobody_says_mean_and_std(config: object) -> None:
         ((), ()),
         ((0.5,), (0.0,)),
         ((0.5,), (-1.0,)),
-        ((0.5,), (float("nan"),)),
-        ((0.5,), (float("inf"),)),
     ],
 )
 def test_mean_and_std_that_do_not_fit(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -113,7 +112,20 @@ def test_mean_and_std_that_do_not_fit(mean: tuple[float, ...], std: tuple[float,
         mean_std(nn.Identity(), mean, std)
 
 
-@pytest.mark.parametrize("mean", [(float("nan"),), (float("inf"),)])
-def test_mean_that_is_not_finite(mean: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="expected as many positive stds as means, all finite, got mean="):
-        mean_std(nn.Identity(), mean, (0.5,))
+@pytest.mark.parametrize(
+    "value", [(float("nan"),), (float("inf"),), "0.5", ("0.5",), (True,), [[0.5]], {0.5}, 1j], ids=repr
+)
+def test_mean_and_std_that_are_no_finite_numbers(value: Any) -> None:
+    for name in ("mean", "std"):
+        given = {"mean": 0.5, "std": 0.5, name: value}
+        with pytest.raises(
+            ValueError, match=rf"^expected a finite number of {name} for each channel, or one for all, got"
+        ):
+            mean_std(nn.Identity(), **given)
+
+
+def test_mean_and_std_of_pixels_to_255_are_refused() -> None:
+    for mean, std in (((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)), (0.5, 58.4), (123.7, 0.25)):
+        with pytest.raises(ValueError, match=r"expected mean and std in \[0, 1\]-pixel units, got .*: divide those of"):
+            mean_std(nn.Identity(), mean, std)
+    assert mean_std(nn.Identity(), 0, 1 / 255) == ((0.0,), (1 / 255,))  # of a network that takes 0 to 255
