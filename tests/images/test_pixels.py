@@ -113,7 +113,9 @@ def test_mean_and_std_that_do_not_fit(mean: tuple[float, ...], std: tuple[float,
 
 
 @pytest.mark.parametrize(
-    "value", [(float("nan"),), (float("inf"),), "0.5", ("0.5",), (True,), [[0.5]], {0.5}, 1j], ids=repr
+    "value",
+    [(float("nan"),), (float("inf"),), "0.5", ("0.5",), (True,), [[0.5]], {0.5}, 1j],
+    ids=lambda v: type(v).__name__,
 )
 def test_mean_and_std_that_are_no_finite_numbers(value: Any) -> None:
     for name in ("mean", "std"):
