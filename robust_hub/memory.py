@@ -1,8 +1,9 @@
-"""Memory that runs out: how it is told from other errors, how much is left, and which batch to take then."""
+"""Memory: how running out is told from other errors, how much is left, which batch to take; no search for garbage."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -23,6 +24,22 @@ def ran_out(error: BaseException) -> bool:
 def free() -> int:
     """Give the bytes of main memory that a process may take without swapping."""
     return int(psutil.virtual_memory().available)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: where many values are made that all stay, and none of them in a circle.
+
+    What counts its references goes as ever. The search goes through all that is there again and again, which takes
+    longer than to read a run.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from robust_hub.certification import batches, sampler
 from robust_hub.certification.evaluate import certify
 from robust_hub.cli.main import main
 from robust_hub.images.data import load_data
-from robust_hub.memory import batch_in_memory, ran_out
+from robust_hub.memory import batch_in_memory, ran_out, uncollected
 from robust_hub.models.checkpoint import save_checkpoint
 
 ERRORS: list[Callable[[], Exception]] = [
@@ -107,3 +108,16 @@ def test_every_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert result.exit_code == 2 and "Traceback" not in result.output
         assert "robust-hub: expected memory for a batch of 64 images" in result.output.splitlines()[-1]
         assert "--batch-size 32)" in result.output
+
+
+def test_no_garbage_is_looked_for_meanwhile() -> None:
+    assert gc.isenabled()
+    with uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), uncollected():
+        raise KeyError
+    assert gc.isenabled()

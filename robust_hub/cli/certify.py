@@ -21,6 +21,7 @@ from robust_hub.cli.options import (
 )
 from robust_hub.files import replace_text
 from robust_hub.layout import RECORDS, RUN
+from robust_hub.memory import uncollected
 
 
 @click.command()
@@ -113,6 +114,7 @@ def certify(
 @click.option("--format", "kind", type=click.Choice(["markdown", "latex"]), default="markdown", show_default=True)
 @click.option("--radii", type=NUMBERS, default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the table.")
 @click.option("--plot", type=FILE, help="Write the certified-accuracy curves to this PNG.")
+@uncollected()
 def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Path | None) -> None:
     """Make tables and curves from run folders, folders of these, or logs in the format of Cohen et al.
 

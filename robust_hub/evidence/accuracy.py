@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from robust_hub.evidence.records import Record
+from robust_hub.evidence.tally import Counted, Grid, Tally, tally
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def _quantile(confidence: float) -> float:
     return float(ndtri(0.5 + 0.5 * confidence))
 
 
-def certified_accuracy(records: Sequence[Record], radius: float) -> Proportion:
+def certified_accuracy(records: Counted, radius: float) -> Proportion:
     """Give the share of all images with a correct prediction and at least the radius.
 
     An abstention counts as wrong, at radius 0 too.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their tally.
         radius: Radius, l2 in [0, 1]-pixel units, >= 0.
 
     Returns:
@@ -89,87 +89,83 @@ def certified_accuracy(records: Sequence[Record], radius: float) -> Proportion:
         >>> certified_accuracy(records, 0.25).value
         0.5
     """
+    counted = tally(records)
     _check_radii(np.array([radius]))
-    _check_decided(records, [radius])
-    return _proportion(records, [bool(r.correct) and r.radius >= radius for r in records])
+    _check_decided(counted, [radius])
+    return _proportion(counted, len(counted.reached) - int(np.searchsorted(counted.reached, radius, side="left")))
 
 
-def decides(records: Sequence[Record], radius: float) -> bool:
+def decides(records: Counted, radius: float) -> bool:
     """Tell whether every record says if its image is certified at the radius.
 
     Records of a sequential plan do so at the radii of their grid alone: sampling stopped when those were decided.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their tally.
         radius: Radius, l2 in [0, 1]-pixel units.
     """
-    return all(radius in grid for grid in _grids(records))
+    return all(radius in grid for grid in tally(records).grids)
 
 
-def _grids(records: Sequence[Record]) -> set[tuple[float, ...]]:
-    """Give the grids of radii that records decided, each once; of a run that is one, or none where any can come out."""
-    return {record.radii for record in records if record.radii is not None}
-
-
-def grid_of(records: Sequence[Record]) -> tuple[float, ...] | None:
+def grid_of(records: Counted) -> Grid | None:
     """Give the radii that all records decided; None if they decided every radius.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their tally.
     """
-    first = next((record.radii for record in records if record.radii is not None), None)
-    grids = _grids(records)
-    return None if first is None else tuple(radius for radius in first if all(radius in grid for grid in grids))
+    grids = tally(records).grids
+    return tuple(radius for radius in grids[0] if all(radius in grid for grid in grids)) if grids else None
 
 
-def clean_accuracy(records: Sequence[Record]) -> Proportion | None:
+def clean_accuracy(records: Counted) -> Proportion | None:
     """Give the share of clean images the base classifier gets right; None if a record does not say.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their tally.
 
     Raises:
         ValueError: If there are no records, or those of several sigmas.
     """
-    if any(r.base is None for r in records):
-        return None
-    return _proportion(records, [r.base == r.label for r in records])
+    counted = tally(records)
+    return None if counted.right is None else _proportion(counted, counted.right)
 
 
-def abstention_rate(records: Sequence[Record]) -> Proportion:
+def abstention_rate(records: Counted) -> Proportion:
     """Give the share of images without a certified class.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their tally.
 
     Raises:
         ValueError: If there are no records, or those of several sigmas.
     """
-    return _proportion(records, [r.predict == -1 for r in records])
+    counted = tally(records)
+    return _proportion(counted, counted.abstained)
 
 
-def average_certified_radius(records: Sequence[Record]) -> float:
+def average_certified_radius(records: Counted) -> float:
     """Average the radius over all images, a wrong or abstaining one counting 0.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their tally.
 
     Raises:
         ValueError: If there are no records or those of several sigmas, or their radii are those of a grid.
 
     Source: Zhai et al. 2020 (MACER).
     """
-    _check_one_classifier(records)
-    if grid_of(records) is not None:
+    counted = tally(records)
+    _check_one_classifier(counted)
+    if grid_of(counted) is not None:
         raise ValueError("expected radii of a fixed plan for an average, got a grid's: certify without radii")
-    return math.fsum(r.radius for r in records if r.correct) / len(records)
+    return math.fsum(counted.reached.tolist()) / counted.n
 
 
-def curve(records: Sequence[Record], radii: ArrayLike) -> NDArray[np.float64]:
+def curve(records: Counted, radii: ArrayLike) -> NDArray[np.float64]:
     """Give the certified accuracy at each radius.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their tally.
         radii: Radii (R,), l2 in [0, 1]-pixel units, >= 0.
 
     Returns:
@@ -179,12 +175,12 @@ def curve(records: Sequence[Record], radii: ArrayLike) -> NDArray[np.float64]:
         ValueError: If there are no records or those of several sigmas, a radius is negative or NaN, or a record decided
             other radii only.
     """
-    _check_one_classifier(records)
+    counted = tally(records)
+    _check_one_classifier(counted)
     points = np.atleast_1d(np.asarray(radii, dtype=np.float64))
     _check_radii(points)
-    _check_decided(records, points.tolist())
-    reached = np.sort([r.radius for r in records if r.correct])
-    return (len(reached) - np.searchsorted(reached, points, side="left")) / len(records)
+    _check_decided(counted, points.tolist())
+    return (len(counted.reached) - np.searchsorted(counted.reached, points, side="left")) / counted.n
 
 
 def proportion(k: int, n: int) -> Proportion:
@@ -197,26 +193,25 @@ def proportion(k: int, n: int) -> Proportion:
     return Proportion(k / n, n, low, high)
 
 
-def _proportion(records: Sequence[Record], hits: Sequence[bool]) -> Proportion:
-    _check_one_classifier(records)
-    return proportion(sum(hits), len(hits))
+def _proportion(counted: Tally, hits: int) -> Proportion:
+    _check_one_classifier(counted)
+    return proportion(hits, counted.n)
 
 
-def _check_decided(records: Sequence[Record], radii: Sequence[float]) -> None:
-    grids = _grids(records)
+def _check_decided(counted: Tally, radii: Sequence[float]) -> None:
     for radius in radii:
-        if not all(radius in grid for grid in grids):
+        if not decides(counted, radius):
             raise ValueError(
-                f"expected a radius of the grid that was decided, {grid_of(records)}, got {radius:g}: certify with "
+                f"expected a radius of the grid that was decided, {grid_of(counted)}, got {radius:g}: certify with "
                 "this radius in the grid, or without radii"
             )
 
 
-def _check_one_classifier(records: Sequence[Record]) -> None:
+def _check_one_classifier(counted: Tally) -> None:
     """Refuse no records, and those of several sigmas: each sigma is a smoothed classifier of its own."""
-    if not records:
+    if not counted.n:
         raise ValueError("expected at least one record, got none; certify at least one image first")
-    sigmas = sorted({record.sigma for record in records if record.sigma is not None})
+    sigmas = counted.sigmas
     if len(sigmas) > 1:
         raise ValueError(
             f"expected records of one sigma, got {sigmas[0]:g} and {sigmas[1]:g}: each is a classifier of its own, "

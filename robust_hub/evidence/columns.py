@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from robust_hub.evidence.votes import read_votes
+
 DIGITS = 280  # of a whole number: no shorter line holds one beyond a float
+_SAMPLE = 1000  # texts of a column that tell whether most of them are different
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Column:
         read: Gives the value of a text that is not empty; raises a ValueError if it is none.
         optional: Whether a log may lack it, and an empty text stands for None.
         derived: Whether its value follows from other columns, so that its text is never read.
+        read_all: Gives the values of many texts that are not empty; raises a ValueError if one of them needs `read`.
+            None: `read` is asked for each.
     """
 
     name: str
@@ -31,6 +36,7 @@ class Column:
     read: Callable[[str], Any]
     optional: bool = True
     derived: bool = False
+    read_all: Callable[[Sequence[str]], list[Any]] | None = None
 
 
 def _write_int(value: Any) -> str:
@@ -75,13 +81,20 @@ def _read_seconds(text: str) -> float:
     return 86400.0 * whole + 3600 * int(hours) + 60 * int(minutes) + _read_float(seconds)
 
 
+def _read_plain_seconds(texts: Sequence[str]) -> list[float]:
+    values = list(map(float, texts))
+    if not all(map(math.isfinite, values)):
+        raise ValueError("expected finite numbers")
+    return values
+
+
 CODEC = (
     Column("idx", _write_int, int, optional=False),
     Column("label", _write_int, int, optional=False),
     Column("predict", _write_int, int, optional=False),
     Column("radius", _write_float, float, optional=False),
     Column("correct", _write_int, int, optional=False, derived=True),
-    Column("time", _write_float, _read_seconds, optional=False),
+    Column("time", _write_float, _read_seconds, optional=False, read_all=_read_plain_seconds),
     Column("base", _write_int, int),
     Column("p_lower", _write_float, float),
     Column("count", _write_int, int),
@@ -90,7 +103,7 @@ CODEC = (
     Column("alpha", _write_float, float),
     Column("sigma", _write_float, float),
     Column("seed", _write_int, int),
-    Column("counts", _write_counts, _read_counts),
+    Column("counts", _write_counts, _read_counts, read_all=read_votes),
     Column("plan", str, str),
     Column("radii", _write_radii, _read_radii),
     Column("undecided", _write_radii, _read_radii),
@@ -141,12 +154,12 @@ def decoder(header: Sequence[str]) -> Callable[[Sequence[str]], dict[str, Any]]:
     return decode
 
 
-def decode_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
-    """Read all lines of a file at once, column by column: each text of a column is read once, however often it stands.
+def decode_columns(texts: Mapping[str, Sequence[str]], rows: int) -> dict[str, list[Any]]:
+    """Read all lines of a file at once, column by column.
 
     Args:
-        header: The names of the file's columns, each once, with the required ones.
-        rows: The texts of each line, as many as the header has names.
+        texts: The texts of each column of the file by its name, the required ones among them.
+        rows: How many lines there are.
 
     Returns:
         For each column that is not derived, its values in the order of the lines.
@@ -154,15 +167,33 @@ def decode_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict
     Raises:
         ValueError: If a text is no value; `decoder` tells which.
     """
-    texts = dict(zip(header, zip(*rows, strict=True), strict=True))
     values: dict[str, list[Any]] = {}
     for column in CODEC:
         if column.name not in texts:
-            values[column.name] = [None] * len(rows)
+            values[column.name] = [None] * rows
         elif not column.derived:
-            known = {text: _read(column, text.strip()) for text in set(texts[column.name])}
-            values[column.name] = [known[text] for text in texts[column.name]]
+            values[column.name] = _read_column(column, texts[column.name])
     return values
+
+
+def _read_column(column: Column, texts: Sequence[str]) -> list[Any]:
+    """Read a column at once where most texts differ, else each text once, however often it stands."""
+    few = texts[:_SAMPLE]
+    if 2 * len(set(few)) > len(few):
+        bare = list(map(str.strip, texts))
+        try:
+            if all(bare) or not column.optional:
+                return _read_all(column, bare)
+            there = iter(_read_all(column, list(filter(None, bare))))
+            return [next(there) if text else None for text in bare]
+        except ValueError:  # such as a time of hours and minutes
+            pass
+    known = {text: _read(column, text.strip()) for text in set(texts)}
+    return list(map(known.__getitem__, texts))
+
+
+def _read_all(column: Column, texts: Sequence[str]) -> list[Any]:
+    return list(map(column.read, texts)) if column.read_all is None else column.read_all(texts)
 
 
 def _read(column: Column, text: str) -> Any:

@@ -10,6 +10,8 @@ from typing import TypeAlias
 from robust_hub.evidence.accuracy import Proportion, certified_accuracy, decides, grid_of
 from robust_hub.evidence.identity import differing
 from robust_hub.evidence.records import Record, Run
+from robust_hub.evidence.sound import values_of
+from robust_hub.evidence.tally import Tally, tally
 from robust_hub.guarantee.plans import RADII
 from robust_hub.parsing import shown
 
@@ -68,9 +70,10 @@ def decided_radii(runs: Sequence[Run]) -> tuple[float, ...]:
     Args:
         runs: The runs.
     """
-    grids = [grid for run in runs if (grid := grid_of(run.records)) is not None]
+    table = [tally(run.records) for run in runs]
+    grids = [grid for counted in table if (grid := grid_of(counted)) is not None]
     radii = RADII if not grids else tuple(radius for radius in grids[0] if radius)
-    return tuple(radius for radius in radii if all(decides(run.records, radius) for run in runs))
+    return tuple(radius for radius in radii if all(decides(counted, radius) for counted in table))
 
 
 def best_per_radius(runs: Runs, radii: Sequence[float] = RADII) -> list[Best]:
@@ -91,17 +94,26 @@ def best_per_radius(runs: Runs, radii: Sequence[float] = RADII) -> list[Best]:
     reason = incomparable(runs)
     if reason:
         raise ValueError(f"expected runs of one model on the same images, but {reason}; compare runs that match")
-    table = labelled(runs)
+    return best_of({label: tally(records) for label, records in labelled(runs).items()}, radii)
+
+
+def best_of(table: Mapping[str, Tally], radii: Sequence[float]) -> list[Best]:
+    """Find the best at each radius, see `best_per_radius`, of runs that are comparable.
+
+    Args:
+        table: What was counted of each run by its label.
+        radii: Radii, l2 in [0, 1]-pixel units.
+    """
     result = []
     for radius in radii:
         candidates = [
             Best(
                 radius,
                 label,
-                certified_accuracy(records, radius),
-                certified_accuracy(records, 0.0) if decides(records, 0.0) else None,
+                certified_accuracy(counted, radius),
+                certified_accuracy(counted, 0.0) if decides(counted, 0.0) else None,
             )
-            for label, records in table.items()
+            for label, counted in table.items()
         ]
         result.append(max(candidates, key=lambda b: (b.accuracy.value, b.at_zero.value if b.at_zero else 0.0)))
     return result
@@ -110,9 +122,9 @@ def best_per_radius(runs: Runs, radii: Sequence[float] = RADII) -> list[Best]:
 def incomparable(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
     """Say why the best over these runs would mean nothing; empty if it means something."""
     sets = list(runs.values()) if isinstance(runs, Mapping) else [run.records for run in runs]
-    if len({frozenset((r.idx, r.label) for r in records) for records in sets}) > 1:
+    if not all(_of_same_images(sets[0], records) for records in sets[1:]):
         return "the runs are of different images"
-    if len({record.radii for records in sets for record in records}) > 1:
+    if len(set().union(*(values_of(records, "radii") for records in sets))) > 1:
         return "the runs decided different radii"
     sigmas = [next((r.sigma for r in records if r.sigma is not None), None) for records in sets]
     if not isinstance(runs, Mapping):
@@ -123,3 +135,8 @@ def incomparable(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
     if len(set(known)) < len(known):
         return "of rows that share a sigma, such as several seeds, the best is no accuracy of one classifier"
     return ""
+
+
+def _of_same_images(one: Sequence[Record], two: Sequence[Record]) -> bool:
+    images = [(values_of(records, "idx"), values_of(records, "label")) for records in (one, two)]
+    return images[0] == images[1] or set(zip(*images[0], strict=True)) == set(zip(*images[1], strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import betainc, ndtr
 
 from robust_hub.evidence.record import Record
+from robust_hub.evidence.sound import Votes, are_named, values_of, votes_of, without_sound_radii, without_sound_votes
 from robust_hub.guarantee.bounds import TAU, upper_confidence_bound
 from robust_hub.guarantee.certificate import certified_radius
 from robust_hub.parsing import shown
@@ -25,6 +27,7 @@ PLANS = (*LOOKS_ONCE, *LOOKS_AGAIN)
 LATTICE = "lattice255"  # whole 8-bit levels, whose bounds pay TAU
 _ROUNDING, _FAR = 1e-9, 1e-6  # relative: above what versions round otherwise; what no rounding explains
 _ONE = ("sigma", "alpha", "seed", "plan", "n0", "radii", "tau")  # what all records of a run share
+_COUNTED = attrgetter("count", "n", "alpha", "p_lower", "tau")
 _radius, _upper = lru_cache(1 << 16)(certified_radius), lru_cache(1 << 16)(upper_confidence_bound)
 
 
@@ -47,8 +50,9 @@ def check_records(records: Sequence[Record], identity: Mapping[str, Any], path: 
 def _contradictions(records: Sequence[Record], identity: Mapping[str, Any], finished: bool) -> Iterator[str]:
     yield from _lost_rows(records, identity, finished)
     yield from _mixed(records, identity)
-    yield from _nameless(records, identity)
-    for record in records:
+    votes = votes_of(records)
+    yield from _nameless(records, votes, identity)
+    for record in without_sound_votes(records, votes, identity):
         if wrong := _wrong_votes(record, identity):
             yield f"expected {wrong} in the record of image {record.idx}"
     yield from _wrong_bounds(records, identity.get("bound"))
@@ -59,9 +63,10 @@ def _lost_rows(records: Sequence[Record], identity: Mapping[str, Any], finished:
     images, every = identity.get("images"), identity.get("every", 1)
     if images is None:
         return
-    for record in records:
-        if record.idx % every or record.idx >= images * every:
-            yield f"expected {images} images, each {every}th, got image {record.idx} beside them"
+    asked = range(0, images * every, every)
+    for idx in values_of(records, "idx"):
+        if idx not in asked:
+            yield f"expected {images} images, each {every}th, got image {idx} beside them"
     if finished and len(records) != images:
         yield f"expected {images} records of a finished run, got {len(records)}: lost rows"
 
@@ -70,7 +75,7 @@ def _mixed(records: Sequence[Record], identity: Mapping[str, Any]) -> Iterator[s
     """Compare what records of one run share with one another and with run.json."""
     said = _said(identity)
     for name in _ONE:
-        values = [getattr(record, name) for record in records]
+        values = values_of(records, name)
         if name == "plan":
             values = [plan or "fixed" for plan in values]
         if name == "tau":
@@ -85,9 +90,9 @@ def _mixed(records: Sequence[Record], identity: Mapping[str, Any]) -> Iterator[s
             yield f"expected one {name}, one run a file, got {' and '.join(sorted(map(str, found - {None}))[:2])}"
 
 
-def _nameless(records: Sequence[Record], identity: Mapping[str, Any]) -> Iterator[str]:
+def _nameless(records: Sequence[Record], votes: Votes | None, identity: Mapping[str, Any]) -> Iterator[str]:
     """Compare the classes of the records with those that run.json names."""
-    if (names := identity.get("classes")) is None:
+    if (names := identity.get("classes")) is None or are_named(records, votes, len(names)):
         return
     for record in records:
         voted = [label for label, _ in record.counts or ()]
@@ -149,8 +154,8 @@ def _wrong_bounds(records: Sequence[Record], bound: str | None) -> Iterator[str]
             f"{record.p_lower} for image {record.idx}"
         )
     halved = {counted[at].idx for at in np.flatnonzero(halves == 1)}
-    for record in once:
-        if record.sigma is not None and (wrong := _wrong_radius(record, record.idx in halved)):
+    for record in without_sound_radii([record for record in once if record.sigma is not None]):
+        if wrong := _wrong_radius(record, record.idx in halved):
             yield f"expected {wrong} for image {record.idx}"
     for record in said:
         if record.plan in LOOKS_AGAIN and record.sigma is not None and not _is_of_grid(record):
@@ -165,8 +170,8 @@ def _halves(records: Sequence[Record], bound: str | None) -> NDArray[np.float64]
 
     By Clopper and Pearson's defining property: p_lower is the p at which so many votes have a chance of alpha.
     """
-    columns = [(r.count, r.n, r.alpha, r.p_lower, r.tau or 0.0) for r in records]
-    count, n, alpha, p, tau = np.array(columns, dtype=np.float64).reshape(-1, 5).T
+    count, n, alpha, p, tau = np.array(list(map(_COUNTED, records)), dtype=np.float64).reshape(-1, 5).T
+    tau = np.nan_to_num(tau)  # of None
     rest = n - count + 1
     some = np.maximum(count, 1)
     least = np.where(count > 0, betainc(some, rest, np.clip((p + tau) * (1 - _ROUNDING), 0, 1)), p > _ROUNDING)

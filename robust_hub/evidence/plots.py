@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robust_hub.evidence.accuracy import certified_accuracy, curve, grid_of, wilson
 from robust_hub.evidence.comparisons import Runs, labelled
 from robust_hub.evidence.records import Record
+from robust_hub.evidence.tally import Tally, tally
 from robust_hub.files import replace_files
 
 SIZE = (6.0, 4.0)  # inches
@@ -64,19 +65,19 @@ def draw_curves(runs: Runs, *, title: str | None = None) -> bytes:
 
 def _draw(runs: Runs, title: str | None) -> Any:
     figure = _figure()(figsize=SIZE, dpi=150, layout="constrained")
-    table = labelled(runs)
-    top = max((r.radius for records in table.values() for r in records if r.correct), default=0.0)
+    table = {label: tally(records) for label, records in labelled(runs).items()}
+    top = max((counted.reached.max(initial=0.0) for counted in table.values()), default=0.0)
     radii = np.linspace(0, 1.05 * top if top > 0 else 1.0, 501)
     axes = figure.add_subplot()
     if len(table) > COLOURS:
         axes.set_prop_cycle(color=_colours(len(table)))
-    for name, records in table.items():
+    for name, counted in table.items():
         label = name.replace("$", r"\$")  # which would begin a formula
-        grid = grid_of(records)
+        grid = grid_of(counted)
         if grid is None:
-            _draw_curve(axes, label, records, radii)
+            _draw_curve(axes, label, counted, radii)
         else:
-            _draw_grid(axes, label, records, grid)
+            _draw_grid(axes, label, counted, grid)
     axes.set(xlabel="l2 radius, pixels in [0, 1]", ylabel="certified accuracy (%)")
     axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
     axes.grid(alpha=0.3)
@@ -113,20 +114,20 @@ def _colours(count: int) -> Any:
     return colormaps["turbo"](np.linspace(0, 1, count))
 
 
-def _draw_curve(axes: Any, label: str, records: Sequence[Record], radii: NDArray[np.float64]) -> None:
-    n, values = len(records), curve(records, radii)
+def _draw_curve(axes: Any, label: str, counted: Tally, radii: NDArray[np.float64]) -> None:
+    n, values = counted.n, curve(counted, radii)
     bands = np.array([wilson(round(value * n), n) for value in values])
     (line,) = axes.plot(radii, 100 * values, drawstyle="steps-pre", label=f"{label}, {n} images")
     low, high = 100 * bands.T
     axes.fill_between(radii, low, high, step="pre", alpha=0.15, linewidth=0, color=line.get_color())
 
 
-def _draw_grid(axes: Any, label: str, records: Sequence[Record], grid: tuple[float, ...]) -> None:
-    accuracies = [certified_accuracy(records, radius) for radius in grid]
+def _draw_grid(axes: Any, label: str, counted: Tally, grid: tuple[float, ...]) -> None:
+    accuracies = [certified_accuracy(counted, radius) for radius in grid]
     middle = np.array([100 * one.value for one in accuracies])
     ends = np.array([[100 * one.low for one in accuracies], [100 * one.high for one in accuracies]])
     axes.errorbar(
-        grid, middle, np.abs(ends - middle), fmt="o:", capsize=3, markersize=4, label=f"{label}, {len(records)} images"
+        grid, middle, np.abs(ends - middle), fmt="o:", capsize=3, markersize=4, label=f"{label}, {counted.n} images"
     )
 
 

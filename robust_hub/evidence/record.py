@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import repeat
+from operator import eq
+from typing import Any
+
+import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """Describe the certification of one image: one line of records.tsv.
 
@@ -87,3 +94,47 @@ class Record:
             raise ValueError(f"expected alpha in (0, 1), got {self.alpha}; correct the record of {self.idx}")
         if self.tau is not None and not 0 <= self.tau < 1:
             raise ValueError(f"expected tau in [0, 1), got {self.tau}; correct the record of {self.idx}")
+
+
+def make_records(columns: Mapping[str, Sequence[Any]]) -> list[Record]:
+    """Make the records of many images, checked a column at a time.
+
+    Args:
+        columns: The values of each attribute but `correct` by its name, as many as there are images.
+
+    Returns:
+        The records; `correct` is predict == label.
+
+    Raises:
+        ValueError: If the values of a record contradict one another or are outside their range.
+    """
+    whole = {**columns, "correct": list(map(int, map(eq, columns["predict"], columns["label"])))}
+    names = [field.name for field in fields(Record)]
+    if not _can_be_true(columns):
+        return list(map(Record, *(whole[name] for name in names)))  # which says what is wrong
+    records = list(map(object.__new__, repeat(Record, len(whole["idx"]))))
+    for name in names:
+        deque(map(getattr(Record, name).__set__, records, whole[name]), maxlen=0)
+    return records
+
+
+def _can_be_true(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """Tell of whole columns what `Record` checks one by one."""
+    predict, radius, radii = columns["predict"], columns["radius"], columns["radii"]
+    lengths = np.array([radius, columns["time"]], dtype=np.float64)
+    p_lower = np.array([p for p in columns["p_lower"] if p is not None], dtype=np.float64)
+    return bool(
+        min(columns["idx"]) >= 0
+        and min(columns["label"]) >= 0
+        and min(predict) >= -1
+        and (np.isfinite(lengths) & (lengths >= 0)).all()
+        and not np.any(lengths[0][[c == -1 for c in predict]])
+        and ((p_lower >= 0) & (p_lower <= 1)).all()
+        and all(sigma is None or (math.isfinite(sigma) and sigma > 0) for sigma in set(columns["sigma"]))
+        and all(alpha is None or 0 < alpha < 1 for alpha in set(columns["alpha"]))
+        and all(tau is None or 0 <= tau < 1 for tau in set(columns["tau"]))
+        and (
+            set(radii) == {None}
+            or all(grid is None or c == -1 or r in grid for grid, c, r in zip(radii, predict, radius, strict=True))
+        )
+    )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from robust_hub.evidence.columns import DIGITS, OURS, REQUIRED, decode_columns, decoder, encode
 from robust_hub.evidence.consistency import check_records
 from robust_hub.evidence.identity import check_identity
-from robust_hub.evidence.record import Record
+from robust_hub.evidence.record import Record, make_records
+from robust_hub.evidence.sound import values_of
 from robust_hub.layout import RECORDS, RUN
+from robust_hub.memory import uncollected
 from robust_hub.parsing import read_bounded_json, shown
 from robust_hub.provenance import Provenance
 
@@ -62,14 +66,14 @@ class Run:
             return "abstain"
         return self.classes[label] if self.classes and 0 <= label < len(self.classes) else str(label)
 
-    @property
+    @cached_property
     def sigma(self) -> float | None:
         """Give the noise's standard deviation: from records, identity or a name like ``sigma_0.25``."""
-        sigmas = {record.sigma for record in self.records if record.sigma is not None}
+        sigmas = set(values_of(self.records, "sigma")) - {None}
         if len(sigmas) > 1:
             raise ValueError(f"expected one sigma in {shown(self.path)}, got {sorted(sigmas)}; keep one run per file")
         if sigmas:
-            return sigmas.pop()
+            return float(sigmas.pop())
         if "sigma" in self.identity:
             return float(self.identity["sigma"])
         match = re.search(r"sigma_(\d+(?:\.\d+)?)", self.path.name)
@@ -92,8 +96,9 @@ def read_records(path: str | Path) -> list[Record]:
 
     Source: https://github.com/locuslab/smoothing, ``certify.py``.
     """
-    records, file, _ = _read(Path(path))
-    check_records(records, {}, file, finished=False)
+    with uncollected():
+        records, file, _ = _read(Path(path))
+        check_records(records, {}, file, finished=False)
     return records
 
 
@@ -116,7 +121,7 @@ def check_unedited(run: Mapping[str, Any], text: str, file: Path) -> None:
     Raises:
         ValueError: If the file is another one.
     """
-    if run.get("finished") is not None and run.get(HASH, records_hash(text)) != records_hash(text):
+    if run.get("finished") is not None and HASH in run and run[HASH] != records_hash(text):
         raise ValueError(
             f"expected the records that the run ended with in {shown(file)}, got edited ones (another sha256 than "
             f"{RUN} says); restore the file"
@@ -128,7 +133,7 @@ def _read(path: Path) -> tuple[list[Record], Path, str]:
     file = path / RECORDS if path.is_dir() else path
     try:
         text = _text(file)
-        records = list(_parse(text, file))
+        records = _parse(text, file)
     except OSError as error:
         raise ValueError(
             f"expected a run folder or a TSV of records, got {shown(path)} ({error.strerror or error}); "
@@ -137,7 +142,7 @@ def _read(path: Path) -> tuple[list[Record], Path, str]:
     except UnicodeDecodeError as error:
         raise ValueError(f"expected a TSV of records, got {shown(file)}, not text; restore the file") from error
     seen: set[int] = set()
-    for record in records:
+    for record in records if len({record.idx for record in records}) < len(records) else ():
         if record.idx in seen:
             raise ValueError(f"expected one record per image, got {record.idx} twice in {shown(file)}; remove one")
         seen.add(record.idx)
@@ -179,10 +184,11 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     # run.json first: a run that ends in between has all the records that it will be asked for
     run: dict[str, Any] = read_json(folder / RUN) if folder.is_dir() else {"identity": {}, "finished": True}
-    records, file, text = _read(folder)
     finished = run.get("finished") is not None
-    check_records(records, run["identity"], file, finished=finished and folder.is_dir())
-    check_unedited(run, text, file)
+    with uncollected():
+        records, file, text = _read(folder)
+        check_records(records, run["identity"], file, finished=finished and folder.is_dir())
+        check_unedited(run, text, file)
     try:
         provenance = Provenance.from_json(run.get("recipe") or {})
     except ValueError as error:
@@ -199,9 +205,8 @@ def format_record(record: Record) -> str:
     return encode(record)
 
 
-def _parse(text: str, file: Path) -> Iterator[Record]:
-    lines = text.split("\n")
-    complete = lines[-1] == ""
+def _parse(text: str, file: Path) -> list[Record]:
+    lines = (text.replace("\r\n", "\n") if "\r" in text else text).split("\n")
     header = lines[0].rstrip("\r").split("\t")
     if not set(REQUIRED) <= set(header):
         raise ValueError(
@@ -212,15 +217,21 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
         ours, decode = OURS in header, decoder(header)
     except ValueError as error:
         raise ValueError(f"{error} in {shown(file)}; restore the file") from None
-    if complete and (whole := _parse_at_once(header, lines[1:-1])) is not None:
-        yield from whole
-        return
+    if "\r" not in text and lines[-1] == "" and (whole := _parse_at_once(header, lines[1:-1])) is not None:
+        return whole
+    return list(_parse_lines(header, lines, decode, file, ours=ours))
+
+
+def _parse_lines(
+    header: list[str], lines: list[str], decode: Callable[[Sequence[str]], dict[str, Any]], file: Path, *, ours: bool
+) -> Iterator[Record]:
+    """Read lines one by one, to say what is wrong with which."""
     for number, raw in enumerate(lines[1:], start=2):
         line = raw.rstrip("\r")
         texts = line.split("\t")
         if not line.strip() or texts == header:
             continue
-        unfinished = number == len(lines) and not complete
+        unfinished = number == len(lines)
         if unfinished and ours:
             return  # cut by a kill: even a line that parses may have lost digits
         try:
@@ -240,17 +251,16 @@ def _parse(text: str, file: Path) -> Iterator[Record]:
 
 
 def _parse_at_once(header: list[str], lines: list[str]) -> list[Record] | None:
-    """Read lines that all hold a record; None of others, which are read one by one to say what is wrong with which."""
-    rows = [line.split("\t") for line in lines]
-    if not rows or {len(row) for row in rows} != {len(header)} or any(line.endswith("\r") for line in lines):
+    """Read lines that all hold a record; None of others."""
+    others = len(header) - 1
+    if set(map(str.count, lines, repeat("\t"))) != {others}:
         return None
-    if any(len(line) > DIGITS and _LONG.search(line) for line in lines):
+    if any(map(_LONG.search, (line for line in lines if len(line) > DIGITS))):
         return None
+    texts = "\t".join(lines).split("\t")
     try:
-        values = decode_columns(header, rows)
-        pairs = zip(values["predict"], values["label"], strict=True)
-        values["correct"] = [int(predict == label) for predict, label in pairs]
-        return list(map(Record, *(values[field.name] for field in fields(Record))))
+        values = decode_columns({name: texts[at :: others + 1] for at, name in enumerate(header)}, len(lines))
+        return make_records(values)
     except ValueError:
         return None
 

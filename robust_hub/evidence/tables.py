@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides
-from robust_hub.evidence.comparisons import Best, Runs, best_per_radius, incomparable, labelled
+from robust_hub.evidence.comparisons import Best, Runs, best_of, incomparable, labelled
 from robust_hub.evidence.identity import noise_words
 from robust_hub.evidence.records import Record, Run
+from robust_hub.evidence.tally import tally
 from robust_hub.guarantee.plans import RADII
 from robust_hub.parsing import shown, table_cell
 
@@ -65,20 +66,20 @@ def latex_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
 
 def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str]], list[str], str]:
     runs = runs if isinstance(runs, Mapping) else list(runs)
-    table = labelled(runs)
+    table = {label: tally(records) for label, records in labelled(runs).items()}
     header = ["run", "images", "clean", "abstain", *(f"r = {radius:g}" for radius in radii)]
     rows = []
-    for label, records in table.items():
-        clean = clean_accuracy(records)
-        certified = (certified_accuracy(records, radius) if decides(records, radius) else None for radius in radii)
-        abstaining = abstention_rate(records) if decides(records, 0.0) else None
+    for label, counted in table.items():
+        clean = clean_accuracy(counted)
+        certified = (certified_accuracy(counted, radius) if decides(counted, radius) else None for radius in radii)
+        abstaining = abstention_rate(counted) if decides(counted, 0.0) else None
         shares = (clean, abstaining, *certified)
-        rows.append([label, str(len(records)), *("-" if s is None else s.percent for s in shares)])
+        rows.append([label, str(counted.n), *("-" if s is None else s.percent for s in shares)])
     note = (
         "Percent of all images with Wilson 95 % intervals; an abstention counts as wrong; "
         "clean: the base classifier on clean images."
     )
-    if not all(decides(records, radius) for records in table.values() for radius in (0.0, *radii)):
+    if not all(decides(counted, radius) for counted in table.values() for radius in (0.0, *radii)):
         note += " -: the run did not decide this radius (abstain: radius 0)."
     note += _noise_note(runs)
     reason = incomparable(runs)
@@ -86,10 +87,10 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
         return header, rows, [], f"{note} No best-sigma row: {reason}."
     if len(table) == 1:
         return header, rows, [], note
-    decided = [radius for radius in radii if all(decides(records, radius) for records in table.values())]
-    bests = {best.radius: best for best in best_per_radius(runs, decided)}
+    decided = [radius for radius in radii if all(decides(counted, radius) for counted in table.values())]
+    bests = {best.radius: best for best in best_of(table, decided)}
     winners = [_winner(bests[radius]) if radius in bests else "-" for radius in radii]
-    images = str(len(next(iter(table.values()))))
+    images = str(next(iter(table.values())).n)
     note += (
         " Last row: (accuracy at 0) accuracy of the run that is best at that radius over the whole set; it is "
         "optimistic, since sigma was chosen on the images that it is measured on."

@@ -10,6 +10,7 @@ from pathlib import Path
 from robust_hub.errors import CheckpointError
 from robust_hub.evidence.accuracy import Proportion, certified_accuracy, clean_accuracy, decides, proportion
 from robust_hub.evidence.records import Run, read_run
+from robust_hub.evidence.tally import tally
 from robust_hub.files import inside
 from robust_hub.layout import CERTIFICATION, DIFFERENCE, RECORDS, RUN, TRAINING, UNDER_NOISE
 from robust_hub.models.config import CheckpointConfig, read_config
@@ -128,16 +129,17 @@ def describe(evidence: Evidence) -> Shelved:
     summed_up = Shelved(
         evidence.name, evidence.folder, evidence.megabytes, shown(summary(evidence.config.provenance)), evidence.base
     )
-    decided = [run for run in evidence.runs if run.records and decides(run.records, RADIUS)]
+    counted = [(run, tally(run.records)) for run in evidence.runs if run.records]
+    decided = [(run, one) for run, one in counted if decides(one, RADIUS)]
     if not decided:
         return summed_up
-    best = max(decided, key=lambda run: certified_accuracy(run.records, RADIUS).value)
+    best, records = max(decided, key=lambda pair: certified_accuracy(pair[1], RADIUS).value)
     return replace(
         summed_up,
         data=shown(Path(str(best.identity["data"])).name) or None,
         sigma=best.sigma,
-        clean=clean_accuracy(best.records),
-        certified=certified_accuracy(best.records, RADIUS),
+        clean=clean_accuracy(records),
+        certified=certified_accuracy(records, RADIUS),
     )
 
 

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from robust_hub.evidence.accuracy import Proportion, certified_accuracy, clean_accuracy
 from robust_hub.evidence.comparisons import decided_radii
 from robust_hub.evidence.records import Run
+from robust_hub.evidence.tally import tally
 from robust_hub.publishing.data_sets import data_set
 from robust_hub.publishing.evidence import Evidence
 
@@ -40,12 +41,13 @@ def metadata(evidence: Evidence, base_model: str | None = None) -> ModelCardData
 
 def _results(run: Run) -> Iterator[EvalResult]:
     """Give a run's accuracies: on clean images, and certified at each radius that it decided."""
-    if (clean := clean_accuracy(run.records)) is not None:
+    counted = tally(run.records)
+    if (clean := clean_accuracy(counted)) is not None:
         yield _result(run, "accuracy", "clean accuracy of the base classifier", clean, {})
     for radius in decided_radii([run]):
         label = f"certified accuracy, sigma {run.sigma:g}, radius {radius:g}"
         arguments = {"sigma": run.sigma, "radius": radius, "norm": "l2", "alpha": float(run.identity["alpha"])}
-        yield _result(run, "certified_accuracy", label, certified_accuracy(run.records, radius), arguments)
+        yield _result(run, "certified_accuracy", label, certified_accuracy(counted, radius), arguments)
 
 
 def _result(run: Run, kind: str, label: str, accuracy: Proportion, arguments: dict[str, Any]) -> EvalResult:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from courses import drive, random_votes
 
+from robust_hub.evidence import consistency
 from robust_hub.evidence.columns import COLUMNS
 from robust_hub.evidence.records import Record, format_record, read_records, read_run
+from robust_hub.evidence.sound import votes_of, without_sound_radii, without_sound_votes
 from robust_hub.guarantee.bounds import TAU
 from robust_hub.guarantee.plans import Plan, closed_form_plan, fixed_plan, radius_plan, sequential_plan
 
@@ -258,3 +260,49 @@ def test_a_class_without_a_name_is_none_of_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected one of the 2 classes that are named, got 2 for image"):
         read_run(write(tmp_path / "fewer", certified(plan), plan, classes=["cat", "dog"], matched="by name"))
     assert read_run(write(tmp_path / "old", certified(plan), plan)).classes is None
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_is_told_for_all_at_once_is_what_each_record_tells(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each edit of each record is refused in the very words of the look at one record after another."""
+
+    def words(folder: Path) -> str:
+        try:
+            read_run(folder)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    plan, folder = PLANS[name], tmp_path / "run"
+    records = [*certified(plan, 0), *certified(plan, 1)[:2]]
+    records = [dataclasses.replace(record, idx=EVERY * i) for i, record in enumerate(records)]
+    refused = 0
+    for at, record in enumerate(records):
+        for edit in (lambda r: {"radius": r.radius * (1 + 3e-9)}, *EDITS.values()):
+            try:
+                change = edit(record)
+            except TypeError:  # an edit of votes, where there are none
+                continue
+            changed = object.__new__(Record)
+            for field in dataclasses.fields(Record):
+                object.__setattr__(changed, field.name, change.get(field.name, getattr(record, field.name)))
+            write(folder, [*records[:at], changed, *records[at + 1 :]], plan, images=len(records), classes=["a"] * 8)
+            fast = words(folder)
+            with monkeypatch.context() as patched:
+                patched.setattr(consistency, "votes_of", lambda _: None)
+                patched.setattr(consistency, "without_sound_radii", list)
+                assert fast == words(folder)
+            refused += bool(fast)
+    assert refused > 50
+
+
+def test_records_of_a_fixed_plan_are_not_looked_at_one_by_one() -> None:
+    records = certified(PLANS["complement"])
+    votes = votes_of(records)
+    assert without_sound_votes(records, votes, {"n": 1000}) == []
+    assert without_sound_radii(records) == []
+    assert without_sound_votes(records, votes, {"n": 999}) == records
+    odd = dataclasses.replace(records[1], radius=records[1].radius * 1.001)
+    assert without_sound_radii([records[0], odd, records[2]]) == [odd]
