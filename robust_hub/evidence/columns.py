@@ -177,7 +177,9 @@ def decode_columns(texts: Mapping[str, Sequence[str]], rows: int) -> dict[str, l
 
 
 def _read_column(column: Column, texts: Sequence[str]) -> list[Any]:
-    """Read a column at once where most texts differ, else each text once, however often it stands."""
+    """Read a column, of at least one text, at once where most differ, else each once, however often it stands."""
+    if texts.count(texts[0]) == len(texts):
+        return [_read(column, texts[0].strip())] * len(texts)
     few = texts[:_SAMPLE]
     if 2 * len(set(few)) > len(few):
         bare = list(map(str.strip, texts))

@@ -6,7 +6,7 @@ more than numbers are rounded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -74,19 +74,21 @@ def are_named(records: Sequence[Record], votes: Votes | None, names: int) -> boo
 
 
 def without_sound_votes(
-    records: Sequence[Record], votes: Votes | None, identity: Mapping[str, Any]
+    records: Sequence[Record], votes: Votes | None, plans: Collection[str], identity: Mapping[str, Any]
 ) -> Sequence[Record]:
-    """Leave out the records of a fixed plan whose votes surely fit one another and run.json.
+    """Leave out the records whose votes surely fit one another and run.json.
 
     Args:
         records: The records.
         votes: Their votes.
+        plans: The plans that there are.
         identity: What run.json says was certified and how.
 
     Returns:
         The others, in their order.
     """
-    if votes is None or not set(values_of(records, "plan")) <= {None, "fixed"}:
+    named = {plan or "fixed" for plan in set(values_of(records, "plan"))}
+    if votes is None or len(named) > 1 or not named <= set(plans):
         return records
     if None in set(values_of(votes.records, "p_lower")):
         return records
@@ -101,7 +103,8 @@ def without_sound_votes(
     guessed = votes.votes * (votes.labels == votes.spread(predict))
     anyones = np.logical_or.reduceat(votes.votes == votes.spread(count), votes.starts)
     holds &= np.where(predict >= 0, np.add.reduceat(guessed, votes.starts) == count, anyones)
-    holds &= (count >= 0) & (count <= n) & (n == identity.get("n", n))
+    most = identity.get("n", n)
+    holds &= (count >= 0) & (count <= n) & (n == most if named == {"fixed"} else n <= most)
     if len(votes.records) == len(records):
         return [records[at] for at in np.flatnonzero(~holds).tolist()]
     sound = {id(votes.records[at]) for at in np.flatnonzero(holds).tolist()}

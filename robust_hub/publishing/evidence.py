@@ -13,6 +13,7 @@ from robust_hub.evidence.records import Run, read_run
 from robust_hub.evidence.tally import tally
 from robust_hub.files import inside
 from robust_hub.layout import CERTIFICATION, DIFFERENCE, RECORDS, RUN, TRAINING, UNDER_NOISE
+from robust_hub.memory import uncollected
 from robust_hub.models.config import CheckpointConfig, read_config
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints, not_here
 from robust_hub.parsing import read_bounded_json, shown
@@ -145,7 +146,8 @@ def describe(evidence: Evidence) -> Shelved:
 
 def describe_all() -> list[Shelved]:
     """Describe every checkpoint whose weights are here."""
-    return [describe(read_evidence(name)) for name in list_checkpoints()]
+    with uncollected():
+        return [describe(read_evidence(name)) for name in list_checkpoints()]
 
 
 def certification(folder: str | Path) -> list[Run]:
