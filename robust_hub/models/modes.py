@@ -5,22 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
 
 class _Hold:
-    """Who keeps a network in eval mode at the moment, and the modules that were in training mode before."""
+    """How many keep a module in eval mode at the moment, and whether it was in training mode before the first."""
 
     def __init__(self) -> None:
-        self.training: list[nn.Module] | None = None
+        self.training: bool | None = None
         self.holders = 0
 
 
-# The collector may end an abandoned stream, and its hold, in a thread that has the lock: it must not wait for itself.
+# The collector may end an abandoned stream, and its holds, in a thread that has the lock: it must not wait for itself.
 _lock = threading.RLock()
-_holds: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
+_holds: dict[int, _Hold] = {}  # by the identity of a module, which is alive as long as it is held
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
@@ -33,37 +32,46 @@ def uncompiled(model: nn.Module) -> nn.Module:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put every module in eval mode, and restore each one's mode when the last who wanted it so is done.
 
-    Several may want it at a time, of one thread or of many: the modes come back once, as they were before the first.
+    Several may want it at a time, of one thread or of many, for one network or for several that share modules: a
+    module's mode comes back once, as it was before the first.
 
     Args:
         model: Any network, compiled or not; a part of it may be in eval mode already, such as frozen batch norm.
 
     Raises:
-        RuntimeError: If something else put the network in training mode since the first who wants it in eval mode.
+        RuntimeError: If something else put a module in training mode since the first who wants it in eval mode.
     """
-    key = uncompiled(model)
-    hold = _join(key)
+    modules = [module for module in model.modules() if uncompiled(module) is module]  # a compiled one has no mode
+    held: list[tuple[nn.Module, _Hold]] = []
     try:
         with _lock:
-            training = [
-                module for module in model.modules() if getattr(module, "training", False)
-            ]  # not of a frozen one
-            if hold.training is None:
-                hold.training = training
+            held += [(module, _join(module)) for module in modules]
+            training = [module for module, hold in held if _is_new_in_training(module, hold)]
+            if training:
                 _eval(model, training)
-            elif any(model is key or module is not model for module in training):  # a compiled one's wrapper has no say
-                raise RuntimeError(
-                    "expected the network in eval mode, got it in training mode while it was being certified: train a "
-                    "copy of it, or wait"
-                )
         yield
     finally:
         with _lock:
-            hold.holders -= 1
-            if not hold.holders:
-                del _holds[key]
-                for module in hold.training or ():
-                    module.training = True
+            for module, hold in held:
+                hold.holders -= 1
+                if not hold.holders:
+                    del _holds[id(module)]
+                    if hold.training:
+                        module.training = True
+
+
+def _is_new_in_training(module: nn.Module, hold: _Hold) -> bool:
+    """Tell whether its first holder has to put a module in eval mode; refuse one that somebody put in training."""
+    training = bool(getattr(module, "training", False))  # a frozen one of TorchScript has none
+    if hold.training is None:
+        hold.training = training
+        return training
+    if training:
+        raise RuntimeError(
+            "expected the network in eval mode, got it in training mode while it was being certified: train a copy of "
+            "it, or wait"
+        )
+    return False
 
 
 def _eval(model: nn.Module, training: list[nn.Module]) -> None:
@@ -75,14 +83,13 @@ def _eval(model: nn.Module, training: list[nn.Module]) -> None:
             module.training = False
 
 
-def _join(key: nn.Module) -> _Hold:
-    """Become a holder of a network; again where the last holder was collected meanwhile."""
-    with _lock:
-        while True:
-            hold = _holds.setdefault(key, _Hold())
-            hold.holders += 1
-            if _holds.get(key) is hold:
-                return hold
+def _join(module: nn.Module) -> _Hold:
+    """Become a holder of a module; again where the last holder was collected meanwhile."""
+    while True:
+        hold = _holds.setdefault(id(module), _Hold())
+        hold.holders += 1
+        if _holds.get(id(module)) is hold:
+            return hold
 
 
 @contextmanager

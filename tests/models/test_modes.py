@@ -20,6 +20,33 @@ def test_modes_are_restored_module_by_module_and_after_an_error():
     assert [module.training for module in model.modules()] == before
 
 
+@pytest.mark.parametrize("wrap", [nn.Sequential, nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_networks_that_share_modules_do_not_undo_each_other(wrap):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
+    wrapper, before = wrap(network), network[1].running_mean.clone()
+    for first, second in ((network, wrapper), (wrapper, network)):
+        one, two = eval_mode(first), eval_mode(second)
+        one.__enter__()
+        two.__enter__()
+        one.__exit__(None, None, None)
+        assert not any(module.training for module in network.modules())
+        with torch.no_grad():
+            second(torch.rand(2, 3, 4, 4))
+        two.__exit__(None, None, None)
+        assert all(module.training for module in wrapper.modules())
+    assert torch.equal(network[1].running_mean, before)
+
+
+def test_a_part_that_is_put_in_training_mode_meanwhile_is_told():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
+    wrapper = nn.Sequential(network)
+    with eval_mode(wrapper):
+        network.train()
+        with pytest.raises(RuntimeError, match="got it in training mode"), eval_mode(network):
+            pass
+    assert all(module.training for module in wrapper.modules())
+
+
 def test_norms_compute_in_the_type_of_autocast_for_a_while():
     model = timm.create_model("resnet18s_ln", num_classes=3)
     kept = {name: module._fast_norm for name, module in model.named_modules() if hasattr(module, "_fast_norm")}
