@@ -95,6 +95,15 @@ def outputs(model: nn.Module) -> int:
     return head.out_features if isinstance(head, nn.Linear) else int(getattr(model, "num_classes", 0))
 
 
+def stored_copy(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Copy a network, or what holds it, to the CPU in float32, with its weights as they are stored."""
+    whole = copy.deepcopy(model).cpu().float()
+    plain = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    network = bare(whole)
+    network.load_state_dict({key: plain[key.replace(_COMPILED, "")] for key in network.state_dict()})
+    return whole
+
+
 def plain_args(args: Mapping[str, Any]) -> dict[str, Any]:
     """Give those arguments of `timm.create_model` that JSON can hold; layers that timm has a name for by their name."""
     named = {name: _named(name, value) for name, value in args.items()}
@@ -145,7 +154,7 @@ def check_again(model: nn.Module, made: nn.Module, state: Mapping[str, Tensor], 
     what, advice = _first_difference(model, made, state)
     if not what and size:
         with torch.compiler.set_stance("force_eager"):  # two images are not worth compiling for
-            mine, theirs = probe(_with(model, state), size), probe(made, size)
+            mine, theirs = probe(stored_copy(model, state), size), probe(made, size)
         if other := _function_differs(mine, theirs):
             what, advice = f"in the {other} that it computes", f"pass {_CHANGED}, or take out hooks and patches"
     if what:
@@ -193,14 +202,6 @@ def _kind(layer: nn.Module | None) -> tuple[Any, ...]:
 
 def _in_words(layer: nn.Module | None) -> str:
     return "nothing" if layer is None else shown(f"{type(layer).__name__}({layer.extra_repr()})", 80)
-
-
-def _with(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """Copy a network to the CPU in float32 with its weights as they are stored."""
-    stored = copy.deepcopy(model).cpu().float()
-    plain = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    stored.load_state_dict({key: plain[key.replace(_COMPILED, "")] for key in stored.state_dict()})
-    return stored
 
 
 def _function_differs(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> str:

@@ -28,6 +28,7 @@ from robust_hub.files import replace_text
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX
 from robust_hub.models import bounds
 from robust_hub.models.again import bare, check_again, make_again, outputs, plain_args, pooling, state_of, thawed
+from robust_hub.models.called import check_called
 from robust_hub.models.classes import class_names
 from robust_hub.models.config import CheckpointConfig, Difference, read_config
 from robust_hub.models.difference import encode
@@ -119,6 +120,7 @@ def _take(model: nn.Module, dtype: torch.dtype) -> tuple[CheckpointConfig, dict[
         made = make_again(config.architecture, {**config.model_args, "num_classes": config.num_classes}, state)
     words = f"{config.architecture} with {dict(config.model_args)}"
     check_again(plain, made, state, config.input_size, words)
+    check_called(model, made, state, config.input_size)
     return config, state, made
 
 

@@ -97,6 +97,12 @@ def _said(context: Any) -> Any:
     return context if isinstance(context, Tensor) else repr(context)
 
 
+def probe_images(size: Sequence[int]) -> Tensor:
+    """Draw the probe's two fixed images of a shape, (C, H, W)."""
+    noise = np.random.Generator(np.random.Philox(key=_FIXED)).standard_normal((2, *size), dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
 def probe(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]] | None:
     """Run a model on two fixed images, so that weights in a wrong network are found out.
 
@@ -110,12 +116,11 @@ def probe(model: nn.Module, size: Sequence[int]) -> dict[str, list[list[float]]]
     """
     if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
         return None
-    noise = np.random.Generator(np.random.Philox(key=_FIXED)).standard_normal((2, *size), dtype=np.float32)
     run: Any = model
     where = next(model.parameters()).device
     try:
         with eval_mode(model), torch.inference_mode(), torch.autocast(where.type, enabled=False):
-            x = run.forward_features(torch.from_numpy(noise).to(where))
+            x = run.forward_features(probe_images(size).to(where))
             parts = {"features": run.forward_head(x, pre_logits=True), "logits": run.forward_head(x)}
     except (RuntimeError, ValueError):
         return None

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 
 class _Hold:
@@ -26,6 +28,14 @@ def uncompiled(model: nn.Module) -> nn.Module:
     """Give the network that `torch.compile` was given, with its names and layers; any other is given back."""
     plain: nn.Module = getattr(model, "_orig_mod", model)
     return plain
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Take a network out of what computes the same by its very kind: torch.compile, DataParallel, AveragedModel."""
+    inner = uncompiled(model)
+    while isinstance(inner, DataParallel | DistributedDataParallel | AveragedModel):
+        inner = uncompiled(inner.module)
+    return inner
 
 
 @contextmanager

@@ -77,6 +77,9 @@ SAVED: dict[str, Callable[[], nn.Module]] = {
     "parallel": lambda: nn.DataParallel(make()),
     "parallel and compiled": lambda: compiled(nn.DataParallel(compiled(make()))),
     "averaged": lambda: averaged(make()),
+    "averaged by timm": lambda: timm.utils.ModelEmaV2(make()),
+    "averaged by timm, anew": lambda: timm.utils.ModelEmaV3(make()),
+    "in a wrapper of one's own": lambda: Plain(make()),
     "half precision": lambda: make().half(),
     "parts that need no gradient": lambda: changed(lambda m: m.layer1.requires_grad_(False)),
     "frozen batch norm": lambda: frozen("resnet18s_bn"),
@@ -111,6 +114,32 @@ def test_config_says_what_was_changed(tmp_path: Path) -> None:
 
 def without_patch(model: nn.Module) -> None:
     model.forward_features = lambda x: 2 * type(model).forward_features(model, x).abs()  # type: ignore[assignment]
+
+
+def patch_forward(model: nn.Module) -> None:
+    forward = model.forward
+    model.forward = lambda x: forward(x.clamp(0, 1))  # type: ignore[method-assign]
+
+
+class Scaled(nn.Module):
+    """A wrapper that is another function than the network in it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify images whose pixels are scaled first."""
+        y: torch.Tensor = self.module((x - 0.5) * torch.tensor([4.0, 1.0, 0.2]).view(3, 1, 1))
+        return y
+
+
+class Plain(Scaled):
+    """A wrapper that computes what the network in it does."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Give the logits as an object of transformers has them."""
+        return {"logits": self.module(x)}
 
 
 CHANGE = r"pass the change to timm.create_model \(act_layer=, global_pool=, in_chans=, ...\); or save its state_dict"
@@ -163,6 +192,17 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: changed(lambda m: m.layer4.register_forward_hook(lambda *a: a[2].tanh() + 1) and None),
         r"in the features that it computes: .* or take out hooks",
     ),
+    "a hook of the whole": (
+        lambda: changed(lambda m: m.register_forward_hook(lambda *a: -a[2]) and None),
+        r"got a network that gives other logits than they: take out its hooks",
+    ),
+    "a hook of the images": (
+        lambda: changed(lambda m: m.register_forward_pre_hook(lambda m, x: (x[0].abs(),)) and None),
+        r"got a network that gives other logits than they: take out its hooks",
+    ),
+    "a patched forward": (lambda: changed(patch_forward), r"got a network that gives other logits than they"),
+    "a wrapper that scales": (lambda: Scaled(make()), r"got a Scaled around a network that gives other logits"),
+    "a wrapper in parallel": (lambda: nn.DataParallel(Scaled(make())), r"got a Scaled around a network"),
     "feature maps": (lambda: make(features_only=True), r"got the model argument features_only, which makes no layers"),
     "no weights": (
         lambda: timm.create_model("resnet18s_ln").to("meta"),
