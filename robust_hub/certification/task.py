@@ -34,6 +34,7 @@ from robust_hub.images.data import ImageData
 from robust_hub.images.laws import Noise
 from robust_hub.layout import RUN
 from robust_hub.models.identity import weights_hash
+from robust_hub.models.modes import unwrapped
 from robust_hub.provenance import provenance_of
 
 _TOGETHER = 256  # images that are hashed at a time
@@ -134,7 +135,7 @@ def open_task(
             fixed = identity()
             drawn = _seed(out, seed)
             writer = open_run(
-                out, {**fixed, "seed": drawn}, provenance=provenance_of(model), reproduction=seed is not None
+                out, {**fixed, "seed": drawn}, provenance=provenance_of(unwrapped(model)), reproduction=seed is not None
             )
             stack.enter_context(writer)
             shared = [drawn, sorted(writer.done)]

@@ -119,6 +119,28 @@ def mean_std(
     return centre, scale
 
 
+def note_mean_std(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Have a network that was trained with a mean and std say them, in place of what its `pretrained_cfg` says.
+
+    What is saved, and certified, then has those of the training. A network that says none is left as it is.
+
+    Args:
+        model: Any classifier; of a wrapper, the network within is told.
+        mean: Per-channel means, or one for all channels.
+        std: Per-channel standard deviations, likewise.
+    """
+    own: Any = config_of(model)
+    if not own:
+        return
+    try:
+        if mean_std(model) == (tuple(mean), tuple(std)):
+            return
+    except ValueError:  # of other channels than the network has
+        pass
+    channels = channels_of(model)
+    own.update({name: tuple(v) * (channels if len(v) == 1 else 1) for name, v in (("mean", mean), ("std", std))})
+
+
 def channels_of(model: nn.Module, mean: float | Sequence[float] | None = None) -> int:
     """Tell how many channels a network's images have.
 

@@ -89,12 +89,6 @@ def pooling(model: nn.Module) -> str | None:
     return next((name for name in names if isinstance(name, str)), None)
 
 
-def outputs(model: nn.Module) -> int:
-    """Count a classifier's outputs, those of a linear layer that replaced timm's among them."""
-    head = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
-    return head.out_features if isinstance(head, nn.Linear) else int(getattr(model, "num_classes", 0))
-
-
 def stored_copy(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """Copy a network, or what holds it, to the CPU in float32, with its weights as they are stored."""
     whole = copy.deepcopy(model).cpu().float()

@@ -27,9 +27,9 @@ from robust_hub.errors import CheckpointError
 from robust_hub.files import replace_text
 from robust_hub.layout import CONFIG, DIFFERENCE, INDEX
 from robust_hub.models import bounds
-from robust_hub.models.again import bare, check_again, make_again, outputs, plain_args, pooling, state_of, thawed
+from robust_hub.models.again import bare, check_again, make_again, plain_args, pooling, state_of, thawed
 from robust_hub.models.called import check_called
-from robust_hub.models.classes import class_names
+from robust_hub.models.classes import class_names, count_outputs
 from robust_hub.models.config import CheckpointConfig, Difference, read_config
 from robust_hub.models.difference import encode
 from robust_hub.models.identity import probe
@@ -121,6 +121,9 @@ def _take(model: nn.Module, dtype: torch.dtype) -> tuple[CheckpointConfig, dict[
     words = f"{config.architecture} with {dict(config.model_args)}"
     check_again(plain, made, state, config.input_size, words)
     check_called(model, made, state, config.input_size)
+    if config.label_names is None and plain is not model:  # a wrapper may carry them
+        names = class_names(model, config.num_classes)
+        config = replace(config, label_names=writable_names(names))
     return config, state, made
 
 
@@ -153,7 +156,7 @@ def _describe(model: nn.Module, architecture: str) -> CheckpointConfig:
     size = tuple(cfg.get("input_size") or ())
     size = (int(args.get("in_chans", size[0])), *size[1:]) if size else ()
     args = {k: v for k, v in args.items() if k not in ("num_classes", "pretrained")}
-    num_classes = outputs(model)
+    num_classes = count_outputs(model) or 0
     return CheckpointConfig(
         architecture=architecture,
         num_classes=num_classes,

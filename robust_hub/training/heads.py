@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from robust_hub.models.classes import note_class_names
+
 _NAMES = ("fc", "head", "heads", "classifier")  # where models that are not timm's keep their last layer
 _PASSIVE = (nn.Identity, nn.Dropout, nn.Flatten, nn.Softmax, nn.LogSoftmax)  # keep the order of logits, and their count
 
@@ -49,6 +51,7 @@ def _reset(model: nn.Module, num_classes: int, where: torch.device) -> nn.Module
     if hasattr(model, "reset_classifier") and hasattr(model, "get_classifier"):
         timm_model: Any = model
         timm_model.reset_classifier(num_classes)
+        note_class_names(model, None)
         model.to(where)
         head = timm_model.get_classifier()
         return head if isinstance(head, nn.Module) and _has_weights(head) else None

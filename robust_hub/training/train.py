@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.images.data import ImageData, holdout_split
+from robust_hub.images.pixels import note_mean_std
 from robust_hub.layout import TRAINING
 from robust_hub.memory import batch_in_memory
 from robust_hub.models.checkpoint import check_savable, save_checkpoint
 from robust_hub.models.classes import note_class_names
 from robust_hub.models.logits import logits_of
-from robust_hub.models.modes import fast_norms
+from robust_hub.models.modes import fast_norms, unwrapped
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
 from robust_hub.training.admission import admit
 from robust_hub.training.bf16 import warn_slow_bf16
@@ -108,6 +109,7 @@ def train(
     accelerator = make_accelerator()
     admitted = admit(model, data, options.view_size)
     note_class_names(model, data.classes if admitted.outputs == data.num_classes else None)
+    note_mean_std(model, options.mean, options.std)
     if out is not None:
         check_savable(model)  # now, not after the training
     _warn_slow(options, accelerator.device)
@@ -124,7 +126,7 @@ def train(
         model.to(memory_format=torch.contiguous_format)
         model.eval()
         provenance = _provenance(start, model, data, options, done)
-        note_provenance(model, provenance)
+        note_provenance(unwrapped(model), provenance)
         if out is not None:
             whole = replace(provenance, history=tuple(done.history))
             write_in_main(Path(out), lambda: save_checkpoint(model, Path(out), provenance=whole))
@@ -146,7 +148,7 @@ def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: O
         data_hash=data.data_hash,
         versions=versions(),
         commit=commit(),
-        base=provenance_of(model),
+        base=provenance_of(unwrapped(model)),
     )
 
 

@@ -183,3 +183,11 @@ def test_a_checkpoint_without_names_is_as_before(tmp_path: Path) -> None:
     loaded = load_model(folder)
     x = torch.rand(2, 3, 32, 32)
     assert carried(loaded) is None and torch.equal(loaded(x), model(x))
+
+
+def test_a_head_by_hand_of_other_classes_has_no_names_and_loads(model: nn.Module, tmp_path: Path) -> None:
+    note_class_names(model, [f"class {k}" for k in range(model.num_classes)])  # type: ignore[arg-type]
+    model.fc = nn.Linear(model.fc.in_features, 9)  # type: ignore[union-attr, arg-type]
+    assert class_names(model) is None
+    back = load_model(save_checkpoint(model, tmp_path))
+    assert back.num_classes == 9 and class_names(back) is None

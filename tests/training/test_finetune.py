@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from robust_hub.certification.evaluate import certify
+from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.models.checkpoint import read_weights
@@ -30,6 +32,19 @@ from robust_hub.training.train import train
 
 PIXELS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 OPTIONS: dict[str, Any] = {"batch_size": 12, "progress": False, **PIXELS}
+
+
+class Held(nn.Module):
+    """A wrapper of one's own that computes what the network in it does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Give the network's logits."""
+        logits: torch.Tensor = self.module(x)
+        return logits
 
 
 def toy_data() -> ImageData:
@@ -211,6 +226,38 @@ def test_a_network_carries_the_names_of_the_classes_it_was_trained_on(network: s
     other = part.renumbered(labels, ("lights", "grey"))
     with pytest.raises(ValueError, match=r"got 'lights' in toy \(did you mean light"):
         certify(model, other, 0.25, out=tmp_path / "other", **PIXELS)
+
+
+@pytest.mark.filterwarnings("ignore:.*this network has batch norm")
+@pytest.mark.parametrize("name", ["resnet18s_ln", "test_resnet"])
+@pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel, Held], ids=["", "parallel", "held"])
+def test_what_a_training_learns_of_a_network_is_saved_through_wrappers(
+    name: str, wrap: Callable[[nn.Module], nn.Module], tmp_path: Path
+) -> None:
+    """Names of classes, mean and std, provenance: of this training, not those that the network had before."""
+    small = {"channels": (32,) * 4, "layers": (1,) * 4} if name == "resnet18s_ln" else {}
+    network = timm.create_model(name, num_classes=3, **small)
+    network.pretrained_cfg["label_names"] = ("stale",) * 3
+    model = wrap(network)
+    result = finetune_clean(model, toy_data(), out=tmp_path / "out", epochs=1, **OPTIONS)
+    back = load_model(tmp_path / "out")
+    for one in (back, model) if wrap is Held else (back, model, network):
+        smoothed = SmoothedClassifier(one)
+        assert (smoothed.mean, smoothed.std) == (PIXELS["mean"], PIXELS["std"])
+        assert smoothed.classes == ("dark", "grey", "light")
+    assert back.pretrained_cfg["mean"] == PIXELS["mean"]
+    said = read_config(tmp_path / "out").provenance
+    assert said is not None and replace(said, history=()) == result.provenance
+    if wrap is not Held:
+        assert provenance_of(network) == result.provenance
+        again = finetune_clean(wrap(network), toy_data(), epochs=1, **OPTIONS)
+        assert again.provenance.base == result.provenance
+
+
+def test_a_mean_of_all_channels_is_noted_for_each() -> None:
+    model = timm.create_model("resnet18s_ln", channels=(32,) * 4, layers=(1,) * 4)
+    finetune_clean(model, toy_data(), epochs=1, **{**OPTIONS, "mean": 0.5, "std": 0.25})
+    assert model.pretrained_cfg["mean"] == (0.5,) * 3 and model.pretrained_cfg["std"] == (0.25,) * 3
 
 
 def test_a_training_on_fewer_classes_than_outputs_forgets_stale_names() -> None:
