@@ -203,9 +203,23 @@ def _load_into(model: RobustResNet, folder: Path) -> None:
     config = read_config(folder)
     state = _weights(folder, config, str(cfg["architecture"]), model.norm_kind, model.stem)
     chans = next(model.conv1.parameters()).shape[1]
+    given = dict(getattr(model, "_model_args", None) or {})
     load_pretrained(model, overlay_of(config, state, folder, {}), num_classes=model.num_classes, in_chans=chans)
+    check_loaded(model, config, state, given)
+    if config.model_args.keys() - given.keys():  # which the network was made without
+        check_computation(model, config, str(folder), {"in_chans": chans, **given}, {})
+    _note_images(model, config)
     note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
     _note_names(model, config)
+
+
+def _note_images(model: nn.Module, config: CheckpointConfig) -> None:
+    """Have a network say mean and std of weights that it was not made for, where its caller has not said others."""
+    cfg: Any = model.pretrained_cfg
+    usual = get_pretrained_cfg(".".join(filter(None, (cfg["architecture"], cfg.get("tag")))))
+    for name in ("mean", "std"):
+        if usual is not None and tuple(cfg[name]) == tuple(getattr(usual, name)) and name in config.pretrained_cfg:
+            cfg[name] = tuple(config.pretrained_cfg[name])
 
 
 def _without_state(model: nn.Module) -> nn.Module:

@@ -99,6 +99,33 @@ def test_timms_own_loading_is_checked(tmp_path: Path) -> None:
     assert not torch.equal(model(IMAGES), before)
 
 
+def test_timms_own_loading_into_another_network_is_refused(tmp_path: Path) -> None:
+    """It would leave layers random, or compute something else with the weights, in silence."""
+    saved = save_checkpoint(fresh("resnet18s_gn", num_classes=3, global_pool="max", **TINY), tmp_path)
+    with pytest.raises(CheckpointError, match="give other features here than config.json promises"):
+        fresh("resnet18s_gn", num_classes=3, **TINY).load_pretrained(saved)
+    alike = [fresh("resnet18s_gn", num_classes=n, global_pool="max", **TINY) for n in (3, 5)]
+    by_hand: Any = fresh("resnet18s_gn", num_classes=3, **TINY)
+    by_hand.reset_classifier(5, "max")
+    for model in (*alike, by_hand):
+        model.load_pretrained(saved)
+    other = fresh("resnet18s_gn", num_classes=5, global_pool="max", block_args={"attn_layer": "se"}, **TINY)
+    with pytest.raises(CheckpointError, match="layer1.0.se.fc1.bias is in one alone"):
+        other.load_pretrained(saved)
+
+
+def test_timms_own_loading_brings_mean_and_std(tmp_path: Path) -> None:
+    first: Any = fresh("resnet18s_gn", num_classes=3, **TINY)
+    first.pretrained_cfg.update(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    saved = save_checkpoint(first, tmp_path)
+    second: Any = fresh("resnet18s_gn", num_classes=3, **TINY)
+    second.load_pretrained(saved)
+    assert second.pretrained_cfg["mean"] == (0.1, 0.2, 0.3) and second.pretrained_cfg["std"] == (0.4, 0.5, 0.6)
+    told: Any = fresh("resnet18s_gn", num_classes=3, pretrained_cfg_overlay={"mean": (0.5, 0.5, 0.5)}, **TINY)
+    told.load_pretrained(saved)
+    assert told.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)  # the caller's word
+
+
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"num_classes": "ten"}', '{"num_classes": 3, "pretrained_cfg": 1}', ""]
 )
