@@ -19,6 +19,7 @@ from torch import nn
 
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, WEIGHTS
+from robust_hub.models.addresses import folder_at
 from robust_hub.models.asked import asked_for, locate, overlay_of, said_of
 from robust_hub.models.checkpoint import check_keys, read_weights
 from robust_hub.models.classes import note_class_names
@@ -282,6 +283,8 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
         raise ValueError(f"no checkpoint folder and no model is called {source!r}: {hint}")
     kwargs.setdefault("pretrained", "." in source or ":" in source or source.endswith(SUFFIX))
     _reach(source, kwargs)
+    if kwargs["pretrained"] and (folder := folder_at(source, kwargs.get("cache_dir"))) is not None:
+        return _load_folder(folder, kwargs).eval()
     model: nn.Module = timm.create_model(source, **kwargs)
     return model.eval()
 

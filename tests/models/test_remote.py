@@ -22,6 +22,7 @@ from robust_hub.models import checkpoint, remote, stored
 from robust_hub.models.checkpoint import read_weights, save_checkpoint
 from robust_hub.models.remote import fetch
 from robust_hub.models.resnets import load_model
+from robust_hub.provenance import provenance_of
 
 REPO = "me/resnet18s_ln"
 X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -98,6 +99,27 @@ def test_without_a_network_the_cache_is_asked_as_well(
     assert torch.equal(load_model(fetch(REPO, "main", check=read_weights))(X), model(X))
     with pytest.raises(CheckpointError, match=r"is not here and the Hub cannot be reached \(no route\)"):
         fetch(REPO, "v2", check=read_weights)
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_an_address_is_checked_whoever_makes_the_network(
+    stem: str, hub: Hub, tmp_path: Path, offline: Callable[[], None]
+) -> None:
+    """With its own stem timm alone would make the network, and compares nothing."""
+    _, model = put(hub, tmp_path / "made", stem=stem)
+    put(hub, tmp_path / "other", seed=2, stem=stem)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    hub.repos[REPO].commit(files)
+    for address in (f"hf-hub:{REPO}", f"local-dir:{tmp_path / 'made'}"):
+        loaded: Any = load_model(address)
+        assert type(loaded) is type(model) and provenance_of(loaded) is not None
+        assert torch.equal(loaded(X), model(X)) and load_model(address, num_classes=3).num_classes == 3
+    others = (tmp_path / "other" / WEIGHTS).read_bytes()
+    (tmp_path / "made" / WEIGHTS).write_bytes(others)
+    sha = hub.repos[REPO].commit({**files, WEIGHTS: others})
+    for address in (f"hf-hub:{REPO}@{sha}", f"local-dir:{tmp_path / 'made'}"):
+        with pytest.raises(CheckpointError, match="the file is damaged or another one"):
+            load_model(address)
 
 
 def test_a_branch_is_followed_online_and_stays_where_it_was_offline(
