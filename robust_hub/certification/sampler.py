@@ -28,7 +28,7 @@ from robust_hub.images.noise import BLOCK, NoiseStream, Samples
 from robust_hub.images.pixels import normalize
 from robust_hub.memory import batch_in_memory, free
 from robust_hub.models.calling import ROWS as TRIED
-from robust_hub.models.calling import Calling, coarsest, find_calling, floating_types
+from robust_hub.models.calling import Calling, coarsest, find_calling, first_type
 from robust_hub.models.logits import logits_of
 from robust_hub.models.modes import eval_mode, uncompiled
 
@@ -59,7 +59,7 @@ class Sampler:
     @property
     def dtype(self) -> torch.dtype:
         """The model's floating-point type: of its first tensor that has one, since quantised ones hold integers."""
-        return floating_types(self.model)[0]
+        return first_type(self.model)
 
     @property
     def _tensors(self) -> Iterator[Tensor]:

@@ -123,16 +123,22 @@ def floating_types(model: nn.Module) -> list[torch.dtype]:
 
     Eight-bit floats are for weights alone; a network that has none but those and integers takes float32.
     """
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    kinds = [t.dtype for t in tensors if t.dtype.is_floating_point and t.dtype.itemsize > 1]
-    return list(dict.fromkeys([*kinds, torch.get_default_dtype(), torch.float32]))
+    return list(dict.fromkeys([*_floating(model), torch.get_default_dtype(), torch.float32]))
+
+
+def first_type(model: nn.Module) -> torch.dtype:
+    """Give the first of a network's `floating_types`, without a look at the tensors that follow it."""
+    return next(_floating(model), torch.get_default_dtype())
 
 
 def coarsest(model: nn.Module, dtype: torch.dtype) -> torch.dtype:
     """Give the type of a network's tensors, or of its images, that rounds most."""
+    return max({*_floating(model), dtype}, key=rounding)
+
+
+def _floating(model: nn.Module) -> Iterator[torch.dtype]:
     tensors = itertools.chain(model.parameters(), model.buffers())
-    kinds = {t.dtype for t in tensors if t.dtype.is_floating_point and t.dtype.itemsize > 1}
-    return max(kinds | {dtype}, key=rounding)
+    return (t.dtype for t in tensors if t.dtype.is_floating_point and t.dtype.itemsize > 1)
 
 
 def check_weights(model: nn.Module) -> None:
