@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from robust_hub.images.encoded import EncodedImages, too_large
+from robust_hub.images.indices import as_indices
 from robust_hub.images.labels import class_indices
 from robust_hub.images.source import Source
 from robust_hub.images.sources import find, stratified
@@ -88,7 +89,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             IndexError: If an index is outside the data.
             ValueError: If a lazily read image is damaged or of another size.
         """
-        chosen = self._checked(torch.as_tensor(indices, dtype=torch.int64).reshape(-1))
+        chosen = self._chosen(indices)
         return self._cut(self._order[chosen].to(self.device)), self.labels[chosen]
 
     def batches(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -112,6 +113,10 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         """Give the pixels of rows, int64 (B,) on their device; those in memory image by image, not byte by byte."""
         return self._pixels.index_select(0, rows) if isinstance(self._pixels, Tensor) else self._pixels[rows]
 
+    def _chosen(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Give indices, or those that a mask marks, as int64 (B,)."""
+        return self._checked(as_indices(indices, len(self)))
+
     def _checked(self, chosen: Tensor) -> Tensor:
         """Give indices back, int64 of any shape, if all are within the data."""
         if chosen.numel() and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
@@ -119,8 +124,15 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         return chosen
 
     def subset(self, indices: Sequence[int] | Tensor) -> ImageData:
-        """Return the images at `indices`, in that order; pixels are shared, not copied."""
-        return self._part(torch.as_tensor(indices, dtype=torch.int64).reshape(-1), self.split)
+        """Return the images at `indices`, in that order, or those that a mask of N truth values marks.
+
+        Pixels are shared, not copied.
+
+        Raises:
+            IndexError: If an index is outside the data.
+            TypeError: If they are no whole numbers, and no mask of all images.
+        """
+        return self._part(self._chosen(indices), self.split)
 
     def renumbered(self, labels: Tensor, classes: Sequence[str]) -> ImageData:
         """Return the same images with other labels, int64 (N,), of other classes; pixels are shared, not copied."""
@@ -154,7 +166,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         """
         if isinstance(self._pixels, Tensor):
             return self
-        rows = self._order[self._checked(torch.as_tensor(indices, dtype=torch.int64).reshape(-1))]
+        rows = self._order[self._chosen(indices)]
         if self._pixels.bytes_of(len(rows)) > free() // 2:
             return self
         return self._with(self._pixels.keeping(rows, progress=progress), self.labels, self._order, self.split)
@@ -258,10 +270,10 @@ def load_data(
         >>> len(digits), digits.image_shape, digits.classes[:3]
         (500, (3, 32, 32), ('0', '1', '2'))
     """
-    if size is not None:
-        size = whole_number("a size of at least 1 pixel", size)
-    if channels is not None:
-        channels = whole_number("channels >= 1", channels)
+    if not isinstance(split, str):
+        raise TypeError(f"expected the name of a split, such as 'train', got {split!r}")
+    size = None if size is None else whole_number("a size of at least 1 pixel", size)
+    channels = None if channels is None else whole_number("channels of at least 1", channels)
     if num_workers is not None:
         num_workers = whole_number("num_workers of at least 0, or None for one a CPU", num_workers, 0)
     if isinstance(source, ImageData):
