@@ -7,7 +7,6 @@ them. So the two are matched by name, and by position where names say nothing or
 from __future__ import annotations
 
 import re
-import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.images.data import ImageData
 from robust_hub.models.classes import class_names
 from robust_hub.models.modes import uncompiled
-from robust_hub.names import did_you_mean
+from robust_hub.names import did_you_mean, name_key, without_zeros
 from robust_hub.parsing import shown
 
 Classes: TypeAlias = Literal["by position"] | Sequence[str] | None
@@ -111,31 +110,34 @@ def match_classes(data: ImageData, own: Sequence[str] | None, outputs: int, clas
             something else.
     """
     own = _choice(classes, own, outputs)
-    if classes != BY_POSITION:
+    by_position = isinstance(classes, str) and classes == BY_POSITION
+    if not by_position:
         if own is not None and data.classes == own:
             return ClassMap(tuple(range(outputs)), own, BY_NAME)
         found = None if own is None else _by_name(data, own)
         if found is not None:
             return ClassMap(found, own, BY_NAME)
         _check_count(data, own, outputs)
-    return _by_position(data, own, outputs, told=classes == BY_POSITION)
+    return _by_position(data, own, outputs, told=by_position)
 
 
 def _choice(classes: Classes, own: Sequence[str] | None, outputs: int) -> tuple[str, ...] | None:
     """Give the names of the outputs: the caller's, else the network's own."""
-    if classes is None or classes == BY_POSITION:
+    if classes is None or (isinstance(classes, str) and classes == BY_POSITION):
         return None if own is None else tuple(own)
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+    names: Any = classes.tolist() if hasattr(classes, "tolist") else classes
+    ordered = isinstance(names, Sequence) and not isinstance(names, str | bytes)  # a set or a dict has no such order
+    if not ordered or not all(isinstance(name, str) for name in names):
         raise ValueError(
             f"expected classes={BY_POSITION!r}, or the names of the network's classes, got {shown(repr(classes), 80)}: "
-            "leave it out to match by name"
+            "give a list of names in the order of its outputs, or leave it out to match by name"
         )
-    if len(classes) != outputs:
+    if len(names) != outputs:
         raise ValueError(
-            f"expected a name for each of the network's {outputs} classes, got {len(classes)} names: name them in the "
+            f"expected a name for each of the network's {outputs} classes, got {len(names)} names: name them in the "
             "order of its outputs"
         )
-    return tuple(classes)
+    return tuple(map(str, names))
 
 
 def _by_name(data: ImageData, own: tuple[str, ...]) -> tuple[int | None, ...] | None:
@@ -156,7 +158,7 @@ def _by_name(data: ImageData, own: tuple[str, ...]) -> tuple[int | None, ...] | 
         return found
     if _are_numbers(data.classes) != _are_numbers(own):
         return None
-    alike = [name for name in own if _key(name) == _key(unknown[0])]
+    alike = [name for name in own if name_key(name) == name_key(unknown[0])]
     near = shown(did_you_mean(unknown[0], () if alike else own, alike or own[:_SHOWN]))
     raise ValueError(
         f"expected classes that the network knows, got {_list(unknown)} in {shown(data.name)} "
@@ -168,9 +170,10 @@ def _by_name(data: ImageData, own: tuple[str, ...]) -> tuple[int | None, ...] | 
 def _find(names: Sequence[str], own: Sequence[str]) -> tuple[int | None, ...]:
     """Give the place of each name among a network's own, None where there is none or there are several."""
     exact = _places(own)
-    alike, mine = _places([_key(name) for name in own]), Counter(map(_key, set(names)))
+    alike, mine = _places([name_key(name) for name in own]), Counter(map(name_key, set(names)))
     return tuple(
-        exact[name] if name in exact else alike.get(_key(name)) if mine[_key(name)] == 1 else None for name in names
+        exact[name] if name in exact else alike.get(name_key(name)) if mine[name_key(name)] == 1 else None
+        for name in names
     )
 
 
@@ -178,16 +181,6 @@ def _places(names: Sequence[str]) -> dict[str, int | None]:
     """Give where each name stands, None of one that stands in several places."""
     counts = Counter(names)
     return {name: k if counts[name] == 1 else None for k, name in enumerate(names)}
-
-
-def _key(name: str) -> str:
-    """Give a name as it is compared: file systems and people differ in case, separators, zeros and Unicode's forms."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return _digits(folded) if folded.isdecimal() else " ".join(re.split(r"[\s_-]+", folded.strip()))
-
-
-def _digits(number: str) -> str:
-    return number.lstrip("0") or "0"
 
 
 def _check_count(data: ImageData, own: Sequence[str] | None, outputs: int) -> None:
@@ -229,7 +222,7 @@ def _order(names: Sequence[str] | None) -> str:
     """Say how numbers that are names are ordered, where text and number differ; else nothing."""
     if names is None or not all(name.isdecimal() for name in names):
         return ""
-    numbers = [(len(_digits(name)), _digits(name)) for name in names]
+    numbers = [(len(without_zeros(name)), without_zeros(name)) for name in names]
     if numbers == sorted(numbers):
         return ""
     return (

@@ -251,3 +251,15 @@ def test_whether_a_source_has_names_goes_with_its_parts() -> None:
     assert not unnamed.named and not unnamed.subset([0, 1]).named and not unnamed.to("cpu").named
     digits = load_data("digits", "test")
     assert digits.named and digits.subset(range(8)).named
+
+
+def test_names_that_a_caller_gives_have_an_order() -> None:
+    import numpy as np
+
+    for names in (list(PETS), PETS, np.array(PETS)):
+        assert match_classes(data(*PETS), None, 3, names).outputs == (0, 1, 2)
+    for unordered in (set(PETS), {"cat": 1, "dog": 0, "owl": 2}, (name for name in PETS), b"cat", [1, 2, 3]):
+        with pytest.raises(
+            ValueError, match="names of the network's classes, got .*: give a list of names in the order"
+        ):
+            match_classes(data(*PETS), PETS, 3, unordered)  # type: ignore[arg-type]
