@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from robust_hub.images.nests import UNKNOWN, Names, Told, told
 from robust_hub.images.source import Source, decodable
 from robust_hub.images.tables import USUAL
+from robust_hub.names import two_spellings
 
 READINGS = 32  # pairs of readings that are compared: of an image flipped with probability 1/2, one in 2**32 is missed
 Columns = tuple[str | None, str | None]
@@ -188,6 +189,9 @@ def _merged(labels: list[Any], known: Told, name: str) -> tuple[list[Any], Names
     together = sorted({one for names in lists if names is not None for one in names})
     if any(len(set(names)) < len(names) for names in lists if names is not None):
         raise ValueError(f"expected different class names in each data set of {name}, got one twice: rename it")
+    if twins := two_spellings([names for names in lists if names is not None]):
+        got = f"{twins[0]!r} and {twins[1]!r} in the data sets of {name}"
+        raise ValueError(f"expected one spelling of a class, got {got}: rename one of them")
     merged = next((names for names in lists if names is not None and len(names) == len(together)), tuple(together))
     places = {one: k for k, one in enumerate(merged)}
     return [_place(i, label, of_item[i] or (), places, name) for i, label in enumerate(labels)], merged

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robust_hub.names import two_spellings
+
 MISSING = "missing"
+MOST_CLASSES = 1_000_000  # a larger label is no number of a class
 
 
 def class_indices(labels: Sequence[Any], classes: Sequence[str] | None, name: str) -> tuple[Tensor, Sequence[str]]:
@@ -41,16 +44,37 @@ def class_indices(labels: Sequence[Any], classes: Sequence[str] | None, name: st
         raise TypeError(f"expected integer labels, got {got}: make them all numbers or all names")
     if str in kinds:
         classes = sorted(set(map(str, labels))) if classes is None else classes
+        if twins := two_spellings([classes]):
+            got = f"{twins[0]!r} and {twins[1]!r} in {name}"
+            raise ValueError(f"expected one spelling of a class, got {got}: correct one of them")
         labels = _numbered(labels, classes, name)
-    indices = torch.tensor([_whole(label) for label in labels], dtype=torch.int64)
-    classes = classes or [str(k) for k in range(int(indices.max()) + 1)]
-    outside = torch.where((indices < 0) | (indices >= len(classes)))[0].tolist()
+    numbers = [_whole(label) for label in labels]
+    if not classes:
+        classes = numbered_classes(max(numbers), name)
+    # What no int64 holds is outside as well.
+    indices = torch.tensor([k if 0 <= k < len(classes) else -1 for k in numbers], dtype=torch.int64)
+    outside = torch.where(indices < 0)[0].tolist()
     if outside:
-        got = f"{int(indices[outside[0]])} at index {outside[0]} of {name}{_more(len(outside))}"
+        got = f"{numbers[outside[0]]} at index {outside[0]} of {name}{_more(len(outside))}"
         raise ValueError(
             f"expected labels from 0 to {len(classes) - 1}, got {got}: correct them or choose a split that has them"
         )
     return indices, classes
+
+
+def numbered_classes(largest: int, name: str) -> list[str]:
+    """Name classes by their numbers, "0", "1" and so on up to the largest label.
+
+    Raises:
+        ValueError: If that is too large for the number of a class.
+    """
+    if largest >= MOST_CLASSES:
+        got = f"{largest} in {name}"
+        raise ValueError(
+            f"expected whole numbers from 0 for labels, below {MOST_CLASSES:,}, got {got}: number the classes 0, 1, 2 "
+            "and so on, or give their names as texts"
+        )
+    return [str(k) for k in range(largest + 1)]
 
 
 def _kind(label: Any) -> Any:
@@ -82,7 +106,11 @@ def _whole(label: Any) -> int:
 def _numbered(labels: Sequence[Any], classes: Sequence[str], name: str) -> list[Any]:
     """Give names as their places among those of the classes; numbers stay."""
     places = {str(one): k for k, one in enumerate(classes)}
+    counts = Counter(map(str, classes))
     for i, label in enumerate(labels):
+        if isinstance(label, str) and counts[label] > 1:
+            got = f"{counts[label]} called {label!r}, the label at index {i} of {name}"
+            raise ValueError(f"expected classes with names of their own, got {got}: rename them, or give numbers")
         if isinstance(label, str) and label not in places:
             known = ", ".join(list(places)[:5]) + (", ..." if len(places) > 5 else "")
             raise ValueError(f"expected labels among the classes {known}, got {str(label)!r} at index {i} of {name}")

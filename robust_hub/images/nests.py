@@ -6,7 +6,7 @@ within. A wrapper of another kind may change labels: the names within hold for i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,14 +111,35 @@ def _own_names(dataset: Any, label: str | None) -> Names | None:
     if is_table(dataset):
         column = _label_column(dataset, label)
         return None if column is None else class_names(dataset.features, column)
-    classes = getattr(dataset, "classes", None)
-    if classes is not None and not isinstance(classes, str) and hasattr(classes, "__iter__"):
-        return tuple(str(one) for one in classes) or None
+    if getattr(dataset, "named", True) is False:  # an ImageData that calls its classes by their labels
+        return None
+    listed = _listed(getattr(dataset, "classes", None))
     for owner in (dataset, getattr(dataset, "reader", None)):  # of timm's data sets the reader knows
-        numbers = getattr(owner, "class_to_idx", None)
-        if isinstance(numbers, dict) and sorted(numbers.values()) == list(range(len(numbers))):
-            return tuple(str(one) for one in sorted(numbers, key=numbers.__getitem__)) or None
-    return None
+        numbered = _listed(getattr(owner, "class_to_idx", None))
+        # Where both tell the same names in another order, labels are what class_to_idx makes of them.
+        if numbered is not None and (listed is None or sorted(numbered) == sorted(listed)):
+            return numbered
+    return listed
+
+
+def _listed(names: Any) -> Names | None:
+    """Give names in the order of their numbers: of a sequence, or of a dict from or to numbers; else None.
+
+    A set has no order. A class with several names, as ImageNet's have them, is called by all.
+    """
+    if isinstance(names, Mapping):
+        turned = {value: key for key, value in names.items() if _is_whole(value)}
+        for numbers in (turned, names):
+            if len(numbers) == len(names) and set(numbers) == set(range(len(names))):
+                return _listed([numbers[k] for k in range(len(names))])
+        return None
+    if isinstance(names, str | bytes | Set) or not hasattr(names, "__iter__") or not hasattr(names, "__len__"):
+        return None
+    return tuple(", ".join(map(str, one)) if isinstance(one, tuple | list) else str(one) for one in names) or None
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer)
 
 
 def _label_column(table: Any, label: str | None) -> str | None:

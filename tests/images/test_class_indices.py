@@ -61,3 +61,25 @@ def test_labels_outside_the_classes() -> None:
         class_indices([2, 0], ["a", "b"], "pets")
     with pytest.raises(ValueError, match=r"labels among the classes a, b, c, d, e, \.\.\., got 'x' at index 1 of pets"):
         class_indices(["a", "x"], list("abcdef"), "pets")
+
+
+@pytest.mark.parametrize("large", [10**6, 2**40, 2**70, 20261126])
+def test_numbers_too_large_for_a_class_are_refused_at_once(large: int) -> None:
+    with pytest.raises(
+        ValueError, match=rf"labels, below 1,000,000, got {large} in pets: number the classes 0, 1, 2 and"
+    ):
+        class_indices([0, large], None, "pets")
+    with pytest.raises(ValueError, match=f"expected labels from 0 to 1, got {large} at index 1 of pets"):
+        class_indices([0, large], ["a", "b"], "pets")
+
+
+def test_a_name_that_two_classes_have_is_no_label() -> None:
+    with pytest.raises(ValueError, match="names of their own, got 2 called 'crane', the label at index 1 of pets: ren"):
+        class_indices(["owl", "crane"], ["crane", "owl", "crane"], "pets")
+    assert class_indices([2, 0, "owl"], ["crane", "owl", "crane"], "pets")[0].tolist() == [2, 0, 1]
+
+
+def test_labels_that_differ_in_spaces_alone_are_refused() -> None:
+    with pytest.raises(ValueError, match="one spelling of a class, got 'cat' and 'cat ' in pets: correct one of them"):
+        class_indices(["cat", "cat ", "dog"], None, "pets")
+    assert class_indices(["cat", "Cat", "dog"], None, "pets")[1] == ["Cat", "cat", "dog"]

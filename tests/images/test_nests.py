@@ -159,3 +159,40 @@ def test_numbers_of_classes_name_them_too() -> None:
     leaf = Leaf([0, 1], None)
     leaf.class_to_idx = {"dog": 1, "cat": 0}  # type: ignore[attr-defined]
     assert load_data(Subset(leaf, [1, 0])).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("classes", "named"),
+    [
+        ({"bee": 1, "ant": 0}, ("ant", "bee")),
+        ({1: "bee", 0: "ant"}, ("ant", "bee")),
+        ([("ant", "emmet"), ("bee",)], ("ant, emmet", "bee")),
+        ({"ant", "bee"}, None),
+        ({"ant": 1, "bee": 2}, None),
+        (iter(["ant", "bee"]), None),
+    ],
+)
+def test_names_of_classes_are_in_the_order_of_their_numbers(classes: Any, named: Any) -> None:
+    data = load_data(Leaf([0, 1, 1], classes))
+    assert data.classes == (named or ("0", "1")) and data.named == (named is not None)
+
+
+def test_class_to_idx_says_the_order_where_both_tell_the_same_names() -> None:
+    leaf: Any = Leaf([0, 1, 1], ["ant", "bee"])
+    leaf.class_to_idx = {"ant": 1, "bee": 0}
+    assert load_data(leaf).classes == ("bee", "ant")
+    leaf.class_to_idx = {"a": 1, "b": 0}  # other words for them
+    assert load_data(leaf).classes == ("ant", "bee")
+    leaf.class_to_idx = {"ant": 0, "emmet": 0, "bee": 1}  # several of a class
+    assert load_data(leaf).classes == ("ant", "bee")
+
+
+@pytest.mark.parametrize("twin", ["Ant", "ant ", "ANT"])
+def test_joined_data_sets_spell_a_class_in_one_way(twin: str) -> None:
+    with pytest.raises(ValueError, match="one spelling of a class, got .* in the data sets of ConcatDataset: rename"):
+        load_data(ConcatDataset([Leaf([0, 1], ["ant", "bee"]), Leaf([0, 1], [twin, "bee"])]))
+
+
+def test_numbers_do_not_become_names_in_a_subset() -> None:
+    data = load_data(Leaf([0, 1, 2], None))
+    assert not data.named and not load_data(Subset(data, [1, 2])).named
