@@ -25,12 +25,54 @@ def read_parquet(files: list[str], name: str) -> Any:
         pyarrow = need("pyarrow.parquet", f"reading the parquet files of {name}")
         read = partial(pyarrow.read_table, files, partitioning=None)
     try:
-        return read()
+        table = read()
     except Exception as error:
         got = f"{files[0]}: {error.__cause__ or error}"
         if unwritable := cache_trouble(error, files):
             raise ValueError(unwritable) from error
         raise ValueError(f"expected parquet files that can be read, got {got}") from error
+    _check_same_classes(files, name)
+    return table
+
+
+def _check_same_classes(files: list[str], name: str) -> None:
+    """Refuse files of one split that number their classes in other orders: read together, the first one's names count.
+
+    Raises:
+        ValueError: If they do.
+    """
+    read_schema = need("pyarrow.parquet", f"reading the parquet files of {name}").read_schema
+    first = _classes(read_schema(files[0]))
+    for file in files[1:]:
+        own = _classes(read_schema(file))
+        if differing := [column for column in own.keys() & first.keys() if own[column] != first[column]]:
+            got = f"other names, or another order, of column {differing[0]} in {files[0]} and {file}"
+            raise ValueError(
+                f"expected the same classes in all files of {name}, got {got}: load each with datasets, cast_column to "
+                "one ClassLabel and write them again"
+            )
+
+
+def _classes(schema: Any) -> dict[str, list[str]]:
+    """Give the names of the classes of each ClassLabel column of a pyarrow schema."""
+    kinds = _kinds(schema)
+    return {column: kind["names"] for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
+
+
+def label_texts(table: Any) -> list[dict[str, Any]]:
+    """Give the rows of a pyarrow table; labels of a ClassLabel column are names of classes, or None."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for column, names in _classes(table.schema).items():
+        for row in rows:
+            label = row[column]
+            row[column] = names[label] if label is not None and 0 <= label < len(names) else None
+    return rows
+
+
+def _kinds(schema: Any) -> dict[str, dict[str, Any]]:
+    """Give what `datasets` notes of each column in a pyarrow schema."""
+    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return {column: kind for column, kind in noted.items() if isinstance(kind, dict)}
 
 
 def cache_trouble(error: Exception, files: list[str]) -> str:
@@ -73,13 +115,12 @@ def table_source(table: Any, columns: tuple[str | None, str | None], name: str) 
         raise TypeError("expected a Dataset with a length, got an IterableDataset: load it without streaming=True")
     features = getattr(table, "features", None)
     schema = table.schema if features is None else features.arrow_schema
-    written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    kinds = {column: kind for column, kind in written.items() if isinstance(kind, dict)}
+    kinds = _kinds(schema)
     shown = _shown(table, schema.names)
     types = {field.name: str(field.type) for field in schema if field.name in shown}
     image = _image_column(columns[0], types, kinds, name)
-    classes = {column: kind["names"] for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
-    label = _label_column(columns[1], types, [column for column in classes if column in types], name)
+    classes = _classes(schema)
+    label = _label_column(columns[1], types, [column for column in classes if column in types], image, name)
     if features is None:
         return Source(name, table.column(image), table.column(label).to_pylist(), classes.get(label))
     table = table.with_format(None)
@@ -112,11 +153,16 @@ def _image_column(given: str | None, types: dict[str, str], kinds: dict[str, Any
     return _column("image", given, images, list(types), name)
 
 
-def _label_column(given: str | None, types: dict[str, str], classes: list[str], name: str) -> str:
+def _label_column(given: str | None, types: dict[str, str], classes: list[str], image: str, name: str) -> str:
     usual = {column: kind for column, kind in types.items() if column in USUAL["label"]}
     kinds = (r"u?int\d+", r"bool", r"(large_)?string(_view)?|dictionary<values=(large_)?string.*", r"double|float")
     fitting = [[column for column, kind in usual.items() if re.fullmatch(one, kind)] for one in kinds]
-    return _column("label", given, next(filter(None, [classes, *fitting]), []), list(types), name)
+    plain = next(filter(None, fitting), [])
+    best = next((column for column in PREFERRED["label"] if column in types and column != image), None)
+    if given is None and best in plain and classes and best not in classes and not set(classes) & set(USUAL["label"]):
+        got = f"{best}, without names of classes, beside {', '.join(classes)}, with them"
+        raise ValueError(f"expected one label column in {name}, got {got}: pass label_column=, one of these")
+    return _column("label", given, classes or plain, list(types), name)
 
 
 def _column(word: str, given: str | None, fitting: list[str], columns: list[str], name: str) -> str:

@@ -215,7 +215,7 @@ def test_notes_of_the_hub_may_be_of_any_kind(tmp_path: Path, monkeypatch: pytest
     arrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     names = {"names": ["a", "b"], "_type": "ClassLabel"}
     notes = json.dumps({"info": {"features": {"boxes": kind, "kind": names}}})
-    rows = {"img": [encoded(0), encoded(1)], "boxes": [[1], []], "kind": [1, 0], "label": [0, 0]}
+    rows = {"img": [encoded(0), encoded(1)], "boxes": [[1], []], "kind": [1, 0], "weight": [0, 0]}
     table = arrow.table(rows).replace_schema_metadata({"huggingface": notes})
     writer.write_table(table, tmp_path / "train.parquet")
     hide(monkeypatch, "datasets")

@@ -147,3 +147,38 @@ def test_label_columns_of_other_kinds_of_numbers() -> None:
         assert data.classes == ("0", "1") and data.labels.tolist() == [0, 1]
     with pytest.raises(TypeError, match="got float 0.5 at index 1 of dataset"):
         load_data(table([0.0, 0.5], datasets.Value("float64")))
+
+
+def test_files_of_a_split_number_their_classes_alike(tmp_path: Path) -> None:
+    for part, names in (("a", ["x", "y"]), ("b", ["y", "x"])):
+        root = tmp_path / part
+        root.mkdir()
+        table((0, 1), datasets.ClassLabel(names=["x", "y"])).to_parquet(root / "train-0.parquet")
+        table((0, 1), datasets.ClassLabel(names=names)).to_parquet(root / "train-1.parquet")
+    assert load_data(tmp_path / "a").classes == ("x", "y")
+    with pytest.raises(
+        ValueError, match="the same classes in all files of b, got other names, or another order, of col"
+    ):
+        load_data(tmp_path / "b")
+
+
+def test_a_column_called_label_beside_classes_of_something_else_is_a_doubt() -> None:
+    both = table(("x", "y", "x"), datasets.Value("string")).add_column("sex", [0, 0, 1])
+    both = both.cast_column("sex", datasets.ClassLabel(names=["f", "m"]))
+    with pytest.raises(
+        ValueError, match="got label, without names of classes, beside sex, with them: pass label_column"
+    ):
+        load_data(both)
+    assert load_data(both, label_column="label").classes == ("x", "y")
+    assert load_data(both, label_column="sex").classes == ("f", "m")
+    assert load_data(both.rename_column("label", "caption")).classes == ("f", "m")
+
+
+def test_classes_of_a_metadata_table_keep_their_names(tmp_path: Path) -> None:
+    for k in range(3):
+        picture(k).save(tmp_path / f"{k}.png")
+    rows = {"file_name": [f"{k}.png" for k in range(3)], "label": [0, 1, 1]}
+    features = {"file_name": datasets.Value("string"), "label": datasets.ClassLabel(names=["owl", "cat"])}
+    datasets.Dataset.from_dict(rows, features=datasets.Features(features)).to_parquet(tmp_path / "metadata.parquet")
+    data = load_data(tmp_path)
+    assert [data.classes[label] for label in data.labels] == ["owl", "cat", "cat"]
