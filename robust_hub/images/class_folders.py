@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from robust_hub.images.files_found import Folder
 from robust_hub.images.splits import FILLERS, pick, split_roles
+from robust_hub.names import two_spellings
 
 SAY = 'say layout="classes" if its folders are classes, layout="splits" if they are splits (--layout)'
 
@@ -50,7 +51,7 @@ def classes_of(parts: dict[str, Folder], split: str, where: str) -> tuple[Folder
         The split; its class folders by class, and the names of all classes in order.
 
     Raises:
-        ValueError: If there is no such split, its images are in no class folder, or two classes differ in case alone.
+        ValueError: If there is no such split, its images are in no class folder, or a class is spelt in two ways.
     """
     chosen = pick(parts, split, where)
     if not chosen.filled:
@@ -68,7 +69,9 @@ def classes_of(parts: dict[str, Folder], split: str, where: str) -> tuple[Folder
             f"expected images in one subfolder a class, got {got}: sort them by class, or add a metadata.csv with the "
             "columns file_name and label"
         )
-    _refuse_other_case(by_part, where)
+    if twins := two_spellings(by_part):
+        got = f"{twins[0]!r} and {twins[1]!r} in {where}"
+        raise ValueError(f"expected one spelling of a class, got {got}: rename one of them")
     only = chosen.filled[0]
     if len(classes) == 1 and re.fullmatch(FILLERS, only.name.casefold()) and only.images:
         _refuse_flat(only)
@@ -122,11 +125,17 @@ def _refuse_splits_below(tree: Folder) -> None:
 
 
 def _refuse_same_below(tree: Folder) -> None:
-    """Refuse folders that all hold the same folders, such as folds or domains; numbers are parts of a large class."""
+    """Refuse folders that all hold the same folders, such as folds or domains; numbers are parts of a large class.
+
+    One of them may lack some, or have more: a split need not have every class. Two in common are no accident.
+    """
     below = [{_class(part) for part in folder.filled} for folder in tree.filled]
-    same = len(below) > 1 and all(names == below[0] for names in below) and len(below[0]) > 1
-    if same and not any(folder.images for folder in tree.filled) and not all(map(str.isdecimal, below[0])):
-        got = f"{_listed(list(tree.filled))} in {tree.path}, which all hold {_listed(list(tree.filled[0].filled))}"
+    most = max(below, key=len)
+    same = len(below) > 1 and all(len(names & most) > 1 for names in below)
+    if same and not any(folder.images for folder in tree.filled) and not all(map(str.isdecimal, most)):
+        shared = _listed(list(tree.filled[below.index(most)].filled))
+        some = "" if all(names == most for names in below) else ", or some of these"
+        got = f"{_listed(list(tree.filled))} in {tree.path}, which all hold {shared}{some}"
         _doubt(f"{got}: ask for one of them as the split, or")
 
 
@@ -136,17 +145,6 @@ def _refuse_flat(folder: Folder) -> NoReturn:
         f"expected images in one subfolder a class, got {got}their classes: sort them by class, or add a metadata.csv "
         "with the columns file_name and label"
     )
-
-
-def _refuse_other_case(by_part: list[set[str]], where: str) -> None:
-    """Refuse classes that are spelt in capitals in one split and not in another; within one split they are two."""
-    for one in by_part:
-        folded = {name.casefold(): name for name in one}
-        for name in (name for other in by_part for name in other - one):
-            twin = folded.get(name.casefold())
-            if twin is not None and not any({name, twin} <= part for part in by_part):
-                got = f"{min(name, twin)} in one split of {where} and {max(name, twin)} in another"
-                raise ValueError(f"expected one spelling of a class, got {got}: rename one of them")
 
 
 def _unwrapped(folder: Folder) -> Folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from robust_hub.images.files_found import Folder
+from robust_hub.images.labels import numbered_classes
 from robust_hub.images.source import Source, first_line, need
 from robust_hub.images.splits import pick, split_roles
-from robust_hub.images.tables import USUAL
+from robust_hub.images.tables import USUAL, label_texts
+from robust_hub.names import two_spellings
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 Columns = tuple[str | None, str | None]
@@ -77,13 +80,14 @@ def metadata_source(tree: Folder, split: str, columns: Columns, name: str) -> So
     if not every:
         raise ValueError(f"expected lines of images in the metadata of {tree.path}, got none")
     column = _label_column(every, columns[1])
-    parts = _parts(listed[""], name) if "" in listed else listed
+    parts = _parts(listed[""], column, name) if "" in listed else listed
     if len(parts) == 1 and not split_roles(parts):
         (only,) = parts.values()
         parts = {"train": only, **parts}
     chosen = pick(parts, split, str(tree.path))
-    labels, classes = _labels(every, column)
-    number = {id(line): label for line, label in zip(every, labels, strict=True)}
+    numbered = _numbered_together([*parts.values()], chosen, column, str(tree.path))
+    labels, classes = _labels(numbered, column, name)
+    number = {id(line): label for line, label in zip(numbered, labels, strict=True)}
     _check(chosen, column, every)
     folder = tree if "" in listed else next(f for f in tree.folders if listed.get(f.name) is chosen)
     _say_unlisted(folder, every, f"{name}, split '{split}'")
@@ -105,12 +109,15 @@ def _header(file: Path) -> list[str]:
 def _rows(file: Path) -> list[dict[str, Any]]:
     with _readable(file):
         if file.suffix == ".parquet":
-            rows: list[dict[str, Any]] = need("pyarrow.parquet", f"reading {file}").read_table(file).to_pylist()
+            rows: list[dict[str, Any]] = label_texts(need("pyarrow.parquet", f"reading {file}").read_table(file))
         else:
             with open(file, newline="", encoding="utf-8-sig") as text:
                 csv_file = file.suffix == ".csv"
                 lines = csv.DictReader(text, strict=True) if csv_file else map(json.loads, filter(str.strip, text))
                 rows = list(lines)
+                columns = lines.fieldnames or [] if isinstance(lines, csv.DictReader) else []
+                if len(set(columns)) < len(columns):
+                    raise ValueError("two of its columns have one name: rename one")
     short = file.suffix == ".csv" and any(None in row or None in row.values() for row in rows)
     if short or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"expected lines that fill every column, got other ones in {file}: correct or remove them")
@@ -168,35 +175,72 @@ def _label_column(every: list[Listed], given: str | None) -> str:
         label = line.cells.get(found[0])
         if label in (None, ""):
             raise ValueError(f"expected a label in column {found[0]}, got none in {line.where}: add it")
-        if not isinstance(label, str | int):
+        if not isinstance(label, str | int) and _number(label) is None:
             raise ValueError(f"expected one class an image in column {found[0]}, got {label!r} in {line.where}")
     return found[0]
 
 
-def _parts(lines: list[Listed], name: str) -> dict[str, list[Listed]]:
-    """Give the splits of one table: by its column `split`, by the folders that it names, or it is one split."""
-    by_column = [str(line.cells["split"]) for line in lines if "split" in line.cells]
-    by_folder = [line.image.split("/")[0] for line in lines if "/" in line.image]
+def _parts(lines: list[Listed], column: str, name: str) -> dict[str, list[Listed]]:
+    """Give the splits of one table: by its column `split`, by the folders that it names, or it is one split.
+
+    Where a name of a split stands among others, such as train, test and extra, all of them are splits; but one folder
+    called so may be a class, and is where all images in it have one label.
+
+    Raises:
+        ValueError: If the column names no split of an image.
+    """
+    by_column = ["" if line.cells.get("split") is None else str(line.cells["split"]) for line in lines]
+    by_folder = [line.image.split("/")[0] if "/" in line.image else "" for line in lines]
     for names in (by_column, by_folder):
-        if len(names) == len(lines) and split_roles(set(names)).keys() == set(names):
-            return {part: [line for line, own in zip(lines, names, strict=True) if own == part] for part in names}
+        roles = split_roles(set(names))
+        told = column != "split" and any(names) if names is by_column else roles and "" not in names
+        if not told:
+            continue
+        if "" in names:
+            raise ValueError(f"expected a split of each image, got none in {lines[names.index('')].where}: add it")
+        parts = {part: [line for line, own in zip(lines, names, strict=True) if own == part] for part in names}
+        lone = roles.keys() != parts.keys() and len(roles) == 1 and names is by_folder
+        if lone and len({line.cells[column] for line in parts[next(iter(roles))]}) == 1:
+            continue
+        return parts
     return {"train": lines, name: lines}
 
 
-def _labels(every: list[Listed], column: str) -> tuple[list[int], list[str]]:
+def _numbered_together(parts: list[list[Listed]], chosen: list[Listed], column: str, where: str) -> list[Listed]:
+    """Give the lines whose labels are numbered with a split's own: of all splits that share some, as of folders.
+
+    Raises:
+        ValueError: If a class is spelt in two ways.
+    """
+    named = [{str(line.cells[column]) for line in lines} for lines in parts]
+    every = [line for lines in {id(lines): lines for lines in parts}.values() for line in lines]
+    if all(_number(line.cells[column]) is not None for line in every):
+        return every
+    if twins := two_spellings(named):
+        got = f"{twins[0]!r} and {twins[1]!r} in column {column} in {where}"
+        raise ValueError(f"expected one spelling of a class, got {got}: correct one of them")
+    labels = {str(line.cells[column]) for line in chosen}
+    while more := [names for names in named if names & labels and not names <= labels]:
+        labels = labels.union(*more)
+    return [line for line in every if str(line.cells[column]) in labels]
+
+
+def _labels(lines: list[Listed], column: str, name: str) -> tuple[list[int], list[str]]:
     """Give the labels as numbers, and the classes."""
-    values = [line.cells[column] for line in every]
-    whole = all(type(value) is int or (type(value) is str and _whole(value)) for value in values)
-    if whole:
-        numbers = [int(value) for value in values]
-        return numbers, [str(k) for k in range(max(numbers) + 1)]
+    values = [line.cells[column] for line in lines]
+    numbers = [number for value in values if (number := _number(value)) is not None]
+    if len(numbers) == len(values):
+        return numbers, numbered_classes(max(numbers), name)
     classes = sorted({str(value) for value in values})
-    number = {value: k for k, value in enumerate(classes)}
-    return [number[str(value)] for value in values], classes
+    places = {value: k for k, value in enumerate(classes)}
+    return [places[str(value)] for value in values], classes
 
 
-def _whole(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and str(int(text)) == text
+def _number(value: Any) -> int | None:
+    """Give the whole number that a label is, also as other programs write it, such as 2.0; None of any other."""
+    if isinstance(value, bool) or not re.fullmatch(r"-?(0|[1-9][0-9]*)([.]0+)?", str(value)):
+        return None
+    return int(str(value).split(".")[0])
 
 
 def _check(lines: list[Listed], column: str, every: list[Listed]) -> None:

@@ -178,7 +178,7 @@ def test_classes_of_a_split_without_any_of_the_others_are_not_theirs(tmp_path: P
     shots = tree(tmp_path / "b", *both("train"), "test/owl/0.png", "test/emu/0.png")
     assert (find(shots, "train").classes, find(shots, "test").classes) == (["cat", "dog"], ["emu", "owl"])
     cased = tree(tmp_path / "c", *both("train"), "test/Cat/0.png", "test/dog/0.png")
-    with pytest.raises(ValueError, match="one spelling of a class, got Cat in one split of .* and cat in another: ren"):
+    with pytest.raises(ValueError, match="one spelling of a class, got 'Cat' and 'cat' in .*: rename"):
         find(cased, "train")
     composed = tree(
         tmp_path / "d", "train/caf\u00e9/0.png", "train/dog/0.png", "test/cafe\u0301/0.png", "test/dog/0.png"
@@ -230,7 +230,8 @@ def meant(paths: set[str], split: str) -> list[tuple[str, str]] | None:
         if answers and all(inner[top] and inner[top] <= known for top in tops - splits):
             rows = [("/".join(p), p[1]) for p in images if p[0] == answers[0] and len(p) > 2]
     elif len(splits) < 2 and tops != splits and split in ("train", "pets"):
-        same = min(map(len, inner.values())) > 1 and len({*map(frozenset, inner.values())}) == 1 < len(tops)
+        most = max((inner[top] for top in sorted(tops)), key=len, default=set())
+        same = len(tops) > 1 and all(len(inner[top] & most) > 1 for top in tops)
         merged = (same and not direct) or any(inner[top] and inner[top] <= SPLITS.keys() for top in tops - direct)
         rows = [("/".join(p), p[0]) for p in images if len(p) > 1 and not merged]
     return rows if len({name for _, name in rows}) > 1 else None
@@ -662,3 +663,86 @@ def test_a_folder_is_looked_into_once(tmp_path: Path) -> None:
     found = look_into(tree(tmp_path, "b/0.png", "a/1.png", "a/x/2.png", "c/3.txt"))
     assert [folder.name for folder in found.folders] == ["a", "b", "c"]
     assert (found.count, [folder.name for folder in found.filled]) == (3, ["a", "b"])
+
+
+@pytest.mark.parametrize("twin", ["hot_dog", "Hot Dog", "hot dog ", "hot-dog", "\uff48ot dog"])
+def test_a_class_has_one_spelling_in_all_splits(tmp_path: Path, twin: str) -> None:
+    root = tree(tmp_path, "train/hot dog/0.png", "train/owl/0.png", f"test/{twin}/0.png", "test/owl/0.png")
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match="one spelling of a class, got .* in .*pets: rename one of them"):
+            find(root, split)
+    rows = [("0.png", "hot dog", "train"), ("1.png", "owl", "train"), ("2.png", twin, "test"), ("3.png", "owl", "test")]
+    flat = tree(tmp_path / "flat", *(name for name, *_ in rows))
+    listed(flat / "metadata.csv", *(dict(zip(("file_name", "label", "split"), row, strict=True)) for row in rows))
+    with pytest.raises(ValueError, match="one spelling of a class, got .* in column label in .*pets: correct one"):
+        find(flat, "test")
+
+
+def test_folders_of_numbers_with_and_without_zeros_are_one_class(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one spelling of a class, got '01' and '1'"):
+        find(tree(tmp_path, "train/01/0.png", "train/02/0.png", "test/1/0.png", "test/02/0.png"), "test")
+    both_here = tree(tmp_path / "b", "a/train/Cat/0.png", "a/train/cat/0.png", "a/test/cat/0.png", "a/test/Cat/0.png")
+    assert find(both_here, "test").classes == ["Cat", "cat"]
+    with pytest.raises(ValueError, match="one spelling of a class, got 'cat' and 'cat '"):
+        find(tree(tmp_path / "c", "cat/0.png", "cat /0.png", "owl/0.png"), "train")
+
+
+def test_splits_of_unknown_words_need_not_have_the_same_classes(tmp_path: Path) -> None:
+    less = tree(tmp_path, *(f"treino/{name}/0.png" for name in ("cat", "dog", "owl")), *both("teste"))
+    with pytest.raises(
+        ValueError, match="got teste/, treino/ in .*pets, which all hold cat/, dog/, owl/, or some of these:"
+    ):
+        find(less, "train")
+    more = tree(tmp_path / "b", *both("treino"), *both("teste"), "teste/owl/0.png", "treino/emu/0.png")
+    with pytest.raises(ValueError, match="one folder a class or one folder a split"):
+        find(more, "train")
+    kinds = tree(
+        tmp_path / "c", "cat/tabby/0.png", "cat/manx/0.png", "dog/pug/0.png", "dog/other/0.png", "owl/other/0.png"
+    )
+    assert find(kinds, "train").classes == ["cat", "dog", "owl"]
+
+
+@pytest.mark.parametrize("third", ["extra", "ood", "7", "hold-out"])
+def test_a_column_of_splits_may_name_others_besides(tmp_path: Path, third: str) -> None:
+    root = tree(tmp_path, *(f"{k}.png" for k in range(6)))
+    splits = ["train", "train", "test", "test", third, third]
+    rows = [{"file_name": f"{k}.png", "label": "ab"[k % 2], "split": split} for k, split in enumerate(splits)]
+    listed(root / "metadata.csv", *rows)
+    for split, first in (("train", 0), ("test", 2), (third, 4)):
+        assert [Path(row).name for row in find(root, split).rows] == [f"{first}.png", f"{first + 1}.png"]
+    listed(root / "metadata.csv", *rows[:5], rows[5] | {"split": ""})
+    with pytest.raises(ValueError, match="expected a split of each image, got none in line 7 of .*csv: add it"):
+        find(root, "train")
+
+
+def test_folders_of_splits_in_metadata_may_stand_beside_others(tmp_path: Path) -> None:
+    names = [f"{part}/{k}.png" for part in ("train", "test", "extra") for k in range(2)]
+    root = tree(tmp_path, *names)
+    listed(root / "metadata.csv", *({"file_name": name, "label": "ab"[k % 2]} for k, name in enumerate(names)))
+    assert len(find(root, "train").rows) == len(find(root, "extra").rows) == 2
+    vehicles = [f"{part}/{k}.png" for part in ("train", "car") for k in range(2)]
+    root = tree(tmp_path / "b", *vehicles)
+    listed(root / "metadata.csv", *({"file_name": name, "label": name.split("/")[0]} for name in vehicles))
+    assert find(root, "train").labels == [1, 1, 0, 0]
+
+
+def test_metadata_number_the_splits_together_that_share_a_label(tmp_path: Path) -> None:
+    root = tree(tmp_path, *(f"{part}/{k}.png" for part in ("train", "test") for k in range(2)))
+    listed(root / "train" / "metadata.csv", *({"file_name": f"{k}.png", "label": k} for k in range(2)))
+    listed(root / "test" / "metadata.csv", *({"file_name": f"{k}.png", "label": ["cat", "dog"][k]} for k in range(2)))
+    assert find(root, "train").classes == ["0", "1"] and find(root, "test").classes == ["cat", "dog"]
+
+
+def test_labels_of_metadata_that_are_written_as_floats_are_numbers(tmp_path: Path) -> None:
+    root = tree(tmp_path, "0.png", "1.png", "2.png")
+    rows = [{"file_name": f"{k}.png", "label": label} for k, label in enumerate((2.0, 10.0, 0.0))]
+    for ending in ("csv", "jsonl"):
+        listed(root / f"metadata.{ending}", *rows)
+        assert find(root, "train").labels == [2, 10, 0] and len(find(root, "train").classes or ()) == 11
+        (root / f"metadata.{ending}").unlink()
+    listed(root / "metadata.csv", *rows[:2], rows[2] | {"label": 10**12})
+    with pytest.raises(ValueError, match="labels, below 1,000,000, got 1000000000000 in pets: number the classes 0, 1"):
+        find(root, "train")
+    (root / "metadata.csv").write_text("file_name,label,label\n0.png,1,0\n")
+    with pytest.raises(ValueError, match="got .*metadata.csv: two of its columns have one name: rename one"):
+        find(root, "train")
