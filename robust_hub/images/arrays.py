@@ -11,6 +11,8 @@ from torch import Tensor
 
 from robust_hub.images.decoding import MODES, as_seen, fit
 
+ROUNDING = 1e-5  # by how much a resized white or black pixel may miss 1 or 0
+
 
 def array_bytes(item: Any, size: int | None, channels: int, where: str) -> np.ndarray[Any, Any]:
     """Turn an array, uint8 or float in [0, 1], into uint8 (C, H, W), fitted to (size, size) if a size is given.
@@ -73,10 +75,10 @@ def _picture(pixels: np.ndarray[Any, Any]) -> Image.Image:
 def _bytes(item: Tensor, where: str) -> Tensor:
     if item.is_floating_point():
         low, high = float(item.min()), float(item.max())
-        if not (low >= 0 and high <= 1):
+        if not (low >= -ROUNDING and high <= 1 + ROUNDING):
             got = f"{low:.3g} to {high:.3g} at {where}"
             raise ValueError(f"expected pixels in [0, 1], got {got}: pass raw pixels, not normalised ones")
-        item = item.float().mul(255).round().to(torch.uint8)
+        item = item.float().clamp(0, 1).mul(255).round().to(torch.uint8)
     elif item.dtype != torch.uint8:
         raise TypeError(f"expected uint8 or float pixels, got {item.dtype} at {where}")
     return item.detach().cpu()

@@ -91,3 +91,11 @@ def test_bands_are_kept_apart_when_they_are_resized() -> None:
 def test_what_is_no_image_or_may_be_two(item: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         array_bytes(item, None, 3, "here")
+
+
+def test_rounding_of_a_resize_is_no_other_range() -> None:
+    white = np.full((8, 8, 3), 1 + 6e-7)
+    assert array_bytes(white, None, 3, "here").min() == 255
+    assert array_bytes(np.full((8, 8, 3), -6e-7), None, 3, "here").max() == 0
+    with pytest.raises(ValueError, match=r"expected pixels in \[0, 1\], got 1\.01 to 1\.01 at here"):
+        array_bytes(np.full((8, 8, 3), 1.01), None, 3, "here")
