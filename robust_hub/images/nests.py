@@ -115,11 +115,27 @@ def _own_names(dataset: Any, label: str | None) -> Names | None:
         return None
     listed = _listed(getattr(dataset, "classes", None))
     for owner in (dataset, getattr(dataset, "reader", None)):  # of timm's data sets the reader knows
-        numbered = _listed(getattr(owner, "class_to_idx", None))
-        # Where both tell the same names in another order, labels are what class_to_idx makes of them.
-        if numbered is not None and (listed is None or sorted(numbered) == sorted(listed)):
-            return numbered
+        numbers = getattr(owner, "class_to_idx", None)
+        if listed is not None and isinstance(numbers, Mapping):
+            _check_order(listed, numbers, type(dataset).__name__)
+        listed = _listed(numbers) if listed is None else listed
     return listed
+
+
+def _check_order(listed: Names, numbers: Mapping[Any, Any], name: str) -> None:
+    """Refuse `classes` that are not where `class_to_idx` says: which of the two the labels follow, nobody knows.
+
+    Raises:
+        ValueError: If one is elsewhere. Other words than those of `classes` say nothing.
+    """
+    moved = [(k, one) for k, one in enumerate(listed) if numbers.get(one, k) != k]
+    if moved:
+        k, one = moved[0]
+        got = f"{one!r}, number {k} of the classes, as {numbers[one]}"
+        raise ValueError(
+            f"expected classes and class_to_idx of {name} in one order, got {got}: give `classes` in the order of the "
+            "labels, and class_to_idx likewise"
+        )
 
 
 def _listed(names: Any) -> Names | None:
@@ -135,6 +151,7 @@ def _listed(names: Any) -> Names | None:
         return None
     if isinstance(names, str | bytes | Set) or not hasattr(names, "__iter__") or not hasattr(names, "__len__"):
         return None
+    names = names.tolist() if hasattr(names, "tolist") else names
     return tuple(", ".join(map(str, one)) if isinstance(one, tuple | list) else str(one) for one in names) or None
 
 

@@ -177,14 +177,18 @@ def test_names_of_classes_are_in_the_order_of_their_numbers(classes: Any, named:
     assert data.classes == (named or ("0", "1")) and data.named == (named is not None)
 
 
-def test_class_to_idx_says_the_order_where_both_tell_the_same_names() -> None:
+@pytest.mark.parametrize("numbers", [{"ant": 1, "bee": 0}, {"ant": 1, "bee": 2}, {"bee": 0}])
+def test_classes_and_class_to_idx_agree(numbers: dict[str, int]) -> None:
     leaf: Any = Leaf([0, 1, 1], ["ant", "bee"])
-    leaf.class_to_idx = {"ant": 1, "bee": 0}
-    assert load_data(leaf).classes == ("bee", "ant")
-    leaf.class_to_idx = {"a": 1, "b": 0}  # other words for them
-    assert load_data(leaf).classes == ("ant", "bee")
-    leaf.class_to_idx = {"ant": 0, "emmet": 0, "bee": 1}  # several of a class
-    assert load_data(leaf).classes == ("ant", "bee")
+    leaf.class_to_idx = numbers
+    for whole in (leaf, Subset(leaf, [0, 1]), ConcatDataset([leaf, leaf])):
+        with pytest.raises(
+            ValueError, match="classes and class_to_idx of Leaf in one order, got '(ant|bee)', number [01]"
+        ):
+            load_data(whole)
+    for other in ({"a": 1, "b": 0}, {"ant": 0, "emmet": 0, "bee": 1}, {"ant": 0, "bee": 1, "cat": 2}):
+        leaf.class_to_idx = other
+        assert load_data(leaf).classes == ("ant", "bee")
 
 
 @pytest.mark.parametrize("twin", ["Ant", "ant ", "ANT"])
