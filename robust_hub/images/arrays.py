@@ -73,6 +73,7 @@ def _picture(pixels: np.ndarray[Any, Any]) -> Image.Image:
 
 
 def _bytes(item: Tensor, where: str) -> Tensor:
+    item = item.detach()
     if item.is_floating_point():
         low, high = float(item.min()), float(item.max())
         if not (low >= -ROUNDING and high <= 1 + ROUNDING):
@@ -81,4 +82,4 @@ def _bytes(item: Tensor, where: str) -> Tensor:
         item = item.float().clamp(0, 1).mul(255).round().to(torch.uint8)
     elif item.dtype != torch.uint8:
         raise TypeError(f"expected uint8 or float pixels, got {item.dtype} at {where}")
-    return item.detach().cpu()
+    return item.cpu()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from robust_hub.errors import CheckpointError
@@ -111,13 +113,14 @@ def read_evidence(name: str, folder: str | Path | None = None) -> Evidence:
 
     Raises:
         CheckpointError: If it is not there or damaged, or the checkpoint that it started from is.
-        ValueError: If its records or its accuracies under noise are damaged.
+        ValueError: If its records or its accuracies under noise are damaged, or name other classes.
     """
     where = checkpoint_folder(name) if folder is None else Path(folder)
     if where is None:
         raise CheckpointError(not_here(name))
     config = read_config(where)
     runs = tuple(certification(where))
+    check_class_names(config, runs, where)
     return Evidence(name, where, config, runs, under_noise(where), _megabytes(where, config), _bases(name, config))
 
 
@@ -148,6 +151,25 @@ def describe_all() -> list[Shelved]:
     """Describe every checkpoint whose weights are here."""
     with uncollected():
         return [describe(read_evidence(name)) for name in list_checkpoints()]
+
+
+def check_class_names(config: CheckpointConfig, runs: Iterable[Run], folder: Path) -> None:
+    """Refuse records that were matched by other names of the classes than the checkpoint has: one of them is wrong.
+
+    Raises:
+        ValueError: If there are such records.
+    """
+    for run in runs:
+        names = run.classes or ()
+        if run.identity.get("matched") != "by name" or config.label_names in (None, names):
+            continue
+        pairs = zip_longest(names, config.label_names or (), fillvalue="none")
+        k, theirs, own = next((k, *pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
+        got = f"class {k} as {shown(theirs)} in the records of {shown(run.identity.get('data'))}, as {shown(own)} in it"
+        raise ValueError(
+            f"expected the names of the classes that config.json of {shown(folder)} has, got {got}: name its classes "
+            "as they were (robust-hub name-classes), or certify again"
+        )
 
 
 def certification(folder: str | Path) -> list[Run]:

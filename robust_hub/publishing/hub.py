@@ -31,7 +31,7 @@ from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import check_name
 from robust_hub.models.stored import copy_whole, sha256
 from robust_hub.publishing.cards import write_card
-from robust_hub.publishing.evidence import certification
+from robust_hub.publishing.evidence import certification, check_class_names
 from robust_hub.publishing.shelf import check_run
 
 
@@ -182,7 +182,9 @@ def pin(name: str, published: Published) -> Path:
 def _verified(folder: Path) -> Path:
     """Check a folder: weights, hashes, norm, layers and logits by loading it, then every record."""
     model = _sound(folder)
-    for run in certification(folder):
+    runs = certification(folder)
+    check_class_names(read_config(folder), runs, folder)
+    for run in runs:
         check_run(run, model)
     return folder
 

@@ -25,11 +25,13 @@ from robust_hub.evidence.accuracy import certified_accuracy, clean_accuracy, pro
 from robust_hub.images.data import load_data
 from robust_hub.layout import CARD, CERTIFICATION, CONFIG, PICTURE, RECORDS, RUN, TRAINING, UNDER_NOISE
 from robust_hub.models.checkpoint import save_checkpoint
+from robust_hub.models.labels import name_classes
 from robust_hub.models.shelves import PACKAGED, checkpoint_folder, list_checkpoints
 from robust_hub.provenance import Provenance
 from robust_hub.publishing.cards import card, write_card
 from robust_hub.publishing.data_sets import DATA_SETS
 from robust_hub.publishing.evidence import certification, describe, read_evidence
+from robust_hub.publishing.hub import verify
 from robust_hub.publishing.shelf import shelve
 
 NAME = "resnet18s_ln_mixednoise"
@@ -377,3 +379,19 @@ def test_records_that_lead_out_of_the_folder_are_refused(folder: Path, tmp_path:
     path.symlink_to(tmp_path / name)
     with pytest.raises(ValueError, match="which leads to .*: copy the file there"):
         read_evidence("resnet18s_ln.digits", copy)
+
+
+def test_names_of_classes_in_config_and_records_agree(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    for path in copy.glob(f"{CERTIFICATION}/*/{RUN}"):
+        run = json.loads(path.read_text())
+        run["identity"] |= {"classes": [f"digit {k}" for k in range(10)], "matched": "by name"}
+        path.write_text(json.dumps(run))
+    name_classes(copy, [f"digit {k}" for k in range(10)])
+    assert "digit 0, digit 1, " in card(read_evidence("resnet18s_ln.digits", copy))
+    name_classes(copy, [f"digit {9 - k}" for k in range(10)])
+    words = "got class 0 as digit 0 in the records of digits, as digit 9 in it: name its classes as they were"
+    with pytest.raises(ValueError, match=words):
+        read_evidence("resnet18s_ln.digits", copy)
+    with pytest.raises(ValueError, match=words):
+        verify(copy)
