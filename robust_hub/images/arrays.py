@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from robust_hub.images.decoding import MODES, as_seen, fit
-
-ROUNDING = 1e-5  # by how much a resized white or black pixel may miss 1 or 0
+from robust_hub.images.pixels import ROUNDING
 
 
 def array_bytes(item: Any, size: int | None, channels: int, where: str) -> np.ndarray[Any, Any]:

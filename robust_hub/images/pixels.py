@@ -16,7 +16,7 @@ from robust_hub.images.wrapped import config_of
 from robust_hub.numbers import real_number, real_numbers
 
 _MOST = 10.0  # of a mean or std: those of pixels from 0 to 255 are beyond
-_ROUNDING = 1e-6  # how far float32 arithmetic on pixels in [0, 1] may leave it
+ROUNDING = 1e-6  # how far float32 arithmetic on pixels in [0, 1] may leave it
 
 
 def check_pixels(x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def check_pixels(x: Tensor) -> Tensor:
         raise ValueError("expected pixels in [0, 1], got NaN: mend or leave out the image")
     if low >= 0 and high <= 1:
         return x
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
+    if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"expected pixels in [0, 1], got values from {low:.3g} to {high:.3g}; if this image is normalised, pass "
             "raw pixels: the model's mean and std are applied after the noise"
