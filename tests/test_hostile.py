@@ -339,10 +339,10 @@ def test_a_mean_that_is_no_number_is_damage(folder: Path) -> None:
 
 
 def test_verify_refuses_channels_that_certify_would(folder: Path) -> None:
-    edit(folder, cfg(mean=[0.5], std=[0.5]))
-    with pytest.raises(CheckpointError, match="names images of 3 channels, with mean and std of 1"):
+    edit(folder, cfg(mean=[0.5, 0.4], std=[0.5, 0.5]))
+    with pytest.raises(CheckpointError, match="names images of 3 channels, with mean and std of another number"):
         verify(folder)
-    with pytest.raises(ValueError, match="expected images of 1 channels, as mean and std have, got 3"):
+    with pytest.raises(ValueError, match="expected mean and std of the 3 channels that this model takes, got a"):
         certify(
             load_model(folder), load_data("digits", "test"), 0.25, out=folder / "run", limit=1, n=20, progress=False
         )

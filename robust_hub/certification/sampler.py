@@ -89,8 +89,8 @@ class Sampler:
         kind = self._kind(shape)
         if kind not in self._callings:
             with torch.inference_mode(mode=False), self._alone():
-                levels = torch.rand((TRIED, *shape), generator=torch.Generator().manual_seed(0))
-                images = normalize(levels.to(self.device), self.mean, self.std)
+                levels = torch.randint(256, (TRIED, *shape), generator=torch.Generator().manual_seed(0))
+                images = normalize(levels.to(self.device) / 255, self.mean, self.std)
                 self._callings[kind] = find_calling(uncompiled(self.model), images)
         return self._callings[kind]
 

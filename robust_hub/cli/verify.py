@@ -190,6 +190,7 @@ def _load_array(path: Path) -> Tensor:
 
 def _load_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     """Decode a picture as data sets are decoded, fitted to the certificate's size where that is a square."""
+    import numpy as np
     import torch
     from PIL import Image
 
@@ -204,7 +205,7 @@ def _load_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     channels, height, width = shape
     if channels not in MODES:
         raise ValueError(f"expected a .npy with {channels} channels, got a picture, {path}: it has 1, 3 or 4")
-    return torch.from_numpy(fit(as_seen(picture, channels), height if height == width else None))
+    return torch.from_numpy(np.array(fit(as_seen(picture, channels), height if height == width else None)))
 
 
 def _compare_fresh(network: nn.Module, image: Tensor, certificate: Certificate, samples: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def array_bytes(item: Any, size: int | None, channels: int, where: str) -> np.nd
         raise ValueError(
             f"expected an image (C, H, W) with {fitting} channels, got shape {tuple(item.shape)} at {where}"
         )
-    pixels = _bytes(item, where).numpy()
+    pixels = _bytes(item.detach(), where).numpy()
     if len(pixels) != channels:
         return fit(as_seen(_picture(pixels), channels), size)
     # Bands of more than a picture has need not be colours: none may weigh another, as alpha does.

@@ -65,9 +65,11 @@ def without_times(run: Any) -> list[dict[str, Any]]:
 
 
 def interrupt(folder: Path) -> None:
-    """Take a run's last two records away."""
+    """Take a run's last two records away, and that it is finished."""
     lines = (folder / "records.tsv").read_text().splitlines(keepends=True)
     (folder / "records.tsv").write_text("".join(lines[:-2]))
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "finished": None}))
 
 
 def never() -> bool:

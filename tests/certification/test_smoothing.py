@@ -742,7 +742,7 @@ def test_several_sigmas_hold_together() -> None:
     [
         ((), r"expected different sigmas, at least one, got \[\]"),
         ((0.5, 0.5), r"expected different sigmas, at least one, got \[0.5, 0.5\]"),
-        ((0.5, -1.0), "expected a finite sigma > 0"),
+        ((0.5, -1.0), "expected different finite sigmas > 0, at least one, got -1.0"),
     ],
 )
 def test_several_sigmas_that_are_none(sigmas: tuple[float, ...], words: str) -> None:

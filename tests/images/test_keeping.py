@@ -148,7 +148,7 @@ def test_workers_are_as_many_as_are_asked_for(
 
 
 def test_a_number_of_workers_that_is_none(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected num_workers of at least 0, got -1: leave it out for one a CPU"):
+    with pytest.raises(ValueError, match=r"expected num_workers of at least 0, or None for one a CPU, got -1"):
         load_data(root, "test", num_workers=-1)
 
 

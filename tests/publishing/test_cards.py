@@ -22,6 +22,7 @@ from markdown_it.token import Token
 from robust_hub.certification.evaluate import certify
 from robust_hub.errors import CheckpointError
 from robust_hub.evidence.accuracy import certified_accuracy, clean_accuracy, proportion
+from robust_hub.evidence.records import records_hash
 from robust_hub.images.data import load_data
 from robust_hub.layout import CARD, CERTIFICATION, CONFIG, PICTURE, RECORDS, RUN, TRAINING, UNDER_NOISE
 from robust_hub.models.checkpoint import save_checkpoint
@@ -160,6 +161,10 @@ def test_a_number_changed_in_a_record_changes_the_card(folder: Path, tmp_path: P
     index, label, *rest = lines[1].split("\t")
     other = str((int(label) + 1) % 10)  # the certified class, and so the accuracy, is then another one's
     file.write_text("\n".join([lines[0], "\t".join([index, other, *rest]), *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match="expected the records that the run ended with"):
+        read_evidence("resnet18s_ln.digits", copy)
+    run = json.loads((file.parent / "run.json").read_text())
+    (file.parent / "run.json").write_text(json.dumps({**run, "records_sha256": records_hash(file.read_text())}))
     assert card(read_evidence("resnet18s_ln.digits", copy)) != before
 
 
