@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import warnings
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -54,13 +55,17 @@ def _activations(model: nn.Module, x: Tensor) -> list[int]:
     """List the bytes of what the network's modules give; of what operators give, where modules say nothing."""
     sizes: list[int] = []
     hooks = []
+    here = threading.get_ident()
+
+    def note(module: nn.Module, inputs: Any, y: Any) -> None:
+        if threading.get_ident() == here:  # another thread's batches are of other sizes
+            sizes.append(getattr(y, "nbytes", 0))
+
     whole = not any(isinstance(module, torch.jit.ScriptModule | GraphModule) for module in model.modules())
     try:
         if whole:
             for module in model.modules():
-                hooks.append(
-                    module.register_forward_hook(lambda module, inputs, y: sizes.append(getattr(y, "nbytes", 0)))
-                )
+                hooks.append(module.register_forward_hook(note))
         with contextlib.nullcontext() if whole else _Outputs(sizes):
             _attempt(model, x)
     finally:

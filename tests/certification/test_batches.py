@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -77,6 +78,27 @@ def test_never_below_eight_nor_above_the_most(monkeypatch: pytest.MonkeyPatch) -
     assert suggest_batch_size(network(4), torch.zeros(1, 3, 2, 2)) == 1024
     monkeypatch.setattr(batches, "CACHED", 1)
     assert suggest_batch_size(network(4), torch.zeros(1, 3, 32, 32)) == 8
+
+
+def test_batches_of_another_thread_do_not_count():
+    class Busy(nn.Module):
+        """Another thread classifies many images meanwhile, once."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.free = nn.Conv2d(3, 64, 1), True
+
+        def forward(self, x):
+            if self.free:
+                self.free = False
+                other = threading.Thread(target=self, args=(x.expand(64, -1, -1, -1),))
+                other.start()
+                other.join()
+            return self.conv(x).mean((2, 3))
+
+    model, x = Busy(), torch.zeros(1, 3, 16, 16)
+    first = suggest_batch_size(model, x)
+    assert not model.free and first == suggest_batch_size(model, x)
 
 
 def test_no_hook_is_left_even_if_the_network_fails() -> None:
