@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_times(run: Any) -> list[dict[str, Any]]:
-    return [{k: v for k, v in vars(record).items() if k != "time"} for record in run.records]
+    return [{k: v for k, v in dataclasses.asdict(record).items() if k != "time"} for record in run.records]
 
 
 def interrupt(folder: Path) -> None:

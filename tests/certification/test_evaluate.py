@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def digits():
 
 
 def without_times(records):
-    return [{k: v for k, v in vars(r).items() if k != "time"} for r in records]
+    return [{k: v for k, v in dataclasses.asdict(r).items() if k != "time"} for r in records]
 
 
 def test_records_hold_what_the_smoothed_classifier_says(model, digits, tmp_path):
