@@ -13,8 +13,18 @@ from typing import Any
 import numpy as np
 
 
+class _Shown:
+    """Let `vars` show the attributes of values that keep theirs in slots, which take less time and memory."""
+
+    __slots__ = ()
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(_Shown):
     """Describe the certification of one image: one line of records.tsv.
 
     Attributes:

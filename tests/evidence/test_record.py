@@ -30,6 +30,8 @@ def test_records_of_columns() -> None:
     made = make_records(COLUMNS)
     assert made == ROWS and [hash(one) for one in made] == list(map(hash, ROWS))
     assert pickle.loads(pickle.dumps(made)) == ROWS and dataclasses.replace(made[0], seed=9).seed == 9
+    first = {name: values[0] for name, values in COLUMNS.items()}
+    assert vars(made[0]) == {**first, "correct": ROWS[0].correct}
     with pytest.raises(dataclasses.FrozenInstanceError):
         made[0].idx = 3  # type: ignore[misc]
 
