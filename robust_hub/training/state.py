@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ class Keeper:
         fresh.mkdir(parents=True)
         try:
             self.accelerator.save_state(str(fresh))
-            (fresh / PROGRESS).write_text(json.dumps(asdict(done)))
+            (fresh / PROGRESS).write_text(json.dumps(vars(done)))
             shutil.rmtree(target, ignore_errors=True)
             os.replace(fresh, target)
         finally:
