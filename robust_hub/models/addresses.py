@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from timm.models import get_pretrained_cfg
 
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG
 from robust_hub.models.checkpoint import read_weights
 from robust_hub.models.config import read_json
 from robust_hub.models.remote import WORLD, fetch
+from robust_hub.models.shelves import checkpoint_folder
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 
@@ -27,7 +29,8 @@ def folder_at(source: str, cache_dir: str | Path | None = None) -> Path | None:
         cache_dir: The Hub's cache; by default the user's.
 
     Returns:
-        The folder; None where the name is no address, or leads to what another library wrote, which timm loads.
+        The folder; None where the name is no address, or leads to what another library wrote, which timm loads. That of
+        a checkpoint's name where it came onto a shelf after timm was told the names there.
 
     Raises:
         CheckpointError: If the weights of such a checkpoint cannot be had, or are others than it promises.
@@ -36,7 +39,7 @@ def folder_at(source: str, cache_dir: str | Path | None = None) -> Path | None:
         folder = Path(source.removeprefix(FOLDER))
         return folder if _is_ours(folder) else None
     if not source.startswith(HUB):
-        return None
+        return checkpoint_folder(source) if _is_new(source) else None
     repo_id, _, revision = source.removeprefix(HUB).partition("@")
     revision = revision or "main"
     where: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir}
@@ -46,6 +49,14 @@ def folder_at(source: str, cache_dir: str | Path | None = None) -> Path | None:
     except WORLD:  # timm says what it makes of it
         return None
     return fetch(repo_id, revision, check=read_weights, cache_dir=cache_dir) if _is_ours(Path(config).parent) else None
+
+
+def _is_new(name: str) -> bool:
+    """Tell whether a name has a tag that timm does not know."""
+    try:
+        return "." in name and get_pretrained_cfg(name) is None
+    except RuntimeError:
+        return True
 
 
 def _is_ours(folder: Path) -> bool:

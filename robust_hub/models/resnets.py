@@ -29,6 +29,7 @@ from robust_hub.models.foreign import check_promised, described, warn_unchecked
 from robust_hub.models.loaded import check_computation, check_loaded
 from robust_hub.models.norms import NORMS
 from robust_hub.models.remote import reach_file
+from robust_hub.models.shelves import checkpoint_folder
 from robust_hub.models.sketch import sketch
 from robust_hub.models.stored import check_kind
 from robust_hub.names import did_you_mean
@@ -300,7 +301,7 @@ def _reach(source: str, kwargs: Mapping[str, Any]) -> None:
         try:
             cfg = get_pretrained_cfg(source)
         except RuntimeError:  # a tag that timm has not; one of ours is looked for on the shelves
-            if source.split(".")[0] in NAMES:
+            if source.split(".")[0] in NAMES or checkpoint_folder(source) is not None:
                 return
             near = did_you_mean(source, timm.list_pretrained(), most=4)
             raise ValueError(f"timm has no weights called {source}: {near or 'leave the tag out'}") from None

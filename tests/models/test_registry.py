@@ -15,11 +15,12 @@ from torch import nn
 
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, WEIGHTS
-from robust_hub.models import entrypoints
+from robust_hub.models import entrypoints, shelves
 from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.config import read_config
 from robust_hub.models.entrypoints import _told
 from robust_hub.models.family import NAMES
+from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
 
 PACKAGED = "resnet18s_ln_mixednoise"
@@ -112,6 +113,19 @@ def test_timms_own_loading_into_another_network_is_refused(tmp_path: Path) -> No
     other = fresh("resnet18s_gn", num_classes=5, global_pool="max", block_args={"attn_layer": "se"}, **TINY)
     with pytest.raises(CheckpointError, match="layer1.0.se.fc1.bias is in one alone"):
         other.load_pretrained(saved)
+
+
+@pytest.mark.parametrize("name", ["resnet18s_gn.late", "test_resnet.late"])
+def test_a_checkpoint_that_came_onto_a_shelf_meanwhile(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = TINY if name.startswith("resnet18s") else {}
+    saved = fresh(name.split(".")[0], num_classes=3, **small)
+    save_checkpoint(saved, tmp_path / name)
+    monkeypatch.setattr(shelves, "shelves", lambda: [tmp_path])
+    x = torch.rand(2, *saved.pretrained_cfg["input_size"])
+    assert torch.equal(load_model(name)(x), saved(x))
+    assert load_model(name, num_classes=5).num_classes == 5
 
 
 def test_timms_own_loading_brings_mean_and_std(tmp_path: Path) -> None:
