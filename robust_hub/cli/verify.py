@@ -194,14 +194,14 @@ def _load_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     import torch
     from PIL import Image
 
-    from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, open_image
+    from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
 
     try:
         picture = open_image(str(path))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a picture that can be decoded, or a .npy, got {path} ({error})") from None
     if not has_bytes(picture):
-        raise ValueError(f"expected an 8-bit picture, got mode {picture.mode} of {path}: convert it to 8 bits")
+        raise ValueError(f"expected an 8-bit picture, got {mode_of(picture)} of {path}: convert it to 8 bits")
     channels, height, width = shape
     if channels not in MODES:
         raise ValueError(f"expected a .npy with {channels} channels, got a picture, {path}: it has 1, 3 or 4")

@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 PIPE = 1 << 20  # bytes on the way between two processes, where the system lets one choose
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of Pillow, by the number of channels
 Pixels = np.ndarray[Any, Any]
+_WIDE_NOTE = "robust_hub: 16 bits"
 _ORIENTATION = 0x0112  # the tag of EXIF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,7 +45,9 @@ def open_image(encoded: bytes | str) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+            wide = _is_wide(image)
             image.load()
+            image.info |= {_WIDE_NOTE: True} if wide and image.mode[0] not in "IF" else {}
             return image
     except (OSError, SyntaxError, MemoryError, Image.DecompressionBombError):
         raise
@@ -52,9 +55,23 @@ def open_image(encoded: bytes | str) -> Image.Image:
         raise OSError(str(error) or type(error).__name__) from error
 
 
+def _is_wide(image: Image.Image) -> bool:
+    """Tell, before it is loaded, whether Pillow would keep the upper 8 bits alone of colours with 16."""
+    for codec, _, _, args in getattr(image, "tile", ()):
+        most = args[1] if codec == "ppm" and isinstance(args, tuple) and len(args) > 1 else 255
+        if ";16" in str(args) or (isinstance(most, int) and most > 255):
+            return True
+    return False
+
+
 def has_bytes(image: Image.Image) -> bool:
     """Tell whether an image has 8 bits or fewer a channel, and not integers or floats."""
-    return image.mode[0] not in "IF"
+    return image.mode[0] not in "IF" and _WIDE_NOTE not in image.info
+
+
+def mode_of(image: Image.Image) -> str:
+    """Say an image's mode, for errors, with the bits that Pillow's own name leaves out."""
+    return f"mode {image.mode}{' of 16 bits' if _WIDE_NOTE in image.info else ''}"
 
 
 def as_seen(image: Image.Image, channels: int = 3) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from robust_hub.images.arrays import array_bytes
-from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, open_image
+from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Source:
             if not isinstance(item, Image.Image):
                 return array_bytes(item, size, channels, where)
             if not has_bytes(item):
-                raise ValueError(f"expected an 8-bit image, got mode {item.mode} at {where}: convert it to 8 bits")
+                raise ValueError(f"expected an 8-bit image, got {mode_of(item)} at {where}: convert it to 8 bits")
             if channels not in MODES:
                 raise ValueError(f"expected tensors of {channels} channels, got a picture at {where}: it has 1, 3 or 4")
             try:

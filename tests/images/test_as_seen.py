@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,33 @@ def test_modes_that_cannot_be_seen_are_named() -> None:
     for mode in ("I;16", "I", "F"):
         with pytest.raises(ValueError, match=f"expected an 8-bit image, got mode {mode} at index 0 of Items"):
             load_data(Items([(Image.new(mode, (8, 8)), 0), (picture(1), 1)]), channels=1)
+
+
+def png48(level: int) -> bytes:
+    """Make a PNG of 16 bits a channel, which Pillow cannot write."""
+    row = b"\0" + np.full((8, 3), level, dtype=">u2").tobytes()
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(8 * row)),
+        (b"IEND", b""),
+    ]
+    chunks = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+WIDE = {
+    "rgb.png": png48(0x1234),
+    "rgb.ppm": b"P6 8 8 65535\n" + b"\x12\x34" * 192,
+    "ten.ppm": b"P6 8 8 1023\n" + b"\x01\x34" * 192,
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_colours_of_16_bits_are_refused_as_grey_ones_are(name: str, tmp_path: Path) -> None:
+    for kind in ("cat", "dog"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "plain.ppm").write_bytes(b"P6 8 8 255\n" + b"\x12" * 192)
+    assert load_data(tmp_path).batch([0])[0].unique().tolist() == [0x12]
+    (tmp_path / "dog" / name).write_bytes(WIDE[name])
+    with pytest.raises(ValueError, match=rf"expected an 8-bit image, got mode RGB of 16 bits at .*{name}: convert it"):
+        load_data(tmp_path)
