@@ -145,7 +145,7 @@ MUTATIONS = [
         "nextafter(p - tau, 1.0)",
         STATISTICS,
     ),
-    ("tau forgotten in the certificate", "guarantee/certificate", "        tau=float(tau),\n", "", STATISTICS),
+    ("tau forgotten in the certificate", "guarantee/certificate", "        tau=tau,\n", "", STATISTICS),
     (
         "tau forgotten in predictions",
         "guarantee/prediction",
@@ -516,8 +516,8 @@ MUTATIONS = [
     (
         "a network trained meanwhile",
         "models/modes",
-        "elif any(model is key or module is not model for module in training):",
-        "elif False:",
+        "    if training:\n        raise RuntimeError(",
+        "    if False:\n        raise RuntimeError(",
         FUNCTION,
     ),
     (
@@ -556,7 +556,7 @@ def survives(file: str, before: str, after: str, tests: str) -> bool:
         words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
         environment = {**os.environ, "PYTHONPATH": copy}
         try:
-            done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, timeout=900)
+            done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, timeout=300)
         except subprocess.TimeoutExpired:
             return False
         if done.returncode not in (0, 1):
