@@ -241,6 +241,21 @@ def test_a_long_run_is_tried_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None
     assert given < 10
 
 
+def test_a_long_image_is_tried_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "AGAIN", 10)
+    calls = 0
+
+    def fickle(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        logits = x.mean((2, 3))
+        return logits if calls < 60 else -logits
+
+    with pytest.raises(ValueError, match="expected one fixed function"):
+        SmoothedClassifier(scripted(fickle), **PLAIN).certify(images()[0], 0.5, n=64_000, batch_size=64)
+    assert calls < 100  # of 1,000 that the image takes
+
+
 def classifier_plan():
     from robust_hub.guarantee.plans import fixed_plan
 
