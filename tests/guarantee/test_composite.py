@@ -78,8 +78,8 @@ def within(radius: float) -> np.ndarray[Any, Any]:
 
 
 def draw(line: Line, n: int, generator: np.random.Generator, count: int = CLASSES) -> dict[float, Any]:
-    at = np.zeros(1)
-    return {s: generator.multinomial(n, line.probabilities(at, s, count)[0]) for s in SIGMAS}
+    shares = {s: line.probabilities(np.zeros(1), s, count)[0] for s in SIGMAS}
+    return {s: generator.multinomial(n, p / p.sum()) for s, p in shares.items()}  # numpy takes none above 1 by rounding
 
 
 @cache
