@@ -118,7 +118,7 @@ def _take(model: nn.Module, dtype: torch.dtype) -> tuple[CheckpointConfig, dict[
         config = replace(config, model_args={**config.model_args, "global_pool": pool})
         config = replace(config, plain_timm=_in_plain_timm(plain, config.model_args))
         made = make_again(config.architecture, {**config.model_args, "num_classes": config.num_classes}, state)
-    words = f"{config.architecture} with {dict(config.model_args)}"
+    words = f"{config.architecture} with {dict(config.model_args)}" if config.model_args else config.architecture
     check_again(plain, made, state, config.input_size, words)
     check_called(model, made, state, config.input_size)
     if config.label_names is None and plain is not model:  # a wrapper may carry them
