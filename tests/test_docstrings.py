@@ -1,5 +1,6 @@
 """Public docstrings have an example that runs, and say what comes back."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -14,6 +15,7 @@ PAGES = ("lower_confidence_bound", "upper_confidence_bound", "certified_radius",
 PAGES += ("fixed_plan", "sequential_plan", "closed_form_plan", "radius_plan", "shelve", "verify", "publish")
 PAGES += ("smallest_n", "markdown_table")  # functions that the pages of docs, the commands and the examples rest on
 METHODS = ("certify", "certify_batch", "predict", "classify")
+SECTION = re.compile(r"^ *(Args|Attributes|Returns|Yields|Raises|Example|Source):", flags=re.MULTILINE)
 SAYS = re.compile(r"^ *(Returns|Yields):$", flags=re.MULTILINE)
 PUBLIC = {name: getattr(robust_hub, name) for name in robust_hub.__all__}
 PUBLIC = {
@@ -58,3 +60,22 @@ def test_methods_say_what_comes_back_and_stand_in_the_examples_of_their_class(me
     value = getattr(robust_hub.SmoothedClassifier, method)
     assert SAYS.search(inspect.getdoc(value))
     assert f"smoothed.{method}(" in EXAMPLES["SmoothedClassifier"].docstring
+
+
+def repeated(source):
+    """Docstrings with a section that stands in them twice, and the section."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, kinds):
+            sections = SECTION.findall(ast.get_docstring(node) or "")
+            found += [(getattr(node, "name", ""), name) for name in set(sections) if sections.count(name) > 1]
+    return found
+
+
+def test_each_section_of_a_docstring_stands_in_it_once():
+    home = Path(robust_hub.__file__).parent
+    assert [(path.name, *one) for path in home.rglob("*.py") for one in repeated(path.read_text())] == []
+    assert repeated('def f():\n    """Do.\n\n    Returns:\n        A.\n\n    Returns:\n        B.\n    """') == [
+        ("f", "Returns")
+    ]

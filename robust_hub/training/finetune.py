@@ -89,10 +89,7 @@ def finetune_clean(
         progress: Whether to show a progress bar.
 
     Returns:
-        The fine-tuned model with its history and provenance.
-
-    Returns:
-        The trained model, its history and its learning rate.
+        The fine-tuned model with its history, its learning rate and its provenance.
 
     Raises:
         ValueError: If the model has no classifier, or an option, the data or the folder does not fit; see

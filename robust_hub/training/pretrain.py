@@ -94,10 +94,7 @@ def pretrain_mixed_noise(
         progress: Whether to show a progress bar.
 
     Returns:
-        The trained model with its history and provenance.
-
-    Returns:
-        The trained model, its history and its learning rate.
+        The trained model with its history, its learning rate and its provenance.
 
     Raises:
         ValueError: If an option, the data, the model or the folder does not fit; see `robust_hub.training.train.train`.
