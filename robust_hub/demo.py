@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from robust_hub.certification.evaluate import certify
-from robust_hub.evidence.plots import plot_curves, plot_votes
+from robust_hub.certification.smoothing import SmoothedClassifier
+from robust_hub.evidence.picture import plot_certificate
+from robust_hub.evidence.plots import plot_curves
 from robust_hub.evidence.records import Run
 from robust_hub.evidence.tables import markdown_table
 from robust_hub.guarantee.look import ESTIMATION
@@ -71,7 +73,7 @@ def run_demo(
     ]
     (out / "table.md").write_text(markdown_table(runs) + "\n")
     plot_curves(runs, out / "curves.png", title="digits, fine-tuned on clean images")
-    _picture(test, runs[0], out / "votes.png")
+    _picture(tuned.model, test, runs[0], out / "votes.png")
     return runs
 
 
@@ -88,13 +90,14 @@ def _finetune(out: Path, epochs: int, seed: int, progress: bool) -> TrainResult:
     )
 
 
-def _picture(data: ImageData, run: Run, path: Path) -> None:
-    """Draw the certified image of the middle radius with some of its noisy copies and its votes."""
+def _picture(model: nn.Module, data: ImageData, run: Run, path: Path) -> None:
+    """Certify the image of the middle radius anew, for any radius, and draw its certificate."""
     kept = sorted(run.records, key=lambda record: record.radius)
     record = kept[len(kept) // 2]
     pixels, _ = data.batch([record.idx])
     image = pixels[0].float() / 255
-    noise, seed = make_noise("lattice", float(run.identity["sigma"])), int(run.identity["seed"])
-    copies = noisy_copies(image, noise, seed, record.idx, 3, ESTIMATION)
-    noisy = torch.clamp(copies, 0, 1)  # clipped for the eye alone
-    plot_votes(image.numpy(), noisy.numpy(), record, run.classes or data.classes, path)
+    certificate = SmoothedClassifier(model).certify(image, float(run.identity["sigma"]), n=1000, index=record.idx)
+    assert certificate.seed is not None
+    noise = make_noise("lattice", certificate.sigma)
+    copies = noisy_copies(image, noise, certificate.seed, record.idx, 3, ESTIMATION)
+    plot_certificate(image.numpy(), [copies.numpy()], [certificate], path, classes=run.classes or data.classes)

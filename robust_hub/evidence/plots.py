@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,8 @@ from numpy.typing import NDArray
 
 from robust_hub.evidence.accuracy import certified_accuracy, curve, grid_of, wilson
 from robust_hub.evidence.comparisons import Runs, labelled
-from robust_hub.evidence.records import Record
+from robust_hub.evidence.figures import image_of, literal, new_figure, save
 from robust_hub.evidence.tally import Tally, tally
-from robust_hub.files import replace_files
 
 SIZE = (6.0, 4.0)  # inches
 SHARE = 0.6  # of the figure that a legend within the axes may take in either direction
@@ -39,9 +36,7 @@ def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Pat
         ImportError: If matplotlib is not installed.
         ValueError: If there are no records, or the file cannot be written.
     """
-    out = Path(out)
-    out = out if out.suffix else out.with_suffix(".png")
-    return _save(_draw(runs, title), out)
+    return save(_draw(runs, title), out)
 
 
 def draw_curves(runs: Runs, *, title: str | None = None) -> bytes:
@@ -60,11 +55,11 @@ def draw_curves(runs: Runs, *, title: str | None = None) -> bytes:
         >>> draw_curves({"sigma = 0.25": [Record(0, 3, 3, 0.6, True, 1.0)]})[1:4]
         b'PNG'
     """
-    return _picture(_draw(runs, title), "png")
+    return image_of(_draw(runs, title))
 
 
 def _draw(runs: Runs, title: str | None) -> Any:
-    figure = _figure()(figsize=SIZE, dpi=150, layout="constrained")
+    figure = new_figure(SIZE)
     table = {label: tally(records) for label, records in labelled(runs).items()}
     top = max((counted.reached.max(initial=0.0) for counted in table.values()), default=0.0)
     radii = np.linspace(0, 1.05 * top if top > 0 else 1.0, 501)
@@ -72,7 +67,7 @@ def _draw(runs: Runs, title: str | None) -> Any:
     if len(table) > COLOURS:
         axes.set_prop_cycle(color=_colours(len(table)))
     for name, counted in table.items():
-        label = name.replace("$", r"\$")  # which would begin a formula
+        label = literal(name)
         grid = grid_of(counted)
         if grid is None:
             _draw_curve(axes, label, counted, radii)
@@ -82,7 +77,7 @@ def _draw(runs: Runs, title: str | None) -> Any:
     axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
     axes.grid(alpha=0.3)
     if title:
-        axes.set_title(title.replace("$", r"\$"))
+        axes.set_title(literal(title))
     _explain(figure, axes)
     return figure
 
@@ -129,65 +124,3 @@ def _draw_grid(axes: Any, label: str, counted: Tally, grid: tuple[float, ...]) -
     axes.errorbar(
         grid, middle, np.abs(ends - middle), fmt="o:", capsize=3, markersize=4, label=f"{label}, {counted.n} images"
     )
-
-
-def plot_votes(
-    image: NDArray[np.float32], noisy: NDArray[np.float32], record: Record, classes: Sequence[str], out: str | Path
-) -> Path:
-    """Draw an image, some of its noisy copies, and the votes behind its certificate.
-
-    Args:
-        image: Pixels in [0, 1], float32 (C, H, W).
-        noisy: Noisy copies clipped to [0, 1] for display, float32 (B, C, H, W).
-        record: The image's record, with counts.
-        classes: Names of the classes.
-        out: Image file to write.
-
-    Returns:
-        The file written.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-        ValueError: If the record has no votes, or the file cannot be written.
-    """
-    if not record.counts:
-        raise ValueError(f"expected a record with votes, got none for image {record.idx}: certify it with this package")
-    figure = _figure()(figsize=(2 * (len(noisy) + 1) + 4, 2.6), dpi=150, layout="constrained")
-    axes = figure.subplots(1, len(noisy) + 2, width_ratios=[1] * (len(noisy) + 1) + [2])
-    titles = [f"image {record.idx}: {classes[record.label]}"] + [f"noise, sigma {record.sigma:g}"] * len(noisy)
-    for panel, picture, title in zip(axes, [image, *noisy], titles, strict=False):
-        panel.imshow(np.moveaxis(picture, 0, -1))
-        panel.set_title(title, fontsize=8)
-        panel.axis("off")
-    votes = sorted(record.counts, key=lambda pair: -pair[1])[:5]
-    axes[-1].barh([classes[c] for c, _ in votes], [v for _, v in votes])
-    axes[-1].invert_yaxis()
-    answer = f"{classes[record.predict]}, radius {record.radius:.3f}" if record.predict >= 0 else "abstains"
-    axes[-1].set_title(f"{record.n:,} votes: {answer}", fontsize=8)
-    return _save(figure, Path(out))
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('expected matplotlib for figures; install it: pip install "robust-hub[plot]"') from error
-    return Figure
-
-
-def _picture(figure: Any, kind: str) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format=kind)
-    return content.getvalue()
-
-
-def _save(figure: Any, out: Path) -> Path:
-    content = _picture(figure, out.suffix[1:])
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        replace_files({out: content})
-    except OSError as error:
-        raise ValueError(
-            f"expected a file that can be written, got {out} ({error.strerror or error}); name another file"
-        ) from error
-    return out

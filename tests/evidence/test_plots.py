@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from toys import full_disk
 
-from robust_hub.evidence.plots import _draw, plot_curves, plot_votes
+from robust_hub.evidence.plots import _draw, plot_curves
 from robust_hub.evidence.records import Record
 
 RUNS = {
@@ -62,33 +62,6 @@ def test_missing_matplotlib_gives_the_command(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "robust-hub\[plot\]"'):
         plot_curves(RUNS, tmp_path / "curves.png")
-
-
-def test_votes_are_drawn_most_voted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figure_module = pytest.importorskip("matplotlib.figure")
-    saved: list[Any] = []
-    original = figure_module.Figure.savefig
-
-    def keep(self: Any, *args: Any, **options: Any) -> None:
-        saved.append(self)
-        original(self, *args, **options)
-
-    monkeypatch.setattr(figure_module.Figure, "savefig", keep)
-    record = Record(5, 1, 1, 0.3125, 1, 1.0, n=100, sigma=0.25, counts=((0, 3), (1, 90), (2, 7)))
-    image = np.full((3, 8, 8), 0.5, dtype=np.float32)
-    out = plot_votes(image, np.stack([image] * 2), record, ("cat", "dog", "emu"), tmp_path / "votes.png")
-    assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    pictures, bars = saved[0].axes[:-1], saved[0].axes[-1]
-    assert len(pictures) == 3
-    assert [bar.get_width() for bar in bars.patches] == [90, 7, 3]
-    assert [tick.get_text() for tick in bars.get_yticklabels()] == ["dog", "emu", "cat"]
-    assert bars.get_title() == "100 votes: dog, radius 0.312"
-
-
-def test_votes_of_a_foreign_record_are_refused(tmp_path: Path) -> None:
-    image = np.zeros((3, 8, 8), dtype=np.float32)
-    with pytest.raises(ValueError, match="expected a record with votes"):
-        plot_votes(image, image[None], Record(0, 1, 1, 0.4, 1, 1.0), ("a", "b"), tmp_path / "votes.png")
 
 
 def test_a_grid_is_drawn_at_its_radii_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
