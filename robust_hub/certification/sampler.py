@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from robust_hub.models.calling import Calling, coarsest, find_calling, first_typ
 from robust_hub.models.logits import logits_of
 from robust_hub.models.modes import eval_mode, uncompiled
 
+Progress: TypeAlias = Callable[[int], object]
 AGAIN = 1_000  # batches after which it is tried whether the network is still the same
 
 
@@ -138,7 +140,9 @@ class Sampler:
             draw = partial(_draw, seed, index, noise, x.shape, device)
             yield Job(index, x.detach().to(device), course(), draw)
 
-    def complete(self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int) -> Iterator[Job[Result]]:
+    def complete(
+        self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int, progress: Progress | None = None
+    ) -> Iterator[Job[Result]]:
         """Lead jobs through their courses and yield each when it is done.
 
         The network is in eval mode until the last job is done. On an accelerator one batch is computed while the votes
@@ -148,15 +152,18 @@ class Sampler:
             jobs: Images of one shape; only as many are asked for as batches need.
             noise: The law of the noise.
             batch_size: Images a network batch, the last one padded.
+            progress: Told after each batch how many samples were counted with it; what it raises ends the work.
 
         Raises:
             MemoryError: If memory does not hold a batch, with the size to take.
             ValueError: If the network is no fixed function of one image, see `robust_hub.certification.function`.
         """
         with eval_mode(self.model), batch_in_memory(batch_size):
-            yield from self._complete(jobs, noise, batch_size)
+            yield from self._complete(jobs, noise, batch_size, progress)
 
-    def _complete(self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int) -> Iterator[Job[Result]]:
+    def _complete(
+        self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int, progress: Progress | None
+    ) -> Iterator[Job[Result]]:
         together = 2 + 2 * batch_size // BLOCK  # images on their way at a time: batches stay full of wanted samples
         depth = self._depth
         active: list[Job[Result]] = []
@@ -182,7 +189,10 @@ class Sampler:
                     continue
             if not pending:
                 return
-            _deliver(*pending.popleft(), begun)
+            counted, votes = pending.popleft()
+            _deliver(counted, votes, begun)
+            if progress is not None:
+                progress(_size(counted))
             done = [job for job in active if job.done]
             if witness is not None and (done or turn % AGAIN == 0):
                 witness.check()  # before anything is given away

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.certification.origin import Origins
-from robust_hub.certification.sampler import Sampler
+from robust_hub.certification.sampler import Progress, Sampler
 from robust_hub.certification.stamp import Stamp, choose_law, choose_seed
 from robust_hub.guarantee.bounds import check_alpha
 from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma
@@ -149,6 +149,7 @@ class SmoothedClassifier:
         noise: NoiseChoice = "lattice",
         seed: int | None = None,
         index: int = 0,
+        progress: Progress | None = None,
     ) -> Certificate:
         """Certify one image.
 
@@ -173,6 +174,8 @@ class SmoothedClassifier:
             seed: Seed of the noise. None draws one from the operating system, after model and image are fixed; a seed
                 that is given makes the certificate a reproduction, since a network may have been made for it.
             index: The image's index: equal seeds, indices and sigmas mean equal noise.
+            progress: Called after each network batch with the number of samples counted in it, as a bar's `update` is;
+                an exception that it raises stops the work. It is told no vote, and changes none.
 
         Returns:
             The certificate: prediction, radius and the counts that they rest on.
@@ -187,7 +190,7 @@ class SmoothedClassifier:
         """
         x = self._check(x, 3, ": use certify_batch for several")
         plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-        return self._certify(x[None], _indices([index]), sigma, plan, batch_size, noise, seed)[0]
+        return self._certify(x[None], _indices([index]), sigma, plan, batch_size, noise, seed, progress)[0]
 
     def certify_batch(
         self,
@@ -416,6 +419,7 @@ class SmoothedClassifier:
         batch_size: int | None,
         noise: NoiseChoice,
         seed: int | None,
+        progress: Progress | None = None,
     ) -> list[Certificate]:
         """Certify images that were checked, (B, C, H, W)."""
         law = choose_law(plan, noise, sigma)
@@ -424,7 +428,8 @@ class SmoothedClassifier:
         stamp = self._stamp(law, x.shape[1:], size, seed)
         placed = [(index, stamp.place(index, image)) for index, image in zip(indices, x, strict=True)]
         jobs = self.sampler.jobs(placed, partial(plan.course, law.sigma, law.tau), law, stamp.seed)
-        certificates = {job.index: stamp.on(job.index, job.result) for job in self.sampler.complete(jobs, law, size)}
+        done = self.sampler.complete(jobs, law, size, progress)
+        certificates = {job.index: stamp.on(job.index, job.result) for job in done}
         return [certificates[i] for i in indices]
 
     def _stamp(self, law: Noise, shape: Sequence[int], size: int, seed: int | None) -> Stamp:
