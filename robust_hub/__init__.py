@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robust_hub.evidence.records import read_run
     from robust_hub.guarantee.certificate import ABSTAIN, Certificate
     from robust_hub.images.data import ImageData, load_data
+    from robust_hub.images.given import prepare
     from robust_hub.images.noise import NoiseMixture
     from robust_hub.models.checkpoint import save_checkpoint
     from robust_hub.models.resnets import load_model
@@ -43,6 +44,7 @@ __all__ = [
     "finetune_clean",
     "load_data",
     "load_model",
+    "prepare",
     "pretrain_mixed_noise",
     "read_run",
     "save_checkpoint",
@@ -60,6 +62,7 @@ _MODULES = {
     "finetune_clean": "training.finetune",
     "load_data": "images.data",
     "load_model": "models.resnets",
+    "prepare": "images.given",
     "pretrain_mixed_noise": "training.pretrain",
     "read_run": "evidence.records",
     "save_checkpoint": "models.checkpoint",

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,9 @@ from robust_hub.guarantee.composite import JointCertificate, composite
 from robust_hub.guarantee.fixed import two_looks
 from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, fixed_plan, make_plan
 from robust_hub.guarantee.prediction import check_prediction, prediction_course
+from robust_hub.images.given import Picture, Pictures, batch_pixels, image_pixels, size_of
 from robust_hub.images.laws import Noise, NoiseChoice, make_noise
-from robust_hub.images.pixels import check_pixels, mean_std
+from robust_hub.images.pixels import channels_of, check_pixels, mean_std
 from robust_hub.models.calling import check_weights
 from robust_hub.models.classes import class_names
 from robust_hub.numbers import real_numbers, whole_number
@@ -136,7 +137,7 @@ class SmoothedClassifier:
 
     def certify(
         self,
-        x: Tensor,
+        x: Picture,
         sigma: float,
         *,
         n0: int | None = None,
@@ -158,7 +159,9 @@ class SmoothedClassifier:
         resized, cropped and in 8 bits, and about the network in its type and with batches of this size.
 
         Args:
-            x: Pixels in [0, 1], float (C, H, W); with lattice noise multiples of 1/255, as 8-bit images have.
+            x: The image: a PIL image, or an array of uint8 (H, W, C), (C, H, W) or (H, W) or a tensor of uint8
+                (C, H, W), of the network's size (`robust_hub.prepare` brings a photograph to it); or pixels in [0, 1],
+                a float tensor (C, H, W) or array. With lattice noise they are multiples of 1/255, as 8-bit images have.
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
             n0: Samples that select the class; 100. Not for radii, which need none.
             n: Fresh samples that bound its probability; 100,000. With radii, the most that are drawn.
@@ -181,7 +184,7 @@ class SmoothedClassifier:
             The certificate: prediction, radius and the counts that they rest on.
 
         Raises:
-            TypeError: If x holds no floating-point pixels.
+            TypeError: If x is no image, or of other numbers than uint8 and floats.
             ValueError: If an argument is outside its range or contradicts the plan, pixels are off the noise's grid,
                 the model returns NaN or no (B, K) logits, its rows interact, or it changed meanwhile.
             MemoryError: If memory does not hold one image's activations.
@@ -194,7 +197,7 @@ class SmoothedClassifier:
 
     def certify_batch(
         self,
-        x: Tensor,
+        x: Pictures,
         sigma: float,
         *,
         plan: Plan | None = None,
@@ -209,7 +212,8 @@ class SmoothedClassifier:
         Each certificate is what `certify` returns for the image with the same seed and index.
 
         Args:
-            x: Pixels in [0, 1], float (B, C, H, W).
+            x: A list of images, each in any form that `certify` takes; or an array of uint8 (B, H, W, C) or
+                (B, C, H, W), or pixels in [0, 1], float (B, C, H, W).
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
             plan: Any other plan of `robust_hub.guarantee.plans`.
             batch_size: Images a network batch; None takes what suits network and device.
@@ -222,7 +226,7 @@ class SmoothedClassifier:
             The certificates, in the order of the images.
 
         Raises:
-            TypeError: If x holds no floating-point pixels.
+            TypeError: If x is no image, or of other numbers than uint8 and floats.
             ValueError: As in `certify`.
         """
         plan = make_plan(plan, **arguments)
@@ -234,7 +238,7 @@ class SmoothedClassifier:
 
     def certify_each(
         self,
-        images: Iterable[tuple[int, Tensor]],
+        images: Iterable[tuple[int, Picture]],
         sigma: float,
         plan: Plan,
         *,
@@ -247,7 +251,7 @@ class SmoothedClassifier:
         Only as many images are asked for as network batches need.
 
         Args:
-            images: Pairs of index and pixels in [0, 1], float (C, H, W); all of one shape, all indices different.
+            images: Pairs of index and image, in any form that `certify` takes; all of one shape, all indices different.
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
             plan: How many samples, see `robust_hub.guarantee.plans`.
             batch_size: Images a network batch; None takes what suits network and device.
@@ -258,7 +262,7 @@ class SmoothedClassifier:
             Index, certificate and seconds of an image; which one comes first depends on what they need.
 
         Raises:
-            TypeError: If an image holds no floating-point pixels.
+            TypeError: If an image is none, or of other numbers than uint8 and floats.
             ValueError: As in `certify`.
         """
         law = choose_law(plan, noise, sigma)
@@ -277,7 +281,7 @@ class SmoothedClassifier:
 
     def certify_sigmas(
         self,
-        x: Tensor,
+        x: Picture,
         sigmas: Sequence[float],
         *,
         n0: int = 100,
@@ -295,7 +299,7 @@ class SmoothedClassifier:
         no radius of any classifier: docs/several-sigmas.md.
 
         Args:
-            x: Pixels in [0, 1], float (C, H, W).
+            x: The image, in any form that `certify` takes.
             sigmas: Different standard deviations of the noise, [0, 1]-pixel units.
             n0: Samples of each sigma that select the class.
             n: Fresh samples of each sigma that bound probabilities.
@@ -309,7 +313,7 @@ class SmoothedClassifier:
             The composite's certificate, with one for each sigma, increasing.
 
         Raises:
-            TypeError: If x holds no floating-point pixels.
+            TypeError: If x is no image, or of other numbers than uint8 and floats.
             ValueError: As in `certify`, or if two sigmas are equal.
 
         Source: docs/several-sigmas.md.
@@ -344,7 +348,7 @@ class SmoothedClassifier:
 
     def predict(
         self,
-        x: Tensor,
+        x: Picture,
         sigma: float,
         *,
         n: int = 1000,
@@ -359,7 +363,7 @@ class SmoothedClassifier:
         With probability at most alpha the result is neither ABSTAIN nor the smoothed classifier's class.
 
         Args:
-            x: Pixels in [0, 1], float (C, H, W).
+            x: The image, in any form that `certify` takes.
             sigma: Standard deviation of the noise, [0, 1]-pixel units.
             n: Samples.
             alpha: Failure probability.
@@ -372,7 +376,7 @@ class SmoothedClassifier:
             The class, or ABSTAIN (-1).
 
         Raises:
-            TypeError: If x holds no floating-point pixels.
+            TypeError: If x is no image, or of other numbers than uint8 and floats.
             ValueError: If an argument is outside its range; n must be able to decide, 2^(1 - n) <= alpha.
 
         Source: Cohen et al. 2019, Predict.
@@ -388,18 +392,19 @@ class SmoothedClassifier:
         (job,) = self.sampler.complete(jobs, law, size)
         return job.result
 
-    def classify(self, x: Tensor, *, batch_size: int | None = None) -> Tensor:
+    def classify(self, x: Pictures, *, batch_size: int | None = None) -> Tensor:
         """Classify clean images with the base classifier: no noise, no guarantee.
 
         Args:
-            x: Pixels in [0, 1], float (B, C, H, W).
+            x: A list of images, each in any form that `certify` takes; or an array of uint8 (B, H, W, C) or
+                (B, C, H, W), or pixels in [0, 1], float (B, C, H, W).
             batch_size: Images a network batch; None takes what suits network and device.
 
         Returns:
             Classes, int64 (B,), on the CPU.
 
         Raises:
-            TypeError: If x holds no floating-point pixels.
+            TypeError: If x is no image, or of other numbers than uint8 and floats.
             ValueError: If x has another shape, or the model returns NaN or no (B, K) logits.
         """
         x = self._check(x, 4)
@@ -437,12 +442,12 @@ class SmoothedClassifier:
         origin = self._origins.of(shape, size)
         return Stamp(law, origin, choose_seed(seed), seed is not None)
 
-    def _check_each(self, images: Iterable[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+    def _check_each(self, images: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, Tensor]]:
         """Refuse what are no images of one shape with indices of their own: votes would be of other pixels."""
         shape: torch.Size | None = None
         seen: set[int] = set()
-        for index, x in images:
-            x = self._check(x, 3)
+        for index, image in images:
+            x = self._check(image, 3)
             (index,) = _indices([index])
             own = x.shape
             shape = own if shape is None else shape
@@ -456,14 +461,19 @@ class SmoothedClassifier:
             seen.add(index)
             yield index, x
 
-    def _check(self, x: Tensor, ndim: int, hint: str = "") -> Tensor:
-        """Refuse what are no pixels in [0, 1] of so many dimensions and of the channels of mean and std."""
-        if isinstance(x, Tensor) and x.ndim != ndim:
+    def _check(self, x: Any, ndim: int, hint: str = "") -> Tensor:
+        """Give pixels in [0, 1] of so many dimensions and of the channels of mean and std; refuse what are none."""
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            channels = channels_of(self.model) if len(self.mean) == 1 else len(self.mean)
+            x = (image_pixels if ndim == 3 else batch_pixels)(x, channels, size_of(self.model)).to(self.device)
+        if x.ndim != ndim:
             raise ValueError(f"expected {_EXPECTED[ndim]}, got shape {tuple(x.shape)}{hint}")
-        x = check_pixels(x)
-        if len(self.mean) not in (1, x.shape[-3]):
-            raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std have, got {x.shape[-3]}")
-        return x
+        pixels = check_pixels(x)
+        if len(self.mean) not in (1, pixels.shape[-3]):
+            raise ValueError(
+                f"expected images of {len(self.mean)} channels, as mean and std have, got {pixels.shape[-3]}"
+            )
+        return pixels
 
     def _batch_size(self, batch_size: int | None, shape: Sequence[int]) -> int:
         """Give the batch size asked for, else one that suits the network and images of a shape, (C, H, W)."""

@@ -27,7 +27,7 @@ def array_bytes(item: Any, size: int | None, channels: int, where: str) -> np.nd
         ValueError: If its shape or its pixels do not fit.
     """
     if isinstance(item, np.ndarray):
-        item = _channels_first(item, channels, where)
+        item = channels_first(item, channels, where)
     if not isinstance(item, Tensor):
         raise TypeError(f"expected a PIL image or a tensor, got {type(item).__name__} at {where}")
     whole = (1, 3) if channels in MODES else ()
@@ -44,8 +44,13 @@ def array_bytes(item: Any, size: int | None, channels: int, where: str) -> np.nd
     return np.concatenate([fit(_picture(part), size) for part in parts])
 
 
-def _channels_first(item: np.ndarray[Any, Any], channels: int, where: str) -> Any:
-    """Give a NumPy array as a tensor (C, H, W); transparency, the fourth of (H, W, 4), is in front of white."""
+def channels_first(item: np.ndarray[Any, Any], channels: int, where: str) -> Any:
+    """Give a NumPy array as a tensor (C, H, W); transparency, the fourth of (H, W, 4), is in front of white.
+
+    Raises:
+        TypeError: If it is not of uint8 or floats.
+        ValueError: If it may be (H, W, C) as well as (C, H, W).
+    """
     if item.ndim == 2:
         item = item[None]
     elif item.ndim == 3 and item.shape[2] in {1, 3, 4, channels}:

@@ -66,12 +66,12 @@ def _is_wide(image: Image.Image) -> bool:
 
 def has_bytes(image: Image.Image) -> bool:
     """Tell whether an image has 8 bits or fewer a channel, and not integers or floats."""
-    return image.mode[0] not in "IF" and _WIDE_NOTE not in image.info
+    return image.mode[0] not in "IF" and _WIDE_NOTE not in image.info and not _is_wide(image)
 
 
 def mode_of(image: Image.Image) -> str:
     """Say an image's mode, for errors, with the bits that Pillow's own name leaves out."""
-    return f"mode {image.mode}{' of 16 bits' if _WIDE_NOTE in image.info else ''}"
+    return f"mode {image.mode}{' of 16 bits' if _WIDE_NOTE in image.info or _is_wide(image) else ''}"
 
 
 def as_seen(image: Image.Image, channels: int = 3) -> Image.Image:

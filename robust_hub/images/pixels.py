@@ -16,6 +16,7 @@ from robust_hub.images.wrapped import config_of
 from robust_hub.numbers import real_number, real_numbers
 
 _MOST = 10.0  # of a mean or std: those of pixels from 0 to 255 are beyond
+_BYTES = 16.0  # no image that was normalised has such a pixel and none below 0; those of 8 bits have
 ROUNDING = 1e-6  # how far float32 arithmetic on pixels in [0, 1] may leave it
 
 
@@ -50,6 +51,11 @@ def check_pixels(x: Tensor) -> Tensor:
         raise ValueError("expected pixels in [0, 1], got NaN: mend or leave out the image")
     if low >= 0 and high <= 1:
         return x
+    if low >= 0 and _BYTES < high <= 255:
+        raise ValueError(
+            f"expected pixels in [0, 1], got values from {low:.3g} to {high:.3g}: divide those of 0 to 255 by 255, or "
+            "pass the 8-bit image itself, uint8"
+        )
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"expected pixels in [0, 1], got values from {low:.3g} to {high:.3g}; if this image is normalised, pass "

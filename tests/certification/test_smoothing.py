@@ -504,8 +504,8 @@ def test_wrong_channels() -> None:
     [
         (torch.full(SHAPE, 2.0), ValueError, r"expected pixels in \[0, 1\], got values from 2 to 2"),
         (torch.full(SHAPE, torch.nan), ValueError, "got NaN"),
-        (torch.zeros(SHAPE, dtype=torch.uint8), TypeError, "divide integers 0..255 by 255"),
-        (np.zeros(SHAPE), TypeError, "expected a torch tensor"),
+        (torch.zeros(SHAPE, dtype=torch.int64), TypeError, "divide integers 0..255 by 255"),
+        (np.zeros(SHAPE, dtype=np.int64), TypeError, "expected pixels of uint8, or floats"),
     ],
 )
 def test_bad_pixels(x: object, error: type[Exception], words: str) -> None:
