@@ -1,4 +1,4 @@
-"""Commands that certify, set tables from records and time what things cost: certify, report, bench."""
+"""Commands that certify, and time what things cost: certify, bench."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from robust_hub.cli.completion import complete_model
+from robust_hub.cli.group import Commands
 from robust_hub.cli.options import (
     DTYPE,
     FILE,
@@ -19,13 +21,12 @@ from robust_hub.cli.options import (
     load_to_certify,
     test_split_option,
 )
+from robust_hub.cli.output import emit, is_main, json_option
 from robust_hub.files import replace_text
-from robust_hub.layout import RECORDS, RUN
-from robust_hub.memory import uncollected
 
 
 @click.command()
-@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.", shell_complete=complete_model)
 @data_options
 @test_split_option
 @click.option(
@@ -45,7 +46,13 @@ from robust_hub.memory import uncollected
     help="Decide these radii only, with commas, and stop an image when they are: far fewer samples.",
 )
 @click.option("--n0", type=int, help="Samples that select the class [default: 100; none with --radii].")
-@click.option("--n", type=int, help="Samples that bound its probability, the most with --radii [default: 100,000].")
+@click.option(
+    "--n",
+    "--samples",
+    "n",
+    type=int,
+    help="Samples that bound its probability, the most with --radii [default: 100,000]; --samples is for torchrun.",
+)
 @click.option("--alpha", type=float, help="Failure probability of each certificate [default: 0.001].")
 @click.option("--bound", type=click.Choice(["complement", "runner_up"]), help="Bound on p_B [default: complement].")
 @click.option("--batch-size", type=int, help="Images a network batch [default: what suits network and device].")
@@ -81,6 +88,7 @@ from robust_hub.memory import uncollected
 )
 @click.option("--seed", type=int, help="Seed of the noise, for a reproduction; without one, it is drawn afresh.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@json_option
 def certify(
     sigmas: tuple[float, ...],
     out: Path,
@@ -97,46 +105,21 @@ def certify(
     from robust_hub.certification.evaluate import certify as run
     from robust_hub.certification.matching import BY_POSITION
     from robust_hub.evidence.tables import markdown_table
+    from robust_hub.evidence.values import runs_values
     from robust_hub.guarantee.plans import RADII, check_samples
 
     check_samples("every", every)
     model, data, rest = load_to_certify(**options)
     if len(sigmas) > 1:  # decoded once for all of them
-        data = data.keeping(range(0, len(data), every)[: rest["limit"]], progress=not quiet)
+        data = data.keeping(range(0, len(data), every)[: rest["limit"]], progress=not quiet and is_main())
     matching = BY_POSITION if classes == "by-position" else None
     rest |= {"every": every, "radii": radii, "classes": matching, "progress": not quiet}
     runs = [run(model, data, sigma, out=out / f"sigma_{sigma:g}", **rest) for sigma in sigmas]
-    click.echo(markdown_table(runs, [radius for radius in radii if radius] if radii else RADII))
+    shown = [radius for radius in radii if radius] if radii else RADII
+    emit({"out": out, **runs_values(runs, shown)}, lambda: markdown_table(runs, shown))
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
-@click.option("--format", "kind", type=click.Choice(["markdown", "latex"]), default="markdown", show_default=True)
-@click.option("--radii", type=NUMBERS, default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the table.")
-@click.option("--plot", type=FILE, help="Write the certified-accuracy curves to this PNG.")
-@uncollected()
-def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Path | None) -> None:
-    """Make tables and curves from run folders, folders of these, or logs in the format of Cohen et al.
-
-    Example: robust-hub report runs/digits/certified/sigma_* --plot curves.png
-    """
-    from robust_hub.evidence.plots import plot_curves
-    from robust_hub.evidence.records import read_run
-    from robust_hub.evidence.tables import latex_table, markdown_table
-
-    read = [read_run(folder) for path in runs for folder in _run_folders(path)]
-    click.echo((markdown_table if kind == "markdown" else latex_table)(read, radii))
-    if plot is not None:
-        click.echo(f"curves: {plot_curves(read, plot)}", err=True)
-
-
-def _run_folders(path: Path) -> list[Path]:
-    """Give the runs in a folder of runs, such as the --out of certify; else the path itself."""
-    within = [] if (path / RECORDS).exists() else sorted(file.parent for file in path.glob(f"*/{RUN}"))
-    return within or [path]
-
-
-@click.group()
+@click.group(cls=Commands)
 def bench() -> None:
     """Measure what things cost on this machine.
 
@@ -145,7 +128,7 @@ def bench() -> None:
 
 
 @bench.command("certify")
-@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.", shell_complete=complete_model)
 @data_options
 @test_split_option
 @click.option("--sigma", default=0.25, show_default=True, help="Standard deviation of the noise.")
@@ -169,6 +152,7 @@ def bench() -> None:
 @compile_option
 @click.option("--dtype", type=DTYPE, default="float32", show_default=True)
 @click.option("--out", type=FILE, help="Write all that was measured to this JSON file.")
+@json_option
 def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -> None:
     """Time a plain loop, a fixed budget and a sequential plan, in turn, on one network.
 
@@ -183,13 +167,13 @@ def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -
     chosen = range(0, len(data), max(1, len(data) // images))[:images]
     pixels = data.batch(list(chosen))[0].float() / 255
     result = run(model, pixels, sigma, **rest)
-    click.echo(markdown(result))
+    emit(result, lambda: markdown(result))
     if out is not None:
         replace_text(out, json.dumps(result, indent=1) + "\n")
 
 
 @bench.command("train")
-@click.option("--model", required=True, help="A timm name or a checkpoint folder.")
+@click.option("--model", required=True, help="A timm name or a checkpoint folder.", shell_complete=complete_model)
 @data_options
 @click.option("--split", default="train", show_default=True, help="Split of the data.")
 @click.option("--batch-size", default=128, show_default=True, help="Images a step.")
@@ -200,6 +184,7 @@ def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -
 )
 @compile_option
 @click.option("--out", type=FILE, help="Write all that was measured to this JSON file.")
+@json_option
 def bench_train(out: Path | None, **options: Any) -> None:
     """Time a plain training loop and ours, in float32, bfloat16 and compiled, in turn, on one network.
 
@@ -210,6 +195,6 @@ def bench_train(out: Path | None, **options: Any) -> None:
 
     model, data, rest = load(**options)
     result = run(model, data, **rest)
-    click.echo(markdown(result))
+    emit(result, lambda: markdown(result))
     if out is not None:
         replace_text(out, json.dumps(result, indent=1) + "\n")

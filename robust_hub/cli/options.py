@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from robust_hub.cli.completion import complete_data
+from robust_hub.cli.output import is_main
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -66,7 +69,10 @@ def stack(*options: Decorator[Any]) -> Decorator[Any]:
 
 data_options = stack(
     click.option(
-        "--data", required=True, help="digits, an image folder, a folder or Hub id of datasets, torch/cifar10 ..."
+        "--data",
+        required=True,
+        help="digits, an image folder, a folder or Hub id of datasets, torch/cifar10 ...",
+        shell_complete=complete_data,
     ),
     click.option("--image-column", help="Column of the images, where the data have several."),
     click.option("--label-column", help="Column of the labels, where the data have several."),
@@ -148,7 +154,7 @@ def load(
     from robust_hub.images.pixels import channels_of
     from robust_hub.models.resnets import load_model
 
-    how: dict[str, Any] = {"num_workers": num_workers, "in_memory": in_memory, "progress": progress}
+    how: dict[str, Any] = {"num_workers": num_workers, "in_memory": in_memory, "progress": progress and is_main()}
     network = load_model(model)
     images = load_data(
         data,

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
+from robust_hub.cli.completion import complete_scale, complete_table
 from robust_hub.cli.options import FILE, FOLDER, NAMED_FOLDER
+from robust_hub.cli.output import emit, is_main, json_option, note, wants_json
 
 
 @click.command()
-@click.argument("table")
-@click.option("--scale", default="small", show_default=True, help="small, small42, h200 or paper.")
+@click.argument("table", shell_complete=complete_table)
+@click.option(
+    "--scale",
+    default="small",
+    show_default=True,
+    help="small, small42, h200 or paper: which network, data and budget.",
+    shell_complete=complete_scale,
+)
 @click.option("--data", type=NAMED_FOLDER, multiple=True, help="NAME=FOLDER or NAME=HUB_ID, once for each data set.")
 @click.option("--out", type=FOLDER, default=Path("runs/reproduce"), show_default=True, help="Folder; resumes.")
 @click.option("--row", "rows", multiple=True, help="Run only rows with this in their label; once for each.")
 @click.option("--show", is_flag=True, help="Run nothing, print what is there.")
 @click.option("--plot", type=FILE, help="Write the curves, one a row and sigma, to this PNG.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@json_option
 def reproduce(
     table: str,
     scale: str,
@@ -34,7 +42,7 @@ def reproduce(
     Example: robust-hub reproduce table6 --data tiny-imagenet-32=tiny-imagenet-32/ --data cifar10=cifar10/
     """
     from robust_hub.paper.reproduce import reproduce as run
-    from robust_hub.paper.results import draw, results
+    from robust_hub.paper.results import draw, results, results_values
     from robust_hub.paper.rows import find_scale
     from robust_hub.paper.tables import check_data_name, find_table
 
@@ -42,23 +50,32 @@ def reproduce(
     for name, _ in data:
         check_data_name(name)
     if not show:
-        announce = partial(click.echo, err=True)
-        run(chosen, size, dict(data), out, rows=rows or None, progress=not quiet, announce=announce)
-    click.echo(results(chosen, size, out))
-    if plot is not None:
-        click.echo(f"curves: {draw(chosen, size, out, plot)}", err=True)
+        run(chosen, size, dict(data), out, rows=rows or None, progress=not quiet, announce=note)
+    curves = draw(chosen, size, out, plot) if plot is not None and is_main() else None
+    emit(
+        {**results_values(chosen, size, out), "curves": curves} if wants_json() else {},
+        lambda: results(chosen, size, out),
+    )
+    if curves is not None:
+        note(f"curves: {curves}")
 
 
 @click.command()
 @click.option("--out", type=FOLDER, default=Path("robust-hub-demo"), show_default=True, help="Folder.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@json_option
 def demo(out: Path, quiet: bool) -> None:
     """Fine-tune the small checkpoint on clean digits, certify, print the table, draw curves and votes.
 
     Example: robust-hub demo
     """
     from robust_hub.demo import run_demo
+    from robust_hub.evidence.values import runs_values
 
-    run_demo(out, progress=not quiet)
-    click.echo((out / "table.md").read_text())
-    click.echo(f"curves: {out / 'curves.png'}, votes of one image: {out / 'votes.png'}")
+    runs = run_demo(out, progress=not quiet)
+    pictures = {"curves": out / "curves.png", "votes": out / "votes.png"}
+    words = f"curves: {pictures['curves']}, votes of one image: {pictures['votes']}"
+    emit(
+        {"out": out, **runs_values(runs), **pictures},
+        lambda: f"{(out / 'table.md').read_text()}\n{words}",
+    )

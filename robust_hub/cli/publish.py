@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from robust_hub.cli.completion import complete_base, complete_checkpoint, complete_data
 from robust_hub.cli.options import DTYPE, FOLDER, namespace_option
+from robust_hub.cli.output import emit, json_option
 from robust_hub.models.family import NAMES, SUFFIX
+
+if TYPE_CHECKING:
+    from robust_hub.publishing.evidence import Shelved
+    from robust_hub.publishing.hub import Published
+
+WIDEST = 160  # columns of the list of models at most
+PIPED = 500  # where nobody's terminal folds it
 
 
 @click.command()
 @click.option("--all", "every", is_flag=True, help="Architectures too, not only pretrained names.")
 @click.option("--remote", is_flag=True, help="List the checkpoints of a namespace on the Hub instead.")
 @namespace_option
+@json_option
 def models(every: bool, remote: bool, namespace: str | None) -> None:
     """List the models: which have weights here, how those were trained, their size and accuracies.
 
@@ -28,41 +39,85 @@ def models(every: bool, remote: bool, namespace: str | None) -> None:
     else:
         from robust_hub.publishing.hub import list_published
 
-        for repo_id, revision, pinned in list_published(namespace):
-            click.echo(f"{repo_id} {revision}{' (pinned)' if pinned else ''}")
+        names = ("repo_id", "revision", "pinned")
+        found = [dict(zip(names, one, strict=True)) for one in list_published(namespace)]
+        lines = [f"{one['repo_id']} {one['revision']}{' (pinned)' if one['pinned'] else ''}" for one in found]
+        emit({"namespace": namespace, "published": found}, "\n".join(lines))
 
 
 def _list_here(every: bool) -> None:
+    from robust_hub.publishing.evidence import describe_all
+
+    shelved = {one.name: one for one in describe_all()}
+    listed = [
+        (name, shelved.get(name))
+        for name in sorted(NAMES.keys() | shelved.keys())
+        if name in shelved or every or name.endswith(SUFFIX)
+    ]
+    emit({"models": [_model_values(*one) for one in listed]}, lambda: _table(listed))
+
+
+def _model_values(name: str, one: Shelved | None) -> dict[str, Any]:
+    from robust_hub.evidence.values import share_values
+    from robust_hub.publishing.evidence import RADIUS
+
+    if one is None:
+        return {"name": name, "weights": False}
+    return {
+        "name": name,
+        "weights": True,
+        "folder": one.folder,
+        "trained": one.trained,
+        "megabytes": one.megabytes,
+        "base": one.base,
+        "certified_on": one.data,
+        "sigma": one.sigma,
+        "clean": share_values(one.clean),
+        "certified": [{"radius": RADIUS, "accuracy": share_values(one.certified)}],
+    }
+
+
+def _table(listed: list[tuple[str, Shelved | None]]) -> str:
+    """Set the models in a table as wide as the terminal, whose cells are folded; whole lines where it is piped."""
+    import io
+
     from rich.console import Console
     from rich.table import Column, Table
 
-    from robust_hub.publishing.evidence import RADIUS, describe_all
+    from robust_hub.publishing.evidence import RADIUS
 
-    shelved = {one.name: one for one in describe_all()}
-    whole = [Column(word, no_wrap=True) for word in ("model", "MB", "clean %", f"r = {RADIUS:g} %")]
-    table = Table(whole[0], "trained", whole[1], "certified on", *whole[2:])
-    for name in sorted(NAMES.keys() | shelved.keys()):
-        one = shelved.get(name)
-        if one is not None:
-            table.add_row(
-                name,
-                one.trained,
-                f"{one.megabytes:.1f}{'' if one.base is None else ' + base'}",
-                "-" if one.data is None else f"{one.data}, sigma {one.sigma:g}",
-                *("-" if a is None else a.percent for a in (one.clean, one.certified)),
-            )
-        elif every or name.endswith(SUFFIX):
+    words = ("model", "trained", "MB", "certified on", "clean %", f"r = {RADIUS:g} %")
+    table = Table(*(Column(word, overflow="fold") for word in words))
+    for name, one in listed:
+        if one is None:
             table.add_row(name, "no weights yet" if name.endswith(SUFFIX) else "architecture", "", "", "", "")
-    Console(width=max(140, shutil.get_terminal_size().columns), markup=False).print(table)
+            continue
+        table.add_row(
+            name,
+            one.trained,
+            f"{one.megabytes:.1f}{'' if one.base is None else ' + base'}",
+            "-" if one.data is None else f"{one.data}, sigma {one.sigma:g}",
+            *("-" if a is None else a.percent for a in (one.clean, one.certified)),
+        )
+    columns = min(WIDEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else PIPED
+    written = io.StringIO()
+    Console(file=written, width=columns, markup=False).print(table)
+    return written.getvalue().rstrip("\n")
 
 
 @click.command()
-@click.argument("source", type=FOLDER)
+@click.argument("source", type=FOLDER, shell_complete=complete_checkpoint)
 @click.argument("name")
 @click.option("--certified", multiple=True, type=FOLDER, help="Run folder of certify, once for each.")
 @click.option("--dtype", type=DTYPE, help="Type of the file [default: as certified, else float16].")
-@click.option("--base", help="Store the difference to this checkpoint, which it was fine-tuned from.")
+@click.option(
+    "--base",
+    metavar="NAME",
+    help="Store the difference to this checkpoint, which it was fine-tuned from.",
+    shell_complete=complete_base,
+)
 @click.option("--shelf", type=FOLDER, default=Path("model_cards"), show_default=True, help="Folder of all checkpoints.")
+@json_option
 def shelve(
     source: Path, name: str, certified: tuple[Path, ...], dtype: str | None, base: str | None, shelf: Path
 ) -> None:
@@ -75,12 +130,14 @@ def shelve(
     from robust_hub.publishing.shelf import shelve as run
 
     kind = None if dtype is None else getattr(torch, dtype)
-    click.echo(run(source, name, certified=certified, dtype=kind, base=base, shelf=shelf))
+    folder = run(source, name, certified=certified, dtype=kind, base=base, shelf=shelf)
+    emit({"name": name, "folder": folder}, str(folder))
 
 
 @click.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=FOLDER, shell_complete=complete_checkpoint)
 @click.option("--name", help="The checkpoint's name for timm [default: the folder's].")
+@json_option
 def card(folder: Path, name: str | None) -> None:
     """Write a checkpoint folder's README.md from its records, and the picture of its curves.
 
@@ -88,11 +145,12 @@ def card(folder: Path, name: str | None) -> None:
     """
     from robust_hub.publishing.cards import write_card
 
-    click.echo(write_card(name or folder.resolve().name, folder))
+    written = write_card(name or folder.resolve().name, folder)
+    emit({"name": name or folder.resolve().name, "card": written}, str(written))
 
 
 @click.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=FOLDER, shell_complete=complete_checkpoint)
 @namespace_option
 @click.option("--repo", help="Repository, owner/name [default: the folder's name in the namespace].")
 @click.option("--name", help="The checkpoint's name for timm [default: the folder's].")
@@ -101,6 +159,7 @@ def card(folder: Path, name: str | None) -> None:
 @click.option("--base-model", help="Repository of the model that this one was fine-tuned from.")
 @click.option("--pin", "pinned", is_flag=True, help="Load the name at the published revision from now on.")
 @click.option("--dry-run", is_flag=True, help="Send nothing, say what would go.")
+@json_option
 def publish(
     folder: Path, namespace: str | None, repo: str | None, name: str | None, pinned: bool, **options: Any
 ) -> None:
@@ -115,21 +174,28 @@ def publish(
     if repo is None and namespace is None:
         raise ValueError("expected --repo owner/name, or --namespace (or ROBUST_HUB_NAMESPACE), got neither")
     published = run(folder, repo or f"{namespace}/{name}", name=name, **options)
-    for path, size, digest in published.files:
-        click.echo(f"{size:>12,}  {digest[:12]}  {path}")
-    for path in published.removed:
-        click.echo(f"{'removed':>12}  {'':12}  {path}")
-    if published.revision is None:
-        click.echo(f"dry run: nothing was sent to {published.repo_id}")
-        return
-    click.echo(f"{published.repo_id} at {published.revision}: what comes back is what was sent")
-    if pinned:
+    if pinned and published.revision is not None:
         pin(name, published)
+    emit(_published_values(published), lambda: _published_words(published))
+
+
+def _published_values(published: Published) -> dict[str, Any]:
+    files = [{"path": path, "bytes": size, "sha256": digest} for path, size, digest in published.files]
+    return {**vars(published), "dry_run": published.revision is None, "files": files}
+
+
+def _published_words(published: Published) -> str:
+    lines = [f"{size:>12,}  {digest[:12]}  {path}" for path, size, digest in published.files]
+    lines += [f"{'removed':>12}  {'':12}  {path}" for path in published.removed]
+    if published.revision is None:
+        return "\n".join([*lines, f"dry run: nothing was sent to {published.repo_id}"])
+    return "\n".join([*lines, f"{published.repo_id} at {published.revision}: what comes back is what was sent"])
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=complete_checkpoint)
 @click.option("--revision", help="Branch, tag or commit of a repository.")
+@json_option
 def verify(source: str, revision: str | None) -> None:
     """Check a checkpoint folder, or a repository on the Hub: hashes, norm, layers, logits and records.
 
@@ -137,11 +203,14 @@ def verify(source: str, revision: str | None) -> None:
     """
     from robust_hub.publishing.hub import verify as run
 
-    click.echo(f"{run(source, revision=revision)}: weights, norm, logits and records are what config.json says")
+    folder = run(source, revision=revision)
+    words = f"{folder}: weights, norm, logits and records are what config.json says"
+    emit({"source": source, "revision": revision, "folder": folder, "well": True}, words)
 
 
 @click.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=FOLDER, shell_complete=complete_checkpoint)
+@json_option
 def adopt(folder: Path) -> None:
     """Make a checkpoint of FOLDER, which timm or transformers wrote: check its network, then write hashes.
 
@@ -149,14 +218,20 @@ def adopt(folder: Path) -> None:
     """
     from robust_hub.models.adopt import adopt as run
 
-    click.echo(f"{run(folder)}: layers and logits are sound, their hashes are in config.json")
+    made = run(folder)
+    emit({"folder": made}, f"{made}: layers and logits are sound, their hashes are in config.json")
 
 
 @click.command("name-classes")
-@click.argument("folder", type=FOLDER)
-@click.option("--data", help="Take the names of this data set's classes: a name, a folder or a Hub id.")
+@click.argument("folder", type=FOLDER, shell_complete=complete_checkpoint)
+@click.option(
+    "--data",
+    help="Take the names of this data set's classes: a name, a folder or a Hub id.",
+    shell_complete=complete_data,
+)
 @click.option("--split", default="train", show_default=True, help="Split of the data.")
 @click.option("--names", type=click.Path(path_type=Path), help="A text file with one name a line.")
+@json_option
 def name_classes(folder: Path, data: str | None, split: str, names: Path | None) -> None:
     """Write the names of the classes of checkpoint FOLDER into its config.json; all else in it stays.
 
@@ -175,4 +250,5 @@ def name_classes(folder: Path, data: str | None, split: str, names: Path | None)
         raise ValueError(f"expected data whose classes have names, got {data}, which has numbers: use --names")
     else:
         words = [str(word) for word in told]
-    click.echo(f"{run(folder, words)}: {len(words)} classes from {words[0]!r} to {words[-1]!r}")
+    named = run(folder, words)
+    emit({"folder": named, "classes": words}, f"{named}: {len(words)} classes from {words[0]!r} to {words[-1]!r}")

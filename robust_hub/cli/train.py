@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from robust_hub.cli.completion import complete_model
 from robust_hub.cli.options import NUMBERS, data_options, load_to_train, training_options
+from robust_hub.cli.output import emit, json_option
 
 if TYPE_CHECKING:
     from robust_hub.training.train import TrainResult
 
 
 @click.command()
-@click.option("--model", default="resnet18s_ln", show_default=True, help="A timm name or a checkpoint folder.")
+@click.option(
+    "--model",
+    default="resnet18s_ln",
+    show_default=True,
+    help="A timm name or a checkpoint folder.",
+    shell_complete=complete_model,
+)
 @data_options
 @training_options
+@json_option
 @click.option("--views", type=int, help="Fixed views of each image, in place of a new one each epoch.")
 @click.option("--resize", type=int, help="Resize and crop images to this many pixels when read, before any view.")
 @click.option(
@@ -52,10 +61,15 @@ def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **
 
 @click.command()
 @click.option(
-    "--model", default="resnet18s_ln_mixednoise", show_default=True, help="A timm name or a checkpoint folder."
+    "--model",
+    default="resnet18s_ln_mixednoise",
+    show_default=True,
+    help="A timm name or a checkpoint folder.",
+    shell_complete=complete_model,
 )
 @data_options
 @training_options
+@json_option
 @click.option("--head-scale", default=1.0, show_default=True, help="Factor on the new classifier's learning rate.")
 @click.option("--head-only", is_flag=True, help="Train the classifier only, on fixed features.")
 @click.option("--epochs", default=1, show_default=True, help="Passes over the data.")
@@ -81,7 +95,13 @@ def finetune(head_only: bool, **options: Any) -> None:
 
 def _report_training(result: TrainResult, out: Path) -> None:
     last = result.history[-1]
-    click.echo(
+    emit(
+        {
+            "folder": out,
+            "learning_rate": result.learning_rate,
+            "held_out_accuracy": result.accuracy,
+            "history": result.history,
+        },
         f"{out}: {last['epoch']} epochs, loss {last['loss']:.3f}, training accuracy {100 * last['accuracy']:.1f} %, "
-        f"learning rate {result.learning_rate:g}"
+        f"learning rate {result.learning_rate:g}",
     )

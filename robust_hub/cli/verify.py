@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from robust_hub.cli.completion import complete_model
 from robust_hub.cli.options import FILE
+from robust_hub.cli.output import emit, json_option, wants_json
 from robust_hub.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ LEVEL = 1e-6  # a certificate whose bounds hold is contradicted with at most thi
 
 @click.command("verify-certificate")
 @click.argument("file", type=FILE)
-@click.option("--model", help="Compare this network, a timm name or a checkpoint folder.")
+@click.option(
+    "--model", help="Compare this network, a timm name or a checkpoint folder.", shell_complete=complete_model
+)
 @click.option("--image", type=FILE, help="Compare this image: a picture, or a .npy of bytes or of floats in [0, 1].")
 @click.option("--fresh", type=int, help="Draw so many fresh samples, with a new seed; with --model and --image.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify_certificate(file: Path, as_json: bool, **options: Any) -> None:
+@json_option
+def verify_certificate(file: Path, **options: Any) -> None:
     """Check a certificate file: whether its votes support it, and what it is about; exit code 0 only if all is well.
 
     Example: robust-hub verify-certificate cat.json --model runs/cifar10 --image cat.png --fresh 10000
@@ -36,10 +39,10 @@ def verify_certificate(file: Path, as_json: bool, **options: Any) -> None:
     try:
         report = _verify(file, **options)
     except (ValueError, TypeError, OSError, CheckpointError) as error:
-        if as_json:
-            click.echo(json.dumps({"file": str(file), "well": False, "why": " ".join(str(error).split())}))
+        if wants_json():
+            emit({"file": file, "well": False, "why": " ".join(str(error).split())}, "")
         raise
-    click.echo(json.dumps(report, indent=1) if as_json else _in_words(report))
+    emit(report, lambda: _in_words(report))
 
 
 def _verify(file: Path, model: str | None, image: Path | None, fresh: int | None) -> dict[str, Any]:

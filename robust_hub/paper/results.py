@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from robust_hub.evidence.accuracy import clean_accuracy
 from robust_hub.evidence.comparisons import best_per_radius
 from robust_hub.evidence.plots import plot_curves
 from robust_hub.evidence.records import Run
 from robust_hub.evidence.tables import set_rows
+from robust_hub.evidence.values import runs_values
 from robust_hub.paper.experiment import Experiment
 from robust_hub.paper.recorded import read_recorded
 from robust_hub.paper.rows import Row, Scale, Table
@@ -50,6 +52,39 @@ def results(table: Table, scale: Scale, out: str | Path | None) -> str:
     if shelved:
         notes.append(f"Records of the shelf: {', '.join(shelved)}.")
     return "\n".join([title, "", set_rows(header, rows), "", " ".join(notes)]) + "\n"
+
+
+def results_values(table: Table, scale: Scale, out: str | Path | None) -> dict[str, Any]:
+    """Give the records of a table's rows as JSON values, beside the paper's numbers, which are percent as printed.
+
+    Args:
+        table: A table of `robust_hub.paper.tables`.
+        scale: A scale of `robust_hub.paper.rows`.
+        out: Folder of the experiments; None reads the shelf alone.
+
+    Returns:
+        "table", "scale" and "rows": of each its label, the shelf's checkpoint if its records are that one's, "ours" as
+        `robust_hub.evidence.values.runs_values` gives it, null where it was not run, and the "paper".
+
+    Raises:
+        CheckpointError: If a checkpoint of the shelf is damaged.
+        ValueError: If records are damaged, or are of a network that was trained or certified otherwise than the scale
+            says.
+    """
+    rows = []
+    for experiment in _experiments(table, scale, out):
+        recorded, row = read_recorded(experiment), experiment.row
+        paired = zip(table.radii, row.paper_certified, strict=False)
+        certified = [{"radius": radius, "at_zero": zero, "accuracy": value} for radius, (zero, value) in paired]
+        rows.append(
+            {
+                "row": row.label,
+                "checkpoint": recorded.checkpoint,
+                "ours": runs_values(recorded.runs, table.radii) if recorded.runs else None,
+                "paper": {"clean": row.paper_clean, "certified": certified},
+            }
+        )
+    return {"table": table.name, "scale": scale.name, "rows": rows}
 
 
 def draw(table: Table, scale: Scale, out: str | Path | None, picture: str | Path) -> Path:
