@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"
 MAKERS = (
     *("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "make_attack", "make_trust"),
-    "simulate_plans",
+    *("make_read", "make_choose", "make_home", "simulate_plans"),
 )
 PARTS = re.compile(r"(<!-- (?!end of )(.+?) -->\n).*?(?=<!-- end of \2 -->)", flags=re.DOTALL)
 
@@ -53,7 +53,8 @@ def test_each_tool_runs_from_anywhere(maker, tmp_path, monkeypatch):
 
 def test_docs_hold_pages_and_evidence_alone():
     rest = [path for path in (ROOT / "docs").iterdir() if path.suffix not in (".md", ".png", ".svg")]
-    assert [path.name for path in rest] == ["evidence"]
+    assert {path.name for path in rest} == {"evidence", "api", "site.css"}
+    assert {path.suffix for path in (ROOT / "docs" / "api").iterdir()} == {".md"}
 
 
 def test_a_number_changed_by_hand_is_found(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,3 +37,8 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
         before, rest = text.split(start)
         text = before + start + "\n" + part.strip() + "\n" + end + rest.split(end)[1]
     return text
+
+
+def down(value: float, digits: int) -> str:
+    """Write a number that is promised, such as a radius: rounded down, never up."""
+    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
