@@ -26,7 +26,7 @@ def tables() -> str:
     folders = {label: EVIDENCE / folder / "sigma_0.25" for label, folder in ROWS.items()}
     every = {label: read_run(folder) for label, folder in folders.items() if folder.exists()}
     runs = {label: run for label, run in every.items() if run.finished}
-    lines = [markdown_table({label: run.records for label, run in runs.items()})] if runs else []
+    lines: list[str] = [markdown_table({label: run.records for label, run in runs.items()})] if runs else []
     differences = []
     for kind in ("full network", "head only"):
         pair = [runs[label].records for label in (f"mixed noise, {kind}", f"clean, {kind}") if label in runs]

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from robust_hub import NoiseMixture, SmoothedClassifier, load_data, load_model
+from robust_hub.bars import tqdm
 from robust_hub.certification.matching import match
 from robust_hub.files import replace_text
 from robust_hub.images.pixels import mean_std, normalize

@@ -14,8 +14,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from robust_hub.bars import tqdm
 from robust_hub.certification.compiling import CompileChoice, check_choice
 from robust_hub.certification.matching import Classes, match
 from robust_hub.certification.smoothing import SmoothedClassifier

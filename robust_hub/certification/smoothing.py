@@ -99,6 +99,13 @@ class SmoothedClassifier:
         self.sampler = Sampler(model, *mean_std(model, mean, std))
         self._origins = Origins(self.sampler)
 
+    def __repr__(self) -> str:
+        """Say it on one line."""
+        names = "" if self.classes is None else f", {len(self.classes)} classes"
+        model = getattr(getattr(self.model, "pretrained_cfg", None), "get", lambda _: None)("architecture")
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"SmoothedClassifier({model or type(self.model).__name__}{names}, mean=({mean}), std=({std}))"
+
     @property
     def model(self) -> nn.Module:
         """The base classifier."""

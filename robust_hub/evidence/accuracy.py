@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from robust_hub.evidence.tally import Counted, Grid, Tally, tally
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Proportion:
     """Hold a share of images with its 95 % interval.
 
@@ -23,12 +23,19 @@ class Proportion:
         n: Number of images.
         low: Lower end of the Wilson interval.
         high: Upper end of the Wilson interval.
+        radius: The radius that they are certified at, l2 in [0, 1]-pixel units; None for other shares.
     """
 
     value: float
     n: int
     low: float
     high: float
+    radius: float | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        """Say it in percent on one line."""
+        at = "" if self.radius is None else f", certified at radius {self.radius:g}"
+        return f"Proportion({self.percent} % of {self.n} images{at})"
 
     @property
     def percent(self) -> str:
@@ -67,17 +74,17 @@ def _quantile(confidence: float) -> float:
     return float(ndtri(0.5 + 0.5 * confidence))
 
 
-def certified_accuracy(records: Counted, radius: float) -> Proportion:
+def certified_accuracy(records: Counted, radius: float = 0.0) -> Proportion:
     """Give the share of all images with a correct prediction and at least the radius.
 
-    An abstention counts as wrong, at radius 0 too.
+    An abstention counts as wrong, at radius 0 too. `robust_hub.evidence.tables.markdown_table` has all usual radii.
 
     Args:
-        records: One record per image, or their tally.
-        radius: Radius, l2 in [0, 1]-pixel units, >= 0.
+        records: A run, one record per image, or their tally.
+        radius: Radius, l2 in [0, 1]-pixel units, >= 0. 0 asks for the right class alone, and nothing of changed images.
 
     Returns:
-        The share, with its number of images and a 95 % interval.
+        The share, with its number of images, a 95 % interval and the radius.
 
     Raises:
         ValueError: If there are no records or those of several sigmas, the radius is negative or NaN, or a record
@@ -88,11 +95,14 @@ def certified_accuracy(records: Counted, radius: float) -> Proportion:
         >>> records = [Record(0, 3, 3, 0.6, True, 1.0), Record(1, 5, 5, 0.2, True, 1.0)]
         >>> certified_accuracy(records, 0.25).value
         0.5
+        >>> certified_accuracy(records)
+        Proportion(100.0 [34.2, 100.0] % of 2 images, certified at radius 0)
     """
     counted = tally(records)
     _check_radii(np.array([radius]))
     _check_decided(counted, [radius])
-    return _proportion(counted, len(counted.reached) - int(np.searchsorted(counted.reached, radius, side="left")))
+    share = _proportion(counted, len(counted.reached) - int(np.searchsorted(counted.reached, radius, side="left")))
+    return replace(share, radius=float(radius))
 
 
 def decides(records: Counted, radius: float) -> bool:

@@ -23,7 +23,7 @@ class _Shown:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Record(_Shown):
     """Describe the certification of one image: one line of records.tsv.
 
@@ -73,6 +73,12 @@ class Record(_Shown):
     undecided: tuple[float, ...] | None = None
     out_of_reach: tuple[float, ...] | None = None
     tau: float | None = None
+
+    def __repr__(self) -> str:
+        """Say it on one line, without its votes; `vars` has everything."""
+        said = f"idx={self.idx}, label={self.label}, predict={self.predict}, radius={self.radius:.6g}"
+        sigma = "" if self.sigma is None else f", sigma={self.sigma:g}"
+        return f"Record({said}, correct={int(self.correct)}{sigma})"
 
     def __post_init__(self) -> None:
         """Check that the record can be true."""

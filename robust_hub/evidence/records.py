@@ -13,8 +13,9 @@ from typing import Any
 
 from robust_hub.evidence.columns import DIGITS, OURS, REQUIRED, decode_columns, decoder, encode
 from robust_hub.evidence.consistency import check_records
-from robust_hub.evidence.identity import check_identity
+from robust_hub.evidence.identity import check_identity, noise_words
 from robust_hub.evidence.record import Record, make_records
+from robust_hub.evidence.shown import run_html
 from robust_hub.evidence.sound import values_of
 from robust_hub.layout import RECORDS, RUN
 from robust_hub.memory import uncollected
@@ -29,7 +30,7 @@ _LONG = re.compile(rf"(?<![\d_])[\d_]{{{DIGITS + 1}}}")
 _MOST_BYTES = 1_000_000_000  # of a records.tsv
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """Hold the records of one certified data set.
 
@@ -49,6 +50,16 @@ class Run:
     finished: bool = True
     provenance: Provenance | None = None
     reproduction: bool | None = None
+
+    def __repr__(self) -> str:
+        """Say it on one line."""
+        sigma = "" if self.sigma is None else f", sigma={self.sigma:g}"
+        rest = "" if self.finished else ", unfinished"
+        return f"Run({shown(self.path.name)!r}, {len(self.records):,} images{sigma}{rest})"
+
+    def _repr_html_(self) -> str:
+        noise = noise_words(self.noise, self.reproduction) if self.identity else ""
+        return run_html(repr(self), self.records, noise)
 
     @property
     def noise(self) -> str:

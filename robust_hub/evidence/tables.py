@@ -10,10 +10,11 @@ from robust_hub.evidence.identity import noise_words
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tally import tally
 from robust_hub.guarantee.plans import RADII
+from robust_hub.markup import Table, note, rows
 from robust_hub.parsing import shown, table_cell
 
 
-def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
+def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> Table:
     """Write the runs as a Markdown table: a row per sigma, then the paper's form, best sigma per radius.
 
     Accuracies are in percent, with Wilson 95 % intervals.
@@ -23,7 +24,7 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
         radii: Radii, l2 in [0, 1]-pixel units.
 
     Returns:
-        The table, and a note below it.
+        The table, and a note below it: a text, which a notebook shows as a table.
 
     Raises:
         ValueError: If there are no runs, or one without records.
@@ -34,9 +35,10 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
         >>> print(markdown_table({"mine": records}, radii=(0.25,)).splitlines()[2])
         | mine | 2 | - | 0.0 [0.0, 65.8] | 50.0 [9.5, 90.5] |
     """
-    header, rows, best, note = _cells(runs, radii)
-    escaped = [[table_cell(cell) for cell in row] for row in [*rows, *([best] if best else [])]]
-    return f"{set_rows(header, escaped)}\n\n{note}\n"
+    header, lines, best, below = _cells(runs, radii)
+    lines = [*lines, *([best] if best else [])]
+    text = f"{set_rows(header, ([table_cell(cell) for cell in line] for line in lines))}\n\n{below}\n"
+    return Table(text, rows(header, lines) + note(below))
 
 
 def set_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import eq
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +37,26 @@ class Tally:
     sigmas: tuple[float, ...]
 
 
-Counted: TypeAlias = Sequence[Record] | Tally
+class Recorded(Protocol):
+    """What holds the records of one run, such as `robust_hub.evidence.records.Run`."""
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """One record per image."""
+        ...
+
+
+Counted: TypeAlias = Sequence[Record] | Recorded | Tally
 
 
 def tally(records: Counted) -> Tally:
     """Count records; a tally is given back as it is.
 
     Args:
-        records: One record per image.
+        records: One record per image, or their run.
+
+    Raises:
+        TypeError: If they are neither, such as a list of runs: each is of a classifier of its own.
 
     Example:
         >>> counted = tally([Record(0, 3, 3, 0.6, True, 1.0), Record(1, 5, 5, 0.2, True, 1.0)])
@@ -53,6 +65,11 @@ def tally(records: Counted) -> Tally:
     """
     if isinstance(records, Tally):
         return records
+    records = getattr(records, "records", records)
+    if not isinstance(records, Sequence) or isinstance(records, str) or not all(isinstance(r, Record) for r in records):
+        raise TypeError(
+            f"expected a run or its records, got {type(records).__name__}: pass what read_run gives, one run"
+        )
     radius, base = np.array(values_of(records, "radius"), dtype=np.float64), values_of(records, "base")
     right = None if None in set(base) else sum(map(eq, base, values_of(records, "label")))
     return Tally(

@@ -26,13 +26,14 @@ from robust_hub.guarantee.bounds import (
 )
 from robust_hub.guarantee.interchange import decode, encode
 from robust_hub.guarantee.origin import Origin
+from robust_hub.guarantee.shown import certificate_html, certificate_line
 from robust_hub.numbers import real_number
 
 ABSTAIN = -1
 _ROUND_OFF = 1e-11  # times max(1, sigma), off every radius: above the double-precision error of the formula
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
     """What is known about one image under one sigma.
 
@@ -97,7 +98,14 @@ class Certificate:
     accepted: tuple[tuple[int, int], ...] = ()
     limit: int | None = None
     class_name: str | None = None
-    origin: Origin | None = field(default=None, compare=False, repr=False)
+    origin: Origin | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        """Say it on one line; `to_json` has every vote."""
+        return certificate_line(self)
+
+    def _repr_html_(self) -> str:
+        return certificate_html(self)
 
     @property
     def samples(self) -> int:

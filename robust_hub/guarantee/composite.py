@@ -22,12 +22,13 @@ from scipy.special import ndtri
 from robust_hub.guarantee.bounds import check_alpha, check_tau
 from robust_hub.guarantee.certificate import ABSTAIN, Certificate, certify_counts
 from robust_hub.guarantee.look import Votes
+from robust_hub.guarantee.shown import joint_html, joint_line
 
 _ROUND_OFF = 1e-11  # times max(1, sigma), off the radius: above the double-precision error of the formula
 _MOST = 1 - 2.0**-53  # no bound from finitely many samples is 0 or 1: where rounding says so, less is claimed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JointCertificate:
     """What is known about one image under several sigmas.
 
@@ -47,6 +48,13 @@ class JointCertificate:
     radius: float
     alpha: float
     certificates: tuple[Certificate, ...]
+
+    def __repr__(self) -> str:
+        """Say it on one line."""
+        return joint_line(self)
+
+    def _repr_html_(self) -> str:
+        return joint_html(self)
 
     @property
     def abstained(self) -> bool:

@@ -9,8 +9,10 @@ import math
 from collections.abc import Sequence
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from robust_hub.guarantee.certificate import Certificate
+if TYPE_CHECKING:  # certificates show these words
+    from robust_hub.guarantee.certificate import Certificate
 
 LEVELS = 255  # of an 8-bit value
 _SMALL = 1e-9  # failure probabilities below are said as they are, not as a percentage

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from robust_hub.images.encoded import EncodedImages, too_large
 from robust_hub.images.indices import as_indices
 from robust_hub.images.labels import class_indices
+from robust_hub.images.shown import data_html, firsts
 from robust_hub.images.source import Source
 from robust_hub.images.sources import find, stratified
 from robust_hub.memory import free
@@ -68,6 +69,16 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         self._pixels, self._order = pixels, torch.arange(len(labels)) if order is None else order
         self.labels, self.classes, self.name, self.split = labels, tuple(classes), name, split
         self.resized, self.named = resized, named
+
+    def __repr__(self) -> str:
+        """Say it on one line."""
+        shape = "x".join(map(str, self.image_shape))
+        return f"ImageData({self.name!r}, {self.split!r}, {len(self):,} images of {shape}, {self.num_classes} classes)"
+
+    def _repr_html_(self) -> str:
+        chosen = firsts(self.labels)
+        names = [self.classes[k] for k in self.labels[chosen].tolist()]
+        return data_html(repr(self), zip(self.batch(chosen)[0], names, strict=True), self.labels.cpu(), self.classes)
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from robust_hub.bars import tqdm
 from robust_hub.images.decoding import Decoders, Pixels, processes
 from robust_hub.images.source import Source
 from robust_hub.memory import free

@@ -15,7 +15,7 @@ from robust_hub.images.arrays import array_bytes
 from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source:
     """Hold labelled images as their owner keeps them; nothing is checked yet.
 
@@ -34,6 +34,10 @@ class Source:
     classes: Sequence[str] | None
     key: str | int | None = None
     encoded: bool = True
+
+    def __repr__(self) -> str:
+        """Say it on one line."""
+        return f"Source({self.name!r}, {len(self.labels):,} images)"
 
     def where(self, i: int) -> str:
         """Name image i for an error message."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from robust_hub.bars import tqdm
 from robust_hub.training.options import Options
 from robust_hub.training.speed import Speedometer
 from robust_hub.training.state import Keeper, Progress

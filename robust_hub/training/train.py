@@ -29,10 +29,11 @@ from robust_hub.training.bf16 import warn_slow_bf16
 from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, train_at
 from robust_hub.training.options import Options
 from robust_hub.training.schedule import seed_of
+from robust_hub.training.shown import result_html, result_line
 from robust_hub.training.state import claimed, read_result, write_in_main, write_result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainResult:
     """What a training gives back.
 
@@ -52,6 +53,13 @@ class TrainResult:
     learning_rate: float
     accuracy: float | None
     provenance: Provenance
+
+    def __repr__(self) -> str:
+        """Say it on one line."""
+        return result_line(self)
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
 
 
 @dataclass(frozen=True)
