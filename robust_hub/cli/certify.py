@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from robust_hub.cli.completion import complete_model
 from robust_hub.cli.group import Commands
 from robust_hub.cli.options import (
     DTYPE,
@@ -19,6 +18,7 @@ from robust_hub.cli.options import (
     data_options,
     load,
     load_to_certify,
+    model_option,
     test_split_option,
 )
 from robust_hub.cli.output import emit, is_main, json_option
@@ -26,7 +26,7 @@ from robust_hub.files import replace_text
 
 
 @click.command()
-@click.option("--model", required=True, help="A timm name or a checkpoint folder.", shell_complete=complete_model)
+@model_option(required=True)
 @data_options
 @test_split_option
 @click.option(
@@ -35,27 +35,34 @@ from robust_hub.files import replace_text
     type=NUMBERS,
     default="0.25",
     show_default=True,
-    help="One, or several with commas: a run each.",
+    help="Standard deviation of the noise, for pixels in [0, 1]; several with commas: a run each.",
 )
-@click.option("--out", type=FOLDER, required=True, help="Folder; a sub-folder sigma_... a run; resumes.")
+@click.option(
+    "--out", type=FOLDER, required=True, help="Folder for the records, a sub-folder a sigma; the same command resumes."
+)
 @click.option("--every", default=20, show_default=True, help="Certify each image whose index this divides.")
 @click.option("--limit", type=int, help="Certify at most so many images.")
 @click.option(
     "--radii",
     type=NUMBERS,
-    help="Decide these radii only, with commas, and stop an image when they are: far fewer samples.",
+    help="Decide these radii alone (l2, for pixels in [0, 1]) and stop an image when they are: far fewer samples.",
 )
-@click.option("--n0", type=int, help="Samples that select the class [default: 100; none with --radii].")
+@click.option("--n0", type=int, help="Noisy samples that select the class [default: 100; none with --radii].")
 @click.option(
     "--n",
     "--samples",
     "n",
     type=int,
-    help="Samples that bound its probability, the most with --radii [default: 100,000]; --samples is for torchrun.",
+    help="Noisy samples that bound its probability, the most with --radii; more of them certify larger radii "
+    "[default: 100,000].",
 )
-@click.option("--alpha", type=float, help="Failure probability of each certificate [default: 0.001].")
-@click.option("--bound", type=click.Choice(["complement", "runner_up"]), help="Bound on p_B [default: complement].")
-@click.option("--batch-size", type=int, help="Images a network batch [default: what suits network and device].")
+@click.option("--alpha", type=float, help="Probability, at most, that a certificate is wrong [default: 0.001].")
+@click.option(
+    "--bound",
+    type=click.Choice(["complement", "runner_up"]),
+    help="Bound on the probability of the second class [default: complement].",
+)
+@click.option("--batch-size", type=int, help="Noisy images a network batch [default: what suits network and device].")
 @click.option(
     "--dtype",
     type=DTYPE,
@@ -98,7 +105,11 @@ def certify(
     classes: str,
     **options: Any,
 ) -> None:
-    """Certify test images by randomized smoothing: one record an image.
+    """Certify test images: for each a radius, within which the smoothed network keeps its answer.
+
+    Each image is classified with noise on it, many times. The answers give its class and the radius within which no
+    change of the image alters that, or an abstention. Prints the accuracy at some radii; --out keeps a record an image.
+    On several devices: torchrun --nproc_per_node 2 -m -- robust_hub certify ...
 
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """
@@ -128,18 +139,22 @@ def bench() -> None:
 
 
 @bench.command("certify")
-@click.option("--model", required=True, help="A timm name or a checkpoint folder.", shell_complete=complete_model)
+@model_option(required=True)
 @data_options
 @test_split_option
-@click.option("--sigma", default=0.25, show_default=True, help="Standard deviation of the noise.")
+@click.option("--sigma", default=0.25, show_default=True, help="Standard deviation of the noise, for pixels in [0, 1].")
 @click.option(
-    "--radii", type=NUMBERS, default="0.25,0.5,0.75,1.0", show_default=True, help="Radii of the sequential plan."
+    "--radii",
+    type=NUMBERS,
+    default="0.25,0.5,0.75,1.0",
+    show_default=True,
+    help="Radii of the sequential plan, l2 for pixels in [0, 1].",
 )
 @click.option("--images", default=20, show_default=True, help="Images, evenly spaced in the data.")
 @click.option("--samples", default=4096, show_default=True, help="Samples that a round of a fixed budget times.")
 @click.option("--n", default=100_000, show_default=True, help="Most samples of the sequential plan.")
 @click.option("--repeats", default=5, show_default=True, help="Rounds; medians count.")
-@click.option("--batch-size", type=int, help="Images a network batch of both plans [default: what suits them].")
+@click.option("--batch-size", type=int, help="Noisy images a network batch of both plans [default: what suits them].")
 @click.option(
     "--plain-batch-size",
     "plain_batch_sizes",
@@ -150,7 +165,7 @@ def bench() -> None:
     help="Images a network batch of the plain loop; once for each that is tried, the best counts.",
 )
 @compile_option
-@click.option("--dtype", type=DTYPE, default="float32", show_default=True)
+@click.option("--dtype", type=DTYPE, default="float32", show_default=True, help="Type of the network.")
 @click.option("--out", type=FILE, help="Write all that was measured to this JSON file.")
 @json_option
 def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -> None:
@@ -173,7 +188,7 @@ def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -
 
 
 @bench.command("train")
-@click.option("--model", required=True, help="A timm name or a checkpoint folder.", shell_complete=complete_model)
+@model_option(required=True)
 @data_options
 @click.option("--split", default="train", show_default=True, help="Split of the data.")
 @click.option("--batch-size", default=128, show_default=True, help="Images a step.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from robust_hub.cli.completion import complete_data
+from robust_hub.cli.completion import complete_data, complete_model
 from robust_hub.cli.output import is_main
 
 if TYPE_CHECKING:
@@ -50,9 +52,23 @@ class NamedFolder(click.ParamType[tuple[str, str]]):
         return name, folder
 
 
+class Folder(click.Path):
+    """A path for which a shell offers folders."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.name = "folder"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Have the shell offer its folders."""
+        return [CompletionItem(incomplete, type="dir")]
+
+
 NUMBERS = Numbers()
 NAMED_FOLDER = NamedFolder()
-FOLDER = FILE = click.Path(path_type=Path)
+FOLDER = Folder(path_type=Path)
+FILE = click.Path(path_type=Path)
+FILE.name = "file"
 DTYPE = click.Choice(["float32", "bfloat16", "float16"])
 
 
@@ -67,6 +83,13 @@ def stack(*options: Decorator[Any]) -> Decorator[Any]:
     return decorate
 
 
+model_option = partial(
+    click.option,
+    "--model",
+    metavar="MODEL",
+    help="Name of a checkpoint (see robust-hub models), its folder, or a network of timm.",
+    shell_complete=complete_model,
+)
 data_options = stack(
     click.option(
         "--data",
@@ -84,12 +107,22 @@ data_options = stack(
 )
 training_options = stack(
     click.option("--split", default="train", show_default=True, help="Split of the data."),
-    click.option("--out", type=FOLDER, required=True, help="Folder of the checkpoint; resumes."),
+    click.option(
+        "--out", type=FOLDER, required=True, help="Folder for the checkpoint and its log; the same command resumes."
+    ),
     click.option("--batch-size", default=128, show_default=True, help="Images a step and process."),
-    click.option("--momentum", default=0.9, show_default=True, help="Momentum."),
-    click.option("--optimizer", default="sgd", show_default=True, help="Any optimizer of timm."),
-    click.option("--label-smoothing", default=0.0, show_default=True, help="Label smoothing."),
-    click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True),
+    click.option("--momentum", default=0.9, show_default=True, help="Momentum of the optimizer."),
+    click.option("--optimizer", default="sgd", show_default=True, help="Optimizer, by timm's name."),
+    click.option(
+        "--label-smoothing", default=0.0, show_default=True, help="Share of each label that is spread over all classes."
+    ),
+    click.option(
+        "--mixed-precision",
+        type=click.Choice(["no", "bf16", "fp16"]),
+        default="no",
+        show_default=True,
+        help="Type of the arithmetic, where the device is faster in it; weights stay float32.",
+    ),
     click.option("--compile", is_flag=True, help="Compile the network's blocks: slow first steps, faster ones then."),
     click.option("--fast-norm", is_flag=True, help="Norms in the type of mixed precision, not in float32."),
     click.option("--save-every", default=60.0, show_default=True, help="Seconds between saved states."),

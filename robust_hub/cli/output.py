@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import PurePath
 from typing import Any, TextIO
@@ -75,6 +75,28 @@ def note(words: str) -> None:
     """Print a line beside the result, on standard error, in the main process."""
     if is_main():
         click.echo(words, err=True)
+
+
+def in_columns(rows: Sequence[Sequence[str]], width: int | None) -> str:
+    """Set rows of cells in columns, two spaces apart, the first row their headings.
+
+    Args:
+        rows: The cells, as many in each row; columns in the order of their weight.
+        width: Characters of a line, such as a terminal's: from the first column that does not fit, columns are left
+            out, and a line below says so. None, for a file or a pipe, leaves none out.
+
+    Example:
+        >>> print(in_columns([("model", "MB"), ("resnet18s_ln", "5.7")], None))
+        model         MB
+        resnet18s_ln  5.7
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ends = [sum(widths[: k + 1]) + 2 * k for k in range(len(widths))]
+    fitting = len(ends) if width is None else max(1, sum(end <= width for end in ends))
+    lines = ["  ".join(map(str.ljust, row[:fitting], widths)).rstrip() for row in rows]
+    if left_out := rows[0][fitting:]:
+        lines += ["", f"Left out for want of width: {', '.join(left_out)}; see --json, or pipe it through less -S."]
+    return "\n".join(lines)
 
 
 def _plain(value: object) -> object:

@@ -21,7 +21,13 @@ from robust_hub.cli.output import emit, is_main, json_option, note, wants_json
     shell_complete=complete_scale,
 )
 @click.option("--data", type=NAMED_FOLDER, multiple=True, help="NAME=FOLDER or NAME=HUB_ID, once for each data set.")
-@click.option("--out", type=FOLDER, default=Path("runs/reproduce"), show_default=True, help="Folder; resumes.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("runs/reproduce"),
+    show_default=True,
+    help="Folder for networks and records; the same command resumes.",
+)
 @click.option("--row", "rows", multiple=True, help="Run only rows with this in their label; once for each.")
 @click.option("--show", is_flag=True, help="Run nothing, print what is there.")
 @click.option("--plot", type=FILE, help="Write the curves, one a row and sigma, to this PNG.")
@@ -37,7 +43,9 @@ def reproduce(
     plot: Path | None,
     quiet: bool,
 ) -> None:
-    """Run the rows of a table of the paper that have no record yet, and print it beside the paper's numbers.
+    """Make a TABLE of the paper, ours beside its numbers: runs the rows that have no record yet.
+
+    TABLE is table1, table3 to table11, figure2 or figure3; --show runs nothing.
 
     Example: robust-hub reproduce table6 --data tiny-imagenet-32=tiny-imagenet-32/ --data cifar10=cifar10/
     """
@@ -61,11 +69,17 @@ def reproduce(
 
 
 @click.command()
-@click.option("--out", type=FOLDER, default=Path("robust-hub-demo"), show_default=True, help="Folder.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("robust-hub-demo"),
+    show_default=True,
+    help="Folder for network, records, table and pictures.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @json_option
 def demo(out: Path, quiet: bool) -> None:
-    """Fine-tune the small checkpoint on clean digits, certify, print the table, draw curves and votes.
+    """See the whole way in minutes: fine-tune on handwritten digits, certify, draw curves and votes.
 
     Example: robust-hub demo
     """

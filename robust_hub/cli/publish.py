@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from robust_hub.cli.completion import complete_base, complete_checkpoint, complete_data
-from robust_hub.cli.options import DTYPE, FOLDER, namespace_option
-from robust_hub.cli.output import emit, json_option
+from robust_hub.cli.options import DTYPE, FILE, FOLDER, namespace_option
+from robust_hub.cli.output import emit, in_columns, json_option
 from robust_hub.models.family import NAMES, SUFFIX
 
 if TYPE_CHECKING:
     from robust_hub.publishing.evidence import Shelved
     from robust_hub.publishing.hub import Published
-
-WIDEST = 160  # columns of the list of models at most
-PIPED = 500  # where nobody's terminal folds it
 
 
 @click.command()
@@ -28,7 +25,7 @@ PIPED = 500  # where nobody's terminal folds it
 @namespace_option
 @json_option
 def models(every: bool, remote: bool, namespace: str | None) -> None:
-    """List the models: which have weights here, how those were trained, their size and accuracies.
+    """List the models: which have weights here, their accuracies, size, and how they were trained.
 
     Example: robust-hub models
     """
@@ -51,7 +48,7 @@ def _list_here(every: bool) -> None:
     shelved = {one.name: one for one in describe_all()}
     listed = [
         (name, shelved.get(name))
-        for name in sorted(NAMES.keys() | shelved.keys())
+        for name in sorted(NAMES.keys() | shelved.keys(), key=lambda name: (name not in shelved, name))
         if name in shelved or every or name.endswith(SUFFIX)
     ]
     emit({"models": [_model_values(*one) for one in listed]}, lambda: _table(listed))
@@ -78,31 +75,23 @@ def _model_values(name: str, one: Shelved | None) -> dict[str, Any]:
 
 
 def _table(listed: list[tuple[str, Shelved | None]]) -> str:
-    """Set the models in a table as wide as the terminal, whose cells are folded; whole lines where it is piped."""
-    import io
-
-    from rich.console import Console
-    from rich.table import Column, Table
-
+    """Set the models in columns; a terminal too narrow for all of them has the most telling ones."""
     from robust_hub.publishing.evidence import RADIUS
 
-    words = ("model", "trained", "MB", "certified on", "clean %", f"r = {RADIUS:g} %")
-    table = Table(*(Column(word, overflow="fold") for word in words))
+    rows: list[tuple[str, ...]] = [("model", "clean %", f"r = {RADIUS:g} %", "MB", "certified on", "trained")]
     for name, one in listed:
         if one is None:
-            table.add_row(name, "no weights yet" if name.endswith(SUFFIX) else "architecture", "", "", "", "")
+            rows.append((name, "no weights yet" if name.endswith(SUFFIX) else "architecture", "", "", "", ""))
             continue
-        table.add_row(
-            name,
-            one.trained,
-            f"{one.megabytes:.1f}{'' if one.base is None else ' + base'}",
-            "-" if one.data is None else f"{one.data}, sigma {one.sigma:g}",
-            *("-" if a is None else a.percent for a in (one.clean, one.certified)),
-        )
-    columns = min(WIDEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else PIPED
-    written = io.StringIO()
-    Console(file=written, width=columns, markup=False).print(table)
-    return written.getvalue().rstrip("\n")
+        accuracies = ("-" if a is None else a.percent for a in (one.clean, one.certified))
+        size = f"{one.megabytes:.1f}{'' if one.base is None else ' + base'}"
+        on = "-" if one.data is None else f"{one.data}, sigma {one.sigma:g}"
+        rows.append((name, *accuracies, size, on, one.trained))
+    columns = in_columns(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    return (
+        f"{columns}\n\nclean: images that the network has right without noise; r = {RADIUS:g}: right and\n"
+        "certified at that radius, l2 for pixels in [0, 1]; percent of all, with 95 % intervals."
+    )
 
 
 @click.command()
@@ -123,6 +112,8 @@ def shelve(
 ) -> None:
     """Put the checkpoint folder SOURCE on the shelf as NAME, with the records that certify it.
 
+    From then on every command, and timm, knows it by its name.
+
     Example: robust-hub shelve runs/cifar10 resnet18s_ln_mixednoise.cifar10 --certified runs/certified/sigma_0.25
     """
     import torch
@@ -139,7 +130,7 @@ def shelve(
 @click.option("--name", help="The checkpoint's name for timm [default: the folder's].")
 @json_option
 def card(folder: Path, name: str | None) -> None:
-    """Write a checkpoint folder's README.md from its records, and the picture of its curves.
+    """Write the model card of checkpoint FOLDER, README.md, and the picture of its curves.
 
     Example: robust-hub card model_cards/resnet18s_ln_mixednoise.cifar10
     """
@@ -163,7 +154,7 @@ def card(folder: Path, name: str | None) -> None:
 def publish(
     folder: Path, namespace: str | None, repo: str | None, name: str | None, pinned: bool, **options: Any
 ) -> None:
-    """Send a checkpoint folder with its card and records to the Hub, and compare what comes back.
+    """Send checkpoint FOLDER with card and records to the Hub, and compare what comes back.
 
     Example: robust-hub publish model_cards/resnet18s_ln_mixednoise.cifar10 --namespace me --dry-run
     """
@@ -197,7 +188,9 @@ def _published_words(published: Published) -> str:
 @click.option("--revision", help="Branch, tag or commit of a repository.")
 @json_option
 def verify(source: str, revision: str | None) -> None:
-    """Check a checkpoint folder, or a repository on the Hub: hashes, norm, layers, logits and records.
+    """Check a checkpoint: SOURCE is its folder, or a repository on the Hub, owner/name.
+
+    Weights against their hashes, norm, layers, logits of fixed images, and every record.
 
     Example: robust-hub verify model_cards/resnet18s_ln_mixednoise.cifar10
     """
@@ -212,7 +205,9 @@ def verify(source: str, revision: str | None) -> None:
 @click.argument("folder", type=FOLDER, shell_complete=complete_checkpoint)
 @json_option
 def adopt(folder: Path) -> None:
-    """Make a checkpoint of FOLDER, which timm or transformers wrote: check its network, then write hashes.
+    """Make a checkpoint of FOLDER, which timm or transformers wrote.
+
+    Its network is checked, then hashes are written into its config.json.
 
     Example: robust-hub adopt trainer_output/
     """
@@ -230,12 +225,12 @@ def adopt(folder: Path) -> None:
     shell_complete=complete_data,
 )
 @click.option("--split", default="train", show_default=True, help="Split of the data.")
-@click.option("--names", type=click.Path(path_type=Path), help="A text file with one name a line.")
+@click.option("--names", type=FILE, help="A text file with one name a line.")
 @json_option
 def name_classes(folder: Path, data: str | None, split: str, names: Path | None) -> None:
-    """Write the names of the classes of checkpoint FOLDER into its config.json; all else in it stays.
+    """Write the names of the classes into the config.json of checkpoint FOLDER.
 
-    They have to be those of the data that it was trained on, in their order.
+    All else in it stays. They have to be those of the data that it was trained on, in their order.
 
     Example: robust-hub name-classes runs/tuned --data digits
     """

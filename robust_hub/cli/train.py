@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from robust_hub.cli.completion import complete_model
-from robust_hub.cli.options import NUMBERS, data_options, load_to_train, training_options
+from robust_hub.cli.options import NUMBERS, data_options, load_to_train, model_option, training_options
 from robust_hub.cli.output import emit, json_option
 
 if TYPE_CHECKING:
@@ -16,13 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--model",
-    default="resnet18s_ln",
-    show_default=True,
-    help="A timm name or a checkpoint folder.",
-    shell_complete=complete_model,
-)
+@model_option(default="resnet18s_ln", show_default=True)
 @data_options
 @training_options
 @json_option
@@ -33,7 +26,7 @@ if TYPE_CHECKING:
     type=NUMBERS,
     default="0,0.25,0.5,1.0",
     show_default=True,
-    help="The noise mixture; 0 is the clean image.",
+    help="The noise mixture: standard deviations for pixels in [0, 1]; 0 is the clean image.",
 )
 @click.option("--epochs", default=100, show_default=True, help="Passes over the data.")
 @click.option(
@@ -45,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--weight-decay", default=5e-4, show_default=True, help="Weight decay.")
 def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **options: Any) -> None:
-    """Pretrain on a mixture of clean and noisy images.
+    """Pretrain on a mixture of clean and noisy images; makes a checkpoint folder.
 
     Of images larger than --size, by default the network's input, each epoch sees a new random part.
 
@@ -60,13 +53,7 @@ def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **
 
 
 @click.command()
-@click.option(
-    "--model",
-    default="resnet18s_ln_mixednoise",
-    show_default=True,
-    help="A timm name or a checkpoint folder.",
-    shell_complete=complete_model,
-)
+@model_option(default="resnet18s_ln_mixednoise", show_default=True)
 @data_options
 @training_options
 @json_option
@@ -82,7 +69,7 @@ def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **
 )
 @click.option("--weight-decay", default=0.0, show_default=True, help="Weight decay.")
 def finetune(head_only: bool, **options: Any) -> None:
-    """Fine-tune a pretrained model on clean images only.
+    """Fine-tune a pretrained model on clean images alone; makes a checkpoint folder to certify.
 
     Example: robust-hub finetune --data digits --epochs 3 --out runs/digits
     """

@@ -26,13 +26,18 @@ LEVEL = 1e-6  # a certificate whose bounds hold is contradicted with at most thi
 @click.command("verify-certificate")
 @click.argument("file", type=FILE)
 @click.option(
-    "--model", help="Compare this network, a timm name or a checkpoint folder.", shell_complete=complete_model
+    "--model",
+    metavar="MODEL",
+    help="Compare this network: a checkpoint's name or folder.",
+    shell_complete=complete_model,
 )
 @click.option("--image", type=FILE, help="Compare this image: a picture, or a .npy of bytes or of floats in [0, 1].")
 @click.option("--fresh", type=int, help="Draw so many fresh samples, with a new seed; with --model and --image.")
 @json_option
 def verify_certificate(file: Path, **options: Any) -> None:
-    """Check a certificate file: whether its votes support it, and what it is about; exit code 0 only if all is well.
+    """Check a certificate FILE: whether its votes support it, and what it is about.
+
+    The exit code is 0 only if all is well.
 
     Example: robust-hub verify-certificate cat.json --model runs/cifar10 --image cat.png --fresh 10000
     """
