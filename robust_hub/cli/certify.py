@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from robust_hub.cli.group import Commands
+from robust_hub.cli.image import takes_images
 from robust_hub.cli.options import (
     DTYPE,
     FILE,
@@ -25,6 +26,7 @@ from robust_hub.cli.output import emit, is_main, json_option
 from robust_hub.files import replace_text
 
 
+@takes_images
 @click.command()
 @model_option(required=True)
 @data_options
@@ -35,11 +37,10 @@ from robust_hub.files import replace_text
     type=NUMBERS,
     default="0.25",
     show_default=True,
-    help="Standard deviation of the noise, for pixels in [0, 1]; several with commas: a run each.",
+    help="Standard deviation of the noise, for pixels in [0, 1]; several with commas: a run each [of an IMAGE "
+    "0.25,0.5,1 where nothing is said].",
 )
-@click.option(
-    "--out", type=FOLDER, required=True, help="Folder for the records, a sub-folder a sigma; the same command resumes."
-)
+@click.option("--out", type=FOLDER, help="Folder for the records, a sub-folder a sigma; the same command resumes.")
 @click.option("--every", default=20, show_default=True, help="Certify each image whose index this divides.")
 @click.option("--limit", type=int, help="Certify at most so many images.")
 @click.option(
@@ -54,7 +55,7 @@ from robust_hub.files import replace_text
     "n",
     type=int,
     help="Noisy samples that bound its probability, the most with --radii; more of them certify larger radii "
-    "[default: 100,000].",
+    "[default: 100,000; of an IMAGE 1,000].",
 )
 @click.option("--alpha", type=float, help="Probability, at most, that a certificate is wrong [default: 0.001].")
 @click.option(
@@ -105,11 +106,14 @@ def certify(
     classes: str,
     **options: Any,
 ) -> None:
-    """Certify test images: for each a radius, within which the smoothed network keeps its answer.
+    """Certify images: for each a radius, within which the smoothed network keeps its answer.
 
     Each image is classified with noise on it, many times. The answers give its class and the radius within which no
-    change of the image alters that, or an abstention. Prints the accuracy at some radii; --out keeps a record an image.
+    change of the image alters that, or an abstention. IMAGEs are files: what is promised of each, in words, as a
+    picture and as files that can be checked. Test images of --data: the accuracy at some radii, and a record an image.
     On several devices: torchrun --nproc_per_node 2 -m -- robust_hub certify ...
+
+    Example: robust-hub certify cat.jpg --model runs/mine
 
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """

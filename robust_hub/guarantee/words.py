@@ -37,28 +37,47 @@ def meaning(certificate: Certificate, names: Sequence[str] | None = None, shape:
         >>> certificate = certify_counts([98, 2], [990, 10], sigma=0.25)
         >>> said = meaning(certificate, ("cat", "dog"), (3, 32, 32))
         >>> print(said[: said.index(" That")])
-        With 99.9 % confidence over the noise drawn, the answer is "cat" for every image closer than 0.494 to this one \
-(l2 distance, pixel values from 0 to 1).
+        With 99.9 % confidence over the noise drawn, the answer at sigma 0.25 is "cat" for every image closer than \
+0.494 to this one (l2 distance, pixel values from 0 to 1).
         >>> print(meaning(certify_counts([6, 4], [52, 48], sigma=0.25), ("cat", "dog")))
         No answer, which is no error: "cat" got 52 of 100 votes, too few to be sure (99.9 %) that it is the answer to \
 more than half of all noisy copies. Nothing is promised of this image at sigma 0.25; more samples or another sigma \
 may give an answer.
     """
+    return " ".join([promise(certificate, names, shape), *small_print(certificate)])
+
+
+def promise(certificate: Certificate, names: Sequence[str] | None = None, shape: Sequence[int] | None = None) -> str:
+    """Say what a certificate promises, the first part of `meaning`; arguments and errors are the same."""
     if certificate.abstained:
         return _abstention(certificate, names)
     sure = f"With {confidence(certificate.alpha)} confidence over the noise drawn"
-    answer = f'the answer is "{class_in_words(certificate, names)}"'
-    sentences = [
-        f"{sure}, {answer} for every image closer than {length(certificate.radius)} to this one (l2 distance, pixel "
+    answer = f'the answer at sigma {certificate.sigma:g} is "{class_in_words(certificate, names)}" for'
+    said = (
+        f"{sure}, {answer} every image closer than {length(certificate.radius)} to this one (l2 distance, pixel "
         f"values from 0 to 1).{_covered(certificate, shape)}"
         if certificate.radius > 0
-        else f"{sure}, {answer} for this very image (radius 0): nothing is said of changed ones.",
-        *_grid(certificate),
-        f"The answer is the smoothed classifier's, the vote of the network over copies with noise of sigma "
-        f"{certificate.sigma:g}; that it is right is not promised, nor what the network says without noise.",
-        *_caveats(certificate),
+        else f"{sure}, {answer} this very image (radius 0): nothing is said of changed ones."
+    )
+    return " ".join([said, *_grid(certificate)])
+
+
+def small_print(certificate: Certificate) -> list[str]:
+    """Say what a certificate does not promise and what it rests on, a sentence each: the rest of `meaning`."""
+    if certificate.abstained:
+        return []
+    said = [
+        "The answer is the smoothed classifier's, the vote of the network over noisy copies; that it is right is not "
+        "promised, nor what the network says without noise."
     ]
-    return " ".join(sentences)
+    if certificate.reproduction:
+        said.append(
+            "The seed of the noise was given by the caller: the confidence is right only if network and image were "
+            "not chosen for it."
+        )
+    if certificate.noise == "float32":
+        said.append("Noise in floating point: of a network made to exploit its rounding, nothing is promised.")
+    return said
 
 
 def headline(certificate: Certificate, names: Sequence[str] | None = None) -> str:
@@ -173,19 +192,6 @@ def _grid(certificate: Certificate) -> list[str]:
     beyond = ", ".join(f"{radius:g}" for radius in certificate.out_of_reach)
     note = f"; {beyond} would take more than {certificate.limit:,} samples" if beyond and certificate.limit else ""
     return [f"Only the radii {grid} were tried{note}."]
-
-
-def _caveats(certificate: Certificate) -> list[str]:
-    """Say what the promise rests on beyond independent noise."""
-    caveats = []
-    if certificate.reproduction:
-        caveats.append(
-            "The seed of the noise was given by the caller: the confidence is right only if network and image were "
-            "not chosen for it."
-        )
-    if certificate.noise == "float32":
-        caveats.append("Noise in floating point: of a network made to exploit its rounding, nothing is promised.")
-    return caveats
 
 
 def _check_names(certificate: Certificate, names: Sequence[str] | None) -> None:

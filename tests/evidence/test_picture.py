@@ -46,7 +46,7 @@ def test_votes_are_drawn_with_names_and_counts_the_most_voted_first() -> None:
     shown = np.stack([one.get_images()[0].get_array() for one in pictures])
     assert (shown.min(), shown.max()) == (0.5, 1.0)  # the noisy copies, 3.5, are clipped
     assert figure._suptitle.get_text() == "dog, radius 0.382  (sigma 0.25)"
-    assert words.startswith('With 99.9 % confidence over the noise drawn, the answer is "dog"')
+    assert words.startswith('With 99.9 % confidence over the noise drawn, the answer at sigma 0.25 is "dog"')
     assert "192 pixels" not in words and "its 192 values" in words
     assert "Each sigma" not in words
 

@@ -148,7 +148,7 @@ def test_a_grid_says_what_was_tried_and_what_is_out_of_reach():
     assert "closer than 0.500" in said
     assert "Only the radii 0, 0.25, 0.5, 0.75 were tried; 0.75 would take more than 1,000 samples." in said
     said = meaning(course(plan, 0.6), NAMES)
-    assert 'the answer is "dog" for this very image (radius 0): nothing is said of changed ones.' in said
+    assert 'the answer at sigma 0.25 is "dog" for this very image (radius 0): nothing is said of changed ones.' in said
     assert "closer" not in said
 
 

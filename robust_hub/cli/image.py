@@ -1,0 +1,266 @@
+"""`certify` with image files in the place of a data set: what is promised of each, in words, a picture and files."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from robust_hub.cli.options import FILE
+from robust_hub.cli.output import emit, note
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robust_hub.certification.one import CertifiedImage
+    from robust_hub.certification.smoothing import SmoothedClassifier
+    from robust_hub.guarantee.certificate import Certificate
+    from robust_hub.images.photograph import Photograph
+
+SIGMAS, SAMPLES = (0.25, 0.5, 1.0), 1000  # of an image, where nothing else is asked for: seconds on a CPU
+FOLDER = Path("certificates")
+OF_DATA = ("split", "every", "limit", "classes", "image_column", "label_column", "layout", "num_workers")
+_PICTURES = (".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".json")
+
+
+def takes_images(command: click.Command) -> click.Command:
+    """Let `certify` take image files as arguments in the place of --data; then --out need not be said."""
+    certify_data: Callable[..., Any] | None = command.callback
+    assert certify_data is not None
+
+    def choose(images: tuple[Path, ...], **options: Any) -> None:
+        if images:
+            _refuse_options_of_data()
+            certify_images(images, **options)
+            return
+        for name, what in (("data", "IMAGE... or --data"), ("out", "--out, a folder for the records, with --data")):
+            if options[name] is None:
+                raise ValueError(f"expected {what}, got neither" if name == "data" else f"expected {what}, got none")
+        certify_data(**options)
+
+    for parameter in command.params:
+        if parameter.name in ("data", "out"):
+            parameter.required = False
+    command.params.insert(0, click.Argument(["images"], nargs=-1, type=FILE, metavar="[IMAGE]..."))
+    command.callback = choose
+    return command
+
+
+def certify_images(
+    images: Sequence[Path],
+    *,
+    model: str,
+    sigmas: Sequence[float],
+    out: Path | None,
+    size: int | None,
+    dtype: str,
+    compile: str,
+    quiet: bool,
+    batch_size: int | None,
+    noise: str,
+    seed: int | None,
+    n: int | None,
+    **options: Any,
+) -> None:
+    """Certify image files, say of each what is promised, and write picture, pixels and certificates."""
+    from robust_hub.certification.one import certify_image, contents_of
+    from robust_hub.certification.smoothing import SmoothedClassifier
+    from robust_hub.guarantee.plans import make_plan
+    from robust_hub.images.photograph import read_photograph
+    from robust_hub.images.pixels import channels_of
+
+    if _by_default("sigmas"):
+        sigmas = SIGMAS
+    sigmas = tuple(dict.fromkeys(sigmas))
+    asked = {name: options[name] for name in ("n0", "alpha", "bound", "radii")}
+    plan = make_plan(None, n=SAMPLES if n is None else n, **asked)
+    network = _load(model, dtype, compile)
+    size = _size_of(network) if size is None else size
+    photographs = [read_photograph(path, size, channels_of(network)) for path in images]  # all, before the first vote
+    stems = _stems(out, images)
+    _keep_apart([name for stem in stems for name in _names(out, stem, sigmas).values()], images)
+    smoothed = SmoothedClassifier(network)
+    picture = find_spec("matplotlib") is not None
+    said, values = [], []
+    for photograph, stem in zip(photographs, stems, strict=True):
+        names = _names(out, stem, sigmas)
+        how: dict[str, Any] = {"batch_size": batch_size, "noise": noise, "seed": seed}
+        tell = None if quiet else lambda one: note(f"sigma {one.sigma:g} done: {one.samples:,} samples")
+        one = certify_image(smoothed, photograph.pixels, sigmas, plan, announce=tell, **how)
+        files = contents_of(one, names, picture=picture)
+        _write(files)
+        said.append(_in_words(photograph, one, list(files), model, picture))
+        values.append({"image": photograph.path, "files": list(files), **_values(one)})
+    said += [*_about_network(network, smoothed, model), *_about_samples(one.certificates, n is None)]
+    emit(values, "\n\n".join(said))
+
+
+def _by_default(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) == ParameterSource.DEFAULT
+
+
+def _refuse_options_of_data() -> None:
+    if not _by_default("data"):
+        raise ValueError("expected images or --data, got both: leave one of them out")
+    for name in OF_DATA:
+        if name in click.get_current_context().params and not _by_default(name):
+            option = name.replace("_", "-")
+            raise ValueError(f"expected --{option} with --data alone, got it beside images: leave it out")
+
+
+def _load(model: str, dtype: str, compile: str) -> nn.Module:
+    import torch
+
+    from robust_hub.certification.compiling import compile_network
+    from robust_hub.models.resnets import load_model
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network: nn.Module = load_model(model).to(  # type: ignore[call-overload]
+        device=device, dtype=getattr(torch, dtype), memory_format=torch.channels_last
+    )
+    return compile_network(network) if compile == "always" else network
+
+
+def _size_of(network: nn.Module) -> int:
+    """Give the side of the images that a network was made for."""
+    from robust_hub.images.wrapped import config_of
+
+    size = tuple(config_of(network).get("input_size") or ())
+    if len(size) != 3 or size[1] != size[2]:
+        raise ValueError("expected --size: this network does not say which size of square images it was trained on")
+    return int(size[1])
+
+
+def _stems(out: Path | None, images: Sequence[Path]) -> list[Path]:
+    """Give folder and first letters of each image's files, all different."""
+    out = FOLDER if out is None else out
+    if out.suffix.lower() == ".png":
+        if len(images) > 1:
+            raise ValueError(f"expected a folder as --out of {len(images)} images, got {out}: name a folder")
+        return [out.with_suffix("")]
+    if out.suffix.lower() in _PICTURES:
+        raise ValueError(f"expected --out to be a folder or to end in .png, got {out}: name one of them")
+    stems: list[Path] = []
+    for path in images:
+        stem, k = out / path.stem, 2
+        while stem in stems:
+            stem, k = out / f"{path.stem}-{k}", k + 1
+        stems.append(stem)
+    return stems
+
+
+def _names(out: Path | None, stem: Path, sigmas: Sequence[float]) -> dict[str, Path]:
+    """Name an image's files, the picture as --out does where that names it."""
+    from robust_hub.certification.one import names_of_files
+
+    names = dict(names_of_files(stem, sigmas))
+    return names | ({"picture": out} if out is not None and out.suffix.lower() == ".png" else {})
+
+
+def _keep_apart(files: Iterable[Path], images: Sequence[Path]) -> None:
+    """Refuse to write over an image that is to be certified."""
+    own = {path.resolve() for path in images}
+    for file in files:
+        if file.resolve() in own:
+            raise ValueError(f"expected images that are not written over, got {file}: name another --out")
+
+
+def _write(files: dict[Path, bytes]) -> None:
+    from robust_hub.files import replace_files
+
+    folder = next(iter(files)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_files(files)
+    except OSError as error:
+        raise ValueError(
+            f"expected a folder that can be written, got {folder} ({error.strerror or error}): name another --out"
+        ) from error
+
+
+def _in_words(photograph: Photograph, one: CertifiedImage, files: list[Path], model: str, picture: bool) -> str:
+    """Say of one image what each certificate promises, and where it was written."""
+    from robust_hub.evidence.picture import SEVERAL
+    from robust_hub.guarantee.words import headline, promise, small_print
+
+    base = f"class {one.base}" if one.classes is None else one.classes[one.base]
+    lines = [photograph.describe(), f"without noise  {base} (nothing is promised of that)"]
+    for c in one.certificates:
+        votes = f"{c.count:,} of {c.n:,} votes" if c.n else f"{c.n0:,} noisy copies"
+        lines.append(f"sigma {c.sigma:<8g} {headline(c, one.classes)} ({votes})")
+    promises = [promise(c, one.classes, one.image.shape) for c in one.certificates]
+    general = list(dict.fromkeys(said for c in one.certificates for said in small_print(c)))
+    several = [SEVERAL] if len(one.certificates) > 1 else []
+    prose = [_wrapped(text) for text in (*promises, " ".join([*general, *several])) if text]
+    seen, certificate = next(f for f in files if f.name.endswith("-seen.png")), files[-1]
+    of = ["--model", model, "--image", str(seen), "--fresh", "1000"]
+    check = shlex.join(["robust-hub", "verify-certificate", str(certificate), *of])
+    there = f"picture  {files[0]}" if picture else 'picture  none: pip install "robust-hub[plot]" has one drawn'
+    return "\n".join([*lines, "", *"\n\n".join(prose).split("\n"), "", there, f"check    {check}"])
+
+
+def _about_network(network: nn.Module, smoothed: SmoothedClassifier, model: str) -> list[str]:
+    """Say what class names a network lacks, and that classes of a pretraining are not the caller's."""
+    from robust_hub.models.modes import uncompiled
+    from robust_hub.provenance import provenance_of
+
+    provenance = provenance_of(uncompiled(network))
+    said = []
+    if smoothed.classes is None:
+        said.append(
+            f"{model} does not say the names of its classes, which are numbered instead; for a checkpoint folder, "
+            "robust-hub name-classes FOLDER --data DATA writes them."
+        )
+    if provenance is not None and provenance.job == "pretrain":
+        said.append(
+            f"{model} was pretrained on {provenance.data or 'other data'}, and these are the classes of that data; "
+            "robust-hub finetune makes a network of yours."
+        )
+    return [_wrapped(text) for text in said]
+
+
+def _about_samples(certificates: Sequence[Certificate], by_default: bool) -> list[str]:
+    """Say how many samples were drawn where nobody asked, and that more give more."""
+    if not by_default:
+        return []
+    from robust_hub.guarantee.reach import largest_of
+
+    limits = ", ".join(
+        f"{limit:.2f} at sigma {c.sigma:g}" for c in certificates if (limit := largest_of(c)) is not None
+    )
+    most = f", which cannot certify more than about {limits}" if limits else ""
+    text = f"Drawn were {SAMPLES:,} noisy copies a sigma{most}; --n 10000 takes ten times as long and may give more."
+    return [_wrapped(text)]
+
+
+def _values(one: CertifiedImage) -> dict[str, Any]:
+    """Give what was found as JSON values; the certificates in full are in their files."""
+    from robust_hub.guarantee.words import meaning
+
+    return {
+        "base": one.base,
+        "classes": one.classes,
+        "certificates": [
+            {
+                "sigma": c.sigma,
+                "abstained": c.abstained,
+                "class": c.prediction,
+                "class_name": None if c.abstained or one.classes is None else one.classes[c.prediction],
+                "radius": c.radius,
+                "count": c.count,
+                "n": c.n,
+                "alpha": c.alpha,
+                "meaning": meaning(c, one.classes, one.image.shape),
+            }
+            for c in one.certificates
+        ],
+    }
+
+
+def _wrapped(text: str) -> str:
+    return click.wrap_text(text, width=78)
