@@ -11,12 +11,20 @@ import click
 
 from robust_hub.cli.completion import complete_base, complete_checkpoint, complete_data
 from robust_hub.cli.options import DTYPE, FILE, FOLDER, namespace_option
-from robust_hub.cli.output import emit, in_columns, json_option
+from robust_hub.cli.output import emit, in_columns, json_option, note
 from robust_hub.models.family import NAMES, SUFFIX
 
 if TYPE_CHECKING:
     from robust_hub.publishing.evidence import Shelved
     from robust_hub.publishing.hub import Published
+
+licence_option = click.option(
+    "--license",
+    "--licence",
+    "licence",
+    metavar="ID",
+    help="Licence of the weights: apache-2.0, cc-by-nc-4.0, other ...",
+)
 
 
 @click.command()
@@ -105,10 +113,17 @@ def _table(listed: list[tuple[str, Shelved | None]]) -> str:
     help="Store the difference to this checkpoint, which it was fine-tuned from.",
     shell_complete=complete_base,
 )
+@licence_option
 @click.option("--shelf", type=FOLDER, default=Path("model_cards"), show_default=True, help="Folder of all checkpoints.")
 @json_option
 def shelve(
-    source: Path, name: str, certified: tuple[Path, ...], dtype: str | None, base: str | None, shelf: Path
+    source: Path,
+    name: str,
+    certified: tuple[Path, ...],
+    dtype: str | None,
+    base: str | None,
+    licence: str | None,
+    shelf: Path,
 ) -> None:
     """Put the checkpoint folder SOURCE on the shelf as NAME, with the records that certify it.
 
@@ -118,11 +133,14 @@ def shelve(
     """
     import torch
 
+    from robust_hub.publishing.loading import load_line
     from robust_hub.publishing.shelf import shelve as run
 
     kind = None if dtype is None else getattr(torch, dtype)
-    folder = run(source, name, certified=certified, dtype=kind, base=base, shelf=shelf)
-    emit({"name": name, "folder": folder}, str(folder))
+    folder = run(source, name, certified=certified, dtype=kind, base=base, license=licence, shelf=shelf)
+    line = load_line(name, folder)
+    emit({"name": name, "folder": folder, "load": line}, str(folder))
+    note(f"load it in Python with: {line}")
 
 
 @click.command()
@@ -148,11 +166,18 @@ def card(folder: Path, name: str | None) -> None:
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--tag", help="Tag the commit.")
 @click.option("--base-model", help="Repository of the model that this one was fine-tuned from.")
+@licence_option
 @click.option("--pin", "pinned", is_flag=True, help="Load the name at the published revision from now on.")
 @click.option("--dry-run", is_flag=True, help="Send nothing, say what would go.")
 @json_option
 def publish(
-    folder: Path, namespace: str | None, repo: str | None, name: str | None, pinned: bool, **options: Any
+    folder: Path,
+    namespace: str | None,
+    repo: str | None,
+    name: str | None,
+    licence: str | None,
+    pinned: bool,
+    **options: Any,
 ) -> None:
     """Send checkpoint FOLDER with card and records to the Hub, and compare what comes back.
 
@@ -160,14 +185,44 @@ def publish(
     """
     from robust_hub.publishing.hub import pin
     from robust_hub.publishing.hub import publish as run
+    from robust_hub.publishing.loading import load_line
 
     name = name or folder.resolve().name
     if repo is None and namespace is None:
         raise ValueError("expected --repo owner/name, or --namespace (or ROBUST_HUB_NAMESPACE), got neither")
-    published = run(folder, repo or f"{namespace}/{name}", name=name, **options)
+    licence = licence or _asked_licence(folder, dry=options["dry_run"])
+    published = run(folder, repo or f"{namespace}/{name}", name=name, license=licence, **options)
+    line = load_line(name, folder, published.repo_id)
     if pinned and published.revision is not None:
         pin(name, published)
-    emit(_published_values(published), lambda: _published_words(published))
+    emit({**_published_values(published), "load": line}, lambda: _published_words(published))
+    if published.revision is not None:
+        note(f"load it in Python with: {line}")
+
+
+def _asked_licence(folder: Path, *, dry: bool) -> str | None:
+    """Ask a person at a terminal for the licence of weights that have none; without one it is refused, or only said."""
+    from robust_hub.models.config import read_config
+    from robust_hub.publishing.licences import ADDRESS
+
+    if read_config(folder).license is not None:
+        return None
+    if dry:
+        note("no licence is chosen for these weights: to be sent they need --license")
+    elif sys.stdin.isatty():
+        words = f"Licence of these weights, one of the ids of {ADDRESS} such as apache-2.0, cc-by-nc-4.0 or other"
+        return str(click.prompt(words, value_proc=_licence, err=True))
+    return None
+
+
+def _licence(answer: str) -> str:
+    """Take an answer at a prompt, which click asks for again after its own errors alone."""
+    from robust_hub.publishing.licences import check_licence
+
+    try:
+        return check_licence(answer)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _published_values(published: Published) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def adopt(folder: str | Path) -> Path:
         return folder
     state, saved_by = _weights(folder)
     model = _network(folder, config, state)
-    base = None if config.provenance is None else config.provenance.as_base(config.architecture)
+    base = None if config.provenance is None else config.as_base()
     kinds = {value.dtype for value in state.values() if value.is_floating_point()}
     save_checkpoint(
         model,

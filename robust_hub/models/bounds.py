@@ -28,6 +28,7 @@ _ELSEWHERE = {
     *("pretrained_filter_fn", "pretrained_strict", "scriptable", "exportable", "no_jit", "model_name"),
 }
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:+-]{0,200}")  # of layers and functions that timm finds by name
+_LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _RECIPE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("architecture", "job", "pretrained", "data", "split", "fingerprint", "commit"), str),
@@ -100,6 +101,17 @@ def check_hash(value: Any) -> str:
     """
     if not isinstance(value, str) or not _HASH.fullmatch(value):
         raise ValueError(f"the sha256 {shown(repr(value), 80)}, expected 64 hexadecimal digits")
+    return value
+
+
+def check_license(value: Any) -> str | None:
+    """Take the id of a licence; None where none is said.
+
+    Raises:
+        ValueError: If it is no id.
+    """
+    if value is not None and (not isinstance(value, str) or not _LICENSE.fullmatch(value)):
+        raise ValueError(f"the licence {shown(repr(value), 60)}, expected the Hub's id of one, such as apache-2.0")
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from robust_hub.models.shelves import is_name
 from robust_hub.parsing import MOST_BYTES, read_bounded_json, shown
 from robust_hub.provenance import Provenance
 
+LICENSE = "license"
 _AGAIN = "fetch or train the checkpoint again"
 
 
@@ -52,6 +53,7 @@ class CheckpointConfig:
         provenance: How the weights came about; None if that was not recorded.
         plain_timm: Name and arguments with which timm alone makes the network; None where it cannot.
         label_names: Names of the classifier's outputs, in their order; None if they are not known.
+        license: The Hub's id of the licence that its makers chose for the weights; None if they chose none.
     """
 
     architecture: str
@@ -67,11 +69,17 @@ class CheckpointConfig:
     provenance: Provenance | None = None
     plain_timm: tuple[str, Mapping[str, Any]] | None = None
     label_names: tuple[str, ...] | None = None
+    license: str | None = None
 
     @property
     def input_size(self) -> tuple[int, ...]:
         """Shape of an image, (C, H, W); empty if it is not said."""
         return tuple(self.pretrained_cfg.get("input_size") or ())
+
+    def as_base(self) -> Provenance:
+        """Give how the weights came about as the start of another training, with their licence."""
+        start = (self.provenance or Provenance()).as_base(self.architecture)
+        return replace(start, notes={**start.notes, LICENSE: self.license}) if self.license else start
 
     def to_json(self) -> dict[str, Any]:
         """Give the values of config.json."""
@@ -89,6 +97,7 @@ class CheckpointConfig:
                 **(ours if self.plain_timm else {}),
                 "norm": self.norm,
                 "stem": self.stem,
+                **({LICENSE: self.license} if self.license else {}),
                 "sha256": self.sha256[WEIGHTS] if whole else dict(self.sha256),
                 **({"difference": _difference_to_json(self.difference)} if self.difference else {}),
                 "fingerprint": self.probe,
@@ -135,7 +144,9 @@ def read_outline(folder: Path) -> dict[str, Any]:
         values = read_json(folder, CONFIG)
         count = bounds.check_count("num_classes", values.get("num_classes"))
         cfg = as_timm(bounds.check_pretrained_cfg(values["pretrained_cfg"]))
-        return {**cfg, "num_classes": count, FIELD: _label_names(values, count)}
+        ours = values.get("robust_hub")
+        told = bounds.check_license(ours.get(LICENSE)) if isinstance(ours, dict) else None
+        return {**cfg, "num_classes": count, FIELD: _label_names(values, count), LICENSE: told}
     except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged ({error}): {_AGAIN}") from None
 
@@ -187,6 +198,7 @@ def _from_json(values: Mapping[str, Any], ours: Mapping[str, Any]) -> Checkpoint
         provenance=Provenance.from_json(bounds.check_recipe(ours.get("recipe"))),
         plain_timm=theirs,
         label_names=_label_names(values, count),
+        license=bounds.check_license(ours.get(LICENSE)),
     )
 
 

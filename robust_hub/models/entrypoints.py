@@ -33,7 +33,6 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
         "std": (0.229, 0.224, 0.225),
         "first_conv": "conv1",
         "classifier": "fc",
-        "license": "apache-2.0",
         **kwargs,
     }
 

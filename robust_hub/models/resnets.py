@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from robust_hub.models.shelves import checkpoint_folder
 from robust_hub.models.sketch import sketch
 from robust_hub.models.stored import check_kind
 from robust_hub.names import did_you_mean
-from robust_hub.provenance import Provenance, note_provenance
+from robust_hub.provenance import note_provenance
 
 STEMS = {
     "imagenet": "7x7 convolution of stride 2 and max-pool, timm's own, for 224x224",
@@ -179,7 +180,7 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
         vars(model)["_model_args"] = dict(config.model_args)  # timm adds those of the call
         check_loaded(model, config, state, args)
         check_computation(model, config, name, kwargs, overlay)
-        note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+        note_provenance(model, config.as_base())
         _note_names(model, config)
     model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
     return _without_state(model.eval() if pretrained else model)
@@ -211,7 +212,7 @@ def _load_into(model: RobustResNet, folder: Path) -> None:
     if config.model_args.keys() - given.keys():  # which the network was made without
         check_computation(model, config, str(folder), {"in_chans": chans, **given}, {})
     _note_images(model, config)
-    note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+    note_provenance(model, config.as_base())
     _note_names(model, config)
 
 
@@ -260,8 +261,9 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
     """Make a model from a checkpoint folder, or from any name that timm knows.
 
     Args:
-        source: A folder of `save_checkpoint`, or a name. A `_mixednoise` one, one with a tag ("resnet18s_ln.clean_tin")
-            and an address ("hf-hub:owner/name") come with their weights, a bare architecture has random ones.
+        source: A folder of `save_checkpoint` ("~" is the user's own), or a name. A `_mixednoise` one, one with a tag
+            ("resnet18s_ln.clean_tin") and an address ("hf-hub:owner/name") come with their weights, a bare architecture
+            has random ones.
         kwargs: Arguments for `timm.create_model`.
 
     Returns:
@@ -276,7 +278,7 @@ def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
         >>> model.num_classes, model.pretrained_cfg["input_size"], model.training
         (200, (3, 32, 32), False)
     """
-    source = str(source)
+    source = os.path.expanduser(source)
     if Path(source).is_dir():
         return _load_folder(Path(source), kwargs).eval()
     if ":" not in source and ("/" in source or source.split(".")[0] not in timm.list_models()):
@@ -328,7 +330,7 @@ def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
     )
     check_loaded(model, config, state, args)
     check_computation(model, config, str(folder), kwargs, overlay)
-    note_provenance(model, (config.provenance or Provenance()).as_base(config.architecture))
+    note_provenance(model, config.as_base())
     _note_names(model, config)
     return _without_state(model)
 

@@ -61,13 +61,22 @@ def check_name(name: str) -> str:
 
 def shelves() -> list[Path]:
     """Give the folders in which checkpoints are looked for, the first one first, whether they are there or not."""
+    return list(dict.fromkeys([*_named(), Path.cwd() / SHELF, *_installed()]))
+
+
+def lasting_shelves() -> list[Path]:
+    """Give those of the shelves that are the same from any working directory."""
+    return [*(shelf for shelf in _named() if shelf.is_absolute()), *_installed()]
+
+
+def _named() -> list[Path]:
     named = os.environ.get(VARIABLE)
-    folders = [Path(named).expanduser()] if named else []
-    folders.append(Path.cwd() / SHELF)
-    if (SOURCE_TREE / "pyproject.toml").is_file():  # site-packages has none
-        folders.append(SOURCE_TREE / SHELF)
-    folders += [user_data_path("robust_hub", appauthor=False) / SHELF, PACKAGED]
-    return list(dict.fromkeys(folders))
+    return [Path(named).expanduser()] if named else []
+
+
+def _installed() -> list[Path]:
+    clone = [SOURCE_TREE / SHELF] if (SOURCE_TREE / "pyproject.toml").is_file() else []  # site-packages has none
+    return [*clone, user_data_path("robust_hub", appauthor=False) / SHELF, PACKAGED]
 
 
 def checkpoint_folder(name: str) -> Path | None:

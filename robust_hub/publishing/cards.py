@@ -19,12 +19,15 @@ from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tables import markdown_table, set_rows
 from robust_hub.files import replace_files
 from robust_hub.layout import CARD, PICTURE
+from robust_hub.models.config import LICENSE
 from robust_hub.models.family import SUFFIX
-from robust_hub.models.shelves import check_name
+from robust_hub.models.shelves import check_name, is_name
 from robust_hub.parsing import shown, table_cell
 from robust_hub.provenance import Provenance, summary
 from robust_hub.publishing.data_sets import data_set
 from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
+from robust_hub.publishing.licences import TITLES
+from robust_hub.publishing.loading import by_name_words, is_found_anywhere, load_line
 from robust_hub.publishing.metadata import metadata
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -49,6 +52,8 @@ def card(evidence: Evidence, *, base_model: str | None = None, repo_id: str | No
         "training": evidence.provenance,
         "repo_id": repo_id or f"OWNER/{evidence.name}",
         "picture": PICTURE,
+        **_loading(evidence, repo_id),
+        **_licence(evidence),
         **_network(evidence),
         **_certification(evidence.runs),
         "under_noise": None if evidence.under_noise is None else _under_noise(evidence.under_noise),
@@ -95,6 +100,24 @@ def _network(evidence: Evidence) -> dict[str, Any]:
         "kind": shown(evidence.name).split(".")[0].removesuffix(SUFFIX).split("_")[0],
         "size": "x".join(map(str, evidence.config.input_size or ("?",))),
         "trained": shown(summary(evidence.config.provenance)),
+    }
+
+
+def _loading(evidence: Evidence, repo_id: str | None) -> dict[str, Any]:
+    name, folder = evidence.name, evidence.folder
+    local = repo_id is None and not is_found_anywhere(name, folder)
+    return {
+        "load": load_line(name, folder, repo_id),
+        "by_name": by_name_words(name, folder) if local and is_name(name) else None,
+    }
+
+
+def _licence(evidence: Evidence) -> dict[str, Any]:
+    known = evidence.config.license
+    theirs = next((str(told) for base in evidence.bases if (told := base.notes.get(LICENSE))), None)
+    return {
+        "licence": None if known is None else TITLES.get(known, known),
+        "base_licence": None if theirs in (None, known) else TITLES.get(str(theirs), shown(theirs, 64)),
     }
 
 
@@ -186,7 +209,7 @@ def _data(evidence: Evidence) -> dict[str, Any]:
     titles = [(shown(Path(name).name), shown(data_set(name).title)) for name in trained]
     return {
         "data_titles": [(name, title) for name, title in titles if title != name],
-        "data_terms": [(shown(data_set(name).title), data_set(name).terms) for name in used],
+        "data_terms": list(dict.fromkeys((shown(data_set(name).title), data_set(name).terms) for name in used)),
         "data_note": data_set(own).note,
     }
 

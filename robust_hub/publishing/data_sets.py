@@ -20,7 +20,7 @@ class DataSet:
 
     hub_id: str | None
     title: str
-    terms: str = "see its own page"
+    terms: str = "not known here, to be named by whoever publishes these weights"
     note: str = ""
 
 

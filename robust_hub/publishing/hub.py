@@ -30,8 +30,10 @@ from robust_hub.models.remote import WORLD, fetch, reach, short
 from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import check_name
 from robust_hub.models.stored import copy_whole, sha256
+from robust_hub.parsing import shown
 from robust_hub.publishing.cards import write_card
 from robust_hub.publishing.evidence import certification, check_class_names
+from robust_hub.publishing.licences import check_licence, record_licence
 from robust_hub.publishing.shelf import check_run
 
 
@@ -89,6 +91,7 @@ def publish(
     dry_run: bool = False,
     tag: str | None = None,
     base_model: str | None = None,
+    license: str | None = None,
 ) -> Published:
     """Send a checkpoint folder to the Hub in one commit, with a fresh card, and compare what comes back.
 
@@ -100,6 +103,8 @@ def publish(
         dry_run: Whether to say only what would be sent.
         tag: Tag of the commit.
         base_model: Repository of the pretrained model that this one was fine-tuned from, for the card.
+        license: The Hub's id of the licence of the weights, such as "apache-2.0" or "other"; by default the one that
+            the folder records, and a dry run needs none.
 
     Returns:
         What was, or would be, sent.
@@ -107,8 +112,8 @@ def publish(
     Raises:
         CheckpointError: If the folder fails `verify`, a fine-tuned model has no records, the tag is taken, the Hub
             cannot be reached, or what comes back differs (the commit is then there, and the error says so).
-        ValueError: If records are of another network, the name is none, repo_id is no "owner/name", or a file that
-            would be sent is a link out of the folder.
+        ValueError: If records are of another network, the name is none, repo_id is no "owner/name", no licence is
+            chosen, or a file that would be sent is a link out of the folder.
         ConnectionError: If the Hub refuses; the branch is then as it was before or, if only the tag is missing, new.
 
     Example:
@@ -121,15 +126,23 @@ def publish(
     folder = Path(folder)
     name = check_name(name or folder.resolve().name)
     _verified(folder)
-    provenance = read_config(folder).provenance
+    config = read_config(folder)
+    chosen, provenance = check_licence(license) if license else config.license, config.provenance
     if (provenance is None or provenance.job != "pretrain") and not certification(folder):
         raise CheckpointError(
             f"{folder} has no certification records, a card without them would claim nothing: certify it and "
             "`robust-hub shelve` it with its run first"
         )
+    if chosen is None and not dry_run:
+        raise ValueError(
+            f"expected a licence for the weights in {shown(folder)}, got none: name the one that you choose "
+            "(--license apache-2.0, cc-by-nc-4.0, other ...), nothing was sent"
+        )
     with tempfile.TemporaryDirectory() as folder_name:
         stage = Path(folder_name) / name
         _stage(folder, stage)
+        if chosen is not None:
+            record_licence(stage, chosen)
         write_card(name, stage, base_model=base_model, repo_id=repo_id)
         paths = sorted(path for path in stage.rglob("*") if path.is_file())
         files = tuple((p.relative_to(stage).as_posix(), p.stat().st_size, sha256(p)) for p in paths)

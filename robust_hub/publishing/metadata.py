@@ -27,7 +27,7 @@ def metadata(evidence: Evidence, base_model: str | None = None) -> ModelCardData
     hub_ids = dict.fromkeys(hub_id for name in names if name and (hub_id := data_set(name).hub_id))
     results = [result for run in runs for result in _results(run)]
     return ModelCardData(
-        license="apache-2.0",
+        license=evidence.config.license,
         library_name="timm" if evidence.config.plain_timm is not None else "robust-hub",
         pipeline_tag="image-classification",
         tags=["certified-robustness", "randomized-smoothing", "timm", *([f"norm-{norm}"] if norm else [])],

@@ -28,6 +28,7 @@ from robust_hub.models.stored import find_base
 from robust_hub.parsing import shown
 from robust_hub.provenance import summary
 from robust_hub.publishing.evidence import check_identified, under_noise
+from robust_hub.publishing.licences import check_licence, record_licence
 from robust_hub.training.state import write_in_main
 
 
@@ -38,6 +39,7 @@ def shelve(
     certified: Sequence[str | Path] = (),
     dtype: torch.dtype | None = None,
     base: str | None = None,
+    license: str | None = None,
     shelf: str | Path = SHELF,
 ) -> Path:
     """Put a trained checkpoint on the shelf, with its records and its training log.
@@ -49,6 +51,8 @@ def shelve(
         dtype: Type of the file; by default that in which it was certified, float16 if it was not.
         base: Name of the checkpoint that it was fine-tuned from: the difference is stored in place of the weights,
             which takes a twentieth of the bytes after a clean epoch at a small rate.
+        license: The Hub's id of the licence that you choose for the weights, such as "apache-2.0", "cc-by-nc-4.0" or
+            "other"; by default the one that the source has, or none.
         shelf: Folder of all checkpoints; `model_cards` in the current folder.
 
     Returns:
@@ -56,9 +60,9 @@ def shelve(
 
     Raises:
         CheckpointError: If the checkpoint or the base is damaged, or the base missing.
-        ValueError: If the name is none, is another architecture's or promises mixed noise that the weights did not
-            see, a run is unfinished or of other weights, two runs share data and sigma, the type would change the
-            certified network, or the folder cannot be written.
+        ValueError: If the name or the licence is none, the name is another architecture's or promises mixed noise that
+            the weights did not see, a run is unfinished or of other weights, two runs share data and sigma, the type
+            would change the certified network, or the folder cannot be written or is a link to another place.
 
     Example:
         >>> import tempfile
@@ -69,7 +73,8 @@ def shelve(
         ...     (folder / "config.json").exists()
         True
     """
-    source, folder = Path(source), Path(shelf) / check_name(name)
+    source, folder = Path(source), _entry(Path(shelf), check_name(name))
+    license = None if license is None else check_licence(license)
     runs = [read_run(path) for path in certified]
     model, config = load_model(source), read_config(source)
     _check_name(name, config, source)
@@ -82,9 +87,21 @@ def shelve(
     def write() -> None:
         with rebuilt(folder, without=(CERTIFICATION, TRAINING)) as fresh:
             save_checkpoint(model, fresh, provenance=config.provenance, dtype=dtype, base=base)
+            if chosen := license or config.license:
+                record_licence(fresh, chosen)
             _add_files(fresh, files)
 
     write_in_main(folder, write)
+    return folder
+
+
+def _entry(shelf: Path, name: str) -> Path:
+    """Give a checkpoint's folder on a shelf; one that is a link would be written elsewhere."""
+    folder = shelf / name
+    if folder.is_symlink():
+        raise ValueError(
+            f"expected a folder in {shelf}, got {folder}, which leads to {folder.resolve()}: remove the link"
+        )
     return folder
 
 

@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options = {"every": 60, "n": 300, "radii": (0.0, 0.1, 0.25), "alpha": 0.01, "seed": 4, "progress": False}
         certify(model.eval(), test, sigma, out=home / f"{sigma:g}", **options)
     runs = [home / "0.25", home / "0.5"]
-    return shelve(home / "run", "resnet18s_ln.digits", certified=runs, shelf=home / "shelf")
+    return shelve(home / "run", "resnet18s_ln.digits", certified=runs, license="apache-2.0", shelf=home / "shelf")
 
 
 def test_numbers_are_those_of_the_records(folder: Path) -> None:
@@ -255,7 +255,7 @@ def test_it_says_whether_plain_timm_loads_it(tmp_path: Path, stem: str) -> None:
     folder = save_checkpoint(timm.create_model("resnet18s_ln", stem=stem), tmp_path)
     text, plain = (
         card(read_evidence("mine", folder), repo_id="me/mine"),
-        'timm.create_model("hf-hub:me/mine", pretrained=True)',
+        'Without robust_hub: `timm.create_model("hf-hub:me/mine", pretrained=True)`',
     )
     assert (plain in text, front_matter(text).library_name) == {
         "imagenet": (True, "timm"),

@@ -1,0 +1,64 @@
+"""The line of Python that loads a checkpoint, for whoever reads its card: where that works from decides which."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from robust_hub.layout import CONFIG
+from robust_hub.models.shelves import SHELF, VARIABLE, lasting_shelves
+
+
+def load_line(name: str, folder: str | Path, repo_id: str | None = None) -> str:
+    """Give the expression that loads a checkpoint from any working directory, after `import timm, robust_hub`.
+
+    Args:
+        name: Its name for timm.
+        folder: Its folder.
+        repo_id: Its repository on the Hub, once it is published: loads it there for everybody.
+
+    Returns:
+        A call of `timm.create_model` where the name or the Hub gives it, else of `robust_hub.load_model` with the
+        folder, the user's own as "~".
+
+    Example:
+        >>> load_line("resnet18s_ln_mixednoise.mine", "runs/mine", repo_id="me/mine")
+        'timm.create_model("hf-hub:me/mine", pretrained=True)'
+        >>> from robust_hub.models.shelves import PACKAGED
+        >>> load_line("resnet18s_ln_mixednoise", PACKAGED / "resnet18s_ln_mixednoise")
+        'timm.create_model("resnet18s_ln_mixednoise", pretrained=True)'
+    """
+    if repo_id is not None:
+        return f"timm.create_model({_quoted(f'hf-hub:{repo_id}')}, pretrained=True)"
+    if is_found_anywhere(name, folder):
+        return f"timm.create_model({_quoted(name)}, pretrained=True)"
+    return f"robust_hub.load_model({_quoted(at_home(folder))})"
+
+
+def is_found_anywhere(name: str, folder: str | Path) -> bool:
+    """Tell whether a name leads to a folder from any working directory: not so of `model_cards` in the current one.
+
+    A folder that ROBUST_HUB_SHELF names is taken for one that its owner names for good.
+    """
+    found = next((shelf / name for shelf in lasting_shelves() if (shelf / name / CONFIG).is_file()), None)
+    return found is not None and found.resolve() == Path(folder).resolve()
+
+
+def by_name_words(name: str, folder: str | Path) -> str:
+    """Say when a folder's name finds it, where it does not from everywhere."""
+    shelf = Path(folder).resolve().parent
+    way = f"with {VARIABLE}={at_home(shelf)} in the environment"
+    return f"{way}, or from the folder {at_home(shelf.parent)}" if shelf.name == SHELF else way
+
+
+def at_home(path: str | Path) -> str:
+    """Give a path as it may be shown: whole, and the user's own folder as "~"."""
+    whole = Path(path).resolve()
+    try:
+        return Path("~", whole.relative_to(Path.home().resolve())).as_posix()
+    except (ValueError, RuntimeError):  # not below it, or a user without one
+        return whole.as_posix()
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
