@@ -29,8 +29,8 @@ def complete_checkpoint(ctx: click.Context, param: click.Parameter, begun: str) 
 
 
 def complete_run(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Offer folders that hold a run; else folders, which may lead to one."""
-    return _offer(begun, _folders_with(RUN, begun), otherwise="dir")
+    """Offer folders that hold a run, and checkpoints; else folders, which may lead to one."""
+    return _offer(begun, [*_folders_with(RUN, begun), *list_checkpoints()], otherwise="dir")
 
 
 def complete_base(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -11,6 +11,7 @@ from robust_hub.cli.options import FILE, FOLDER, NUMBERS
 from robust_hub.cli.output import emit, json_option, note
 from robust_hub.layout import RECORDS, RUN
 from robust_hub.memory import uncollected
+from robust_hub.models.shelves import checkpoint_folder
 from robust_hub.parsing import shown
 
 DEEPEST = 2  # folders between the one that is named and a run, as in model_cards/NAME/certification/RUN
@@ -40,8 +41,8 @@ DEEPEST = 2  # folders between the one that is named and a run, as in model_card
 def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Path | None) -> None:
     """Make a table and curves of what certify recorded.
 
-    RUNS are run folders, folders of these such as the --out of certify or a checkpoint's folder, or logs in the format
-    of Cohen et al. Nothing is computed anew; a table takes a second.
+    RUNS are run folders, folders of these such as the --out of certify, a checkpoint's folder or name, or logs in the
+    format of Cohen et al. Nothing is computed anew; a table takes a second.
 
     Example: robust-hub report runs/digits/certified --plot curves.png
     """
@@ -62,7 +63,7 @@ def run_folders(path: Path) -> list[Path]:
     """Find the runs that a path stands for: itself, or those in it, at most two folders deeper.
 
     Args:
-        path: A run's folder, a log, or a folder of runs.
+        path: A run's folder, a log, or a folder of runs, such as a checkpoint's, or its name.
 
     Returns:
         The folders of runs, sorted.
@@ -70,13 +71,15 @@ def run_folders(path: Path) -> list[Path]:
     Raises:
         ValueError: If it is a folder without runs.
     """
+    if not path.exists():
+        path = checkpoint_folder(str(path)) or path
     if not path.is_dir() or (path / RECORDS).exists() or (path / RUN).exists():
         return [path]
     depths = ["*/" * depth + RUN for depth in range(1, DEEPEST + 2)]
     if found := sorted({file.parent for pattern in depths[:DEEPEST] for file in path.glob(pattern)}):
         return found
-    deeper = next(path.glob(depths[-1]), None)
-    near = "the --out of certify" if deeper is None else f"a folder nearer to it, such as {shown(deeper.parents[1])}"
+    deeper = min(path.glob(depths[-1]), default=None)
+    near = "the --out of certify" if deeper is None else f"a folder nearer to one, such as {shown(deeper.parents[1])}"
     raise ValueError(
         f"expected a run of certify, or a folder of them, got {shown(path)}: no {RUN} lies in it or at most {DEEPEST} "
         f"folders deeper; name {near}"
