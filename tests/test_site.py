@@ -21,6 +21,7 @@ FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?((?:ht
 pytestmark = pytest.mark.skipif(not TOOLS.exists(), reason="the site is not part of this copy")
 
 if TOOLS.exists():
+    from site_commands import leaves, on_page_markdown
     from site_links import turn
 
 
@@ -105,3 +106,15 @@ def test_the_build_ends_at_a_dead_link(tmp_path):
     page.write_text(page.read_text() + "\n[nowhere](nowhere.md)\n")
     done = build(tree, tmp_path / "site")
     assert done.returncode != 0 and "'nowhere.md'" in done.stderr
+
+
+def test_the_page_of_commands_has_each_command_with_its_options():
+    from robust_hub.cli.main import main
+
+    page = on_page_markdown("# Commands\n\n<!-- commands -->\n")
+    named = {name for name, _ in leaves(main)}
+    assert {"certify", "bench certify", "verify-certificate"} <= named
+    assert set(re.findall(r"^## robust-hub (.+)$", page, flags=re.MULTILINE)) == named
+    options = {name for _, command in leaves(main) for option in command.params for name in option.opts}
+    assert {name for name in options if name.startswith("--") and name not in page} == set()
+    assert on_page_markdown("# Other") == "# Other"
