@@ -38,6 +38,7 @@ from robust_hub.publishing.evidence import under_noise as measured_under_noise
 PAGE = DOCS / "results.md"
 RATES = EVIDENCE / "fine_tuning_rates.jsonl"
 LARGER_RATES = EVIDENCE / "fine_tuning_rates_h200.jsonl"
+FLOWERS_RATES = EVIDENCE / "fine_tuning_rates_flowers102.jsonl"
 BATCH_NORM = EVIDENCE / "batch_norm.jsonl"
 _READ: dict[tuple[str, str], tuple[Run, ...]] = {}
 SMALL, LONGER, LARGE = SCALES["small"], SCALES["small42"], SCALES["h200"]
@@ -239,7 +240,7 @@ def _share(one: Sequence[bool], two: Sequence[bool]) -> str:
     return f"{100 * sum(one) / sum(two):.0f} % [{100 * a / b / factor:.0f}, {100 * a / b * factor:.0f}]"
 
 
-def rates(trials: Path = RATES) -> str:
+def rates(trials: Path = RATES, measured_on: str = "training images of CIFAR-10") -> str:
     """Set the trials of learning rates."""
     rows = [json.loads(line) for line in trials.read_text().splitlines()]
     rows.sort(
@@ -271,7 +272,7 @@ def rates(trials: Path = RATES) -> str:
     images = {row["images"] for row in rows}
     return (
         set_rows([*header, "under noise", "r = 0.25"], lines)
-        + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
+        + f"\n\n{', '.join(map(str, images))} held-out {measured_on}, one run each."
     )
 
 
@@ -325,6 +326,7 @@ def parts() -> dict[str, str]:
         "noises": noises(),
         "rates": rates(),
         "larger rates": rates(LARGER_RATES),
+        "flowers rates": rates(FLOWERS_RATES, "images of the validation split of Flowers-102"),
         "batch norm": batch_norm(),
         "norms": norms(),
         "each sigma": each_sigma(),

@@ -90,7 +90,7 @@ class Experiment:
             return Training.asked("pretrain", row.tuned, **{**PRETRAIN, **scale.scratch})
         options = {**FINETUNE, **(scale.head if row.head_only else scale.tune)}
         if row.long:
-            options |= scale.long
+            options |= {**scale.long, **scale.few.get(row.dataset, {})}
         if row.tuned != CLEAN and not row.head_only:
             options |= scale.noisy
         return Training.asked("finetune", row.tuned, head_only=row.head_only, **options)

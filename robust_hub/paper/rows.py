@@ -103,6 +103,7 @@ class Scale:
         head: Options of fine-tuning the classifier only.
         long: Options that replace those of `tune` and `head` in rows of many epochs.
         noisy: Options that replace those of `tune` in rows that are fine-tuned on noise.
+        few: Options that replace those of `long` on data sets of few images, by the data set's name.
         certify: Options of `certify`.
         dtype: Type of the certified network.
         shelf: Names of pretrainings that the shelf or the Hub may have, by (norm, sigmas).
@@ -119,6 +120,7 @@ class Scale:
     long: Mapping[str, Any]
     certify: Mapping[str, Any]
     noisy: Mapping[str, Any] = field(default_factory=dict)
+    few: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dtype: str = "float32"
     shelf: Mapping[tuple[str, Sigmas], str] = field(default_factory=dict)
 
@@ -136,6 +138,7 @@ _SMALL = Scale(
     head={"epochs": 1, "learning_rate": 0.3, "mixed_precision": "bf16"},
     long={"epochs": 5, "learning_rate": 0.0003, "head_scale": 1000.0},
     noisy={"learning_rate": 0.3, "head_scale": 1.0},
+    few={"flowers102": {"epochs": 100}},  # of 1,020 images, about as many steps as two epochs of CIFAR-10
     certify={"every": 20, "n": 10_000, "radii": _GRID},
     dtype="bfloat16",
     shelf={

@@ -27,6 +27,7 @@ SCALE = Scale(
     head={"learning_rate": 0.3},
     long={"epochs": 5, "head_scale": 1000.0},
     noisy={"learning_rate": 0.4, "head_scale": 1.0},
+    few={"flowers": {"epochs": 70}},
     certify={"n": 50, "radii": (0.0, 0.1), "alpha": 0.05, "seed": 0, "batch_size": 64},
 )
 EXPERIMENT = Experiment(ROW, SCALE, Path("out"))
@@ -53,6 +54,8 @@ def test_its_folders() -> None:
         ({"long": True}, {"epochs": 5, "learning_rate": 0.02, "head_scale": 1000.0}),
         ({"tuned": (0.25,)}, {"epochs": 1, "learning_rate": 0.4, "head_scale": 1.0}),
         ({"tuned": (0.25,), "long": True}, {"epochs": 5, "learning_rate": 0.4, "head_scale": 1.0}),
+        ({"dataset": "flowers"}, {"epochs": 1, "learning_rate": 0.02, "head_scale": 300.0}),
+        ({"dataset": "flowers", "long": True}, {"epochs": 70, "learning_rate": 0.02, "head_scale": 1000.0}),
         ({"head_only": True}, {"epochs": 1, "learning_rate": 0.3, "head_only": True}),
         ({"head_only": True, "tuned": (0.25,)}, {"epochs": 1, "learning_rate": 0.3, "head_only": True}),
     ],
