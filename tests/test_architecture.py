@@ -31,6 +31,7 @@ GROUND = {
     "errors",
     "markup",
     "bars",
+    "notes",
 }  # lowest
 DOORS = {"cli", "demo", "__main__"}  # above all rooms; nobody imports them but one another
 NETWORK = {"urllib", "http", "socket", "ssl", "requests", "httpx", "httpx2", "aiohttp", "huggingface_hub", "ftplib"}

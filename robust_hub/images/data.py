@@ -41,6 +41,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         name: What the data are, for records.
         split: The part of the data, such as "train".
         resized: What the shorter side was resized to before the centre was cropped; None for images as they are.
+        came: Height and width of the first image, where the usual size was taken in their place; else None.
         labels: int64 (N,).
         named: Whether the source names its classes; else they are called by their labels, "0", "1" and so on.
 
@@ -69,6 +70,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         self._pixels, self._order = pixels, torch.arange(len(labels)) if order is None else order
         self.labels, self.classes, self.name, self.split = labels, tuple(classes), name, split
         self.resized, self.named = resized, named
+        self.came: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         """Say it on one line."""
@@ -156,7 +158,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
 
     def _with(self, pixels: Tensor | EncodedImages, labels: Tensor, order: Tensor, split: str) -> ImageData:
         data = ImageData(pixels, labels, self.classes, name=self.name, split=split, resized=self.resized, order=order)
-        data.named = self.named
+        data.named, data.came = self.named, self.came
         return data
 
     def to(self, device: torch.device | str) -> ImageData:
@@ -230,6 +232,7 @@ def load_data(
     label_column: str | None = None,
     layout: str | None = None,
     size: int | None = None,
+    usual_size: int | None = None,
     channels: int | None = None,
     in_memory: bool | None = None,
     num_workers: int | None = None,
@@ -254,6 +257,7 @@ def load_data(
             "saved" or "shards". None recognises it, or says in one sentence what was seen.
         size: Resize the shorter side to this many pixels and crop the centre. None keeps the images' own size,
             which must be the same of all.
+        usual_size: The size to take without `size` where the first image has another, such as that of a network.
         channels: Channels of the images: 3 for RGB, 1 for grey, 4 for RGB and alpha; any other number takes
             tensors that have it. None is 3; training, certification and the command line ask the model.
         in_memory: Decode once into memory as uint8; None does so if that takes at most half of the free
@@ -298,13 +302,19 @@ def load_data(
     opened = find(source, split, image_column, label_column, layout)
     labels, classes = _check_labels(opened, split)
     encoded = EncodedImages(opened, size, 3 if channels is None else channels, num_workers)
+    came = None
+    if size is None and usual_size is not None and encoded.shape[2:] != (usual_size, usual_size):
+        size, came = usual_size, (int(encoded.shape[2]), int(encoded.shape[3]))
+        encoded = EncodedImages(opened, size, encoded.channels, num_workers)
     needed, there = encoded.bytes_of(len(labels)), free()
     if in_memory and needed > there + psutil.swap_memory().free:
         raise MemoryError(too_large(encoded, len(labels)))
     in_memory = needed <= there // 2 if in_memory is None else in_memory
     pixels = encoded.read(torch.arange(len(labels)), progress=progress) if in_memory else encoded
     named = bool(opened.classes) or list(classes) != [str(k) for k in range(len(classes))]  # of labels that are texts
-    return ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size, named=named)
+    data = ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size, named=named)
+    data.came = came
+    return data
 
 
 def _check_labels(source: Source, split: str) -> tuple[Tensor, Sequence[str]]:
