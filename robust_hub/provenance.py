@@ -22,6 +22,7 @@ CLEAN = (0.0,)  # sigmas of a training without noise
 OPTIONS = (
     *("mean", "std", "batch_size", "momentum", "optimizer", "label_smoothing", "warmup", "augment"),
     *("mixed_precision", "compile", "fast_norm", "holdout", "view_size", "view_count"),
+    "judge_sigma",
 )
 _JSON_NAMES = {"data_hash": "fingerprint"}  # where config.json and run.json have another word than we have
 _ATTRIBUTE = "robust_hub_provenance"
@@ -51,6 +52,8 @@ class Provenance:
         split: Split of the data.
         images: Number of images.
         data_hash: sha256 of images and labels.
+        held_out: Images kept apart: their split, what they are by content where they were held out of the training
+            data (`robust_hub.images.held_out`), and what the network got right of them.
         versions: Versions of the packages.
         commit: Commit of robust_hub.
         base: The provenance of the weights that the training started from.
@@ -75,6 +78,7 @@ class Provenance:
     split: str | None = None
     images: int | None = None
     data_hash: str | None = None
+    held_out: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
     commit: str | None = None
     base: Provenance | None = None

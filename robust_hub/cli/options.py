@@ -102,7 +102,7 @@ data_options = stack(
     click.option(
         "--layout", help="How a folder keeps its images, where that is in doubt: classes, splits, metadata ..."
     ),
-    click.option("--size", type=int, help="Resize and crop images to this many pixels."),
+    click.option("--size", type=int, help="Resize and crop images to this many pixels [default: the network's own]."),
     click.option("--num-workers", type=int, help="Processes that decode images [default: one a CPU]."),
 )
 training_options = stack(
@@ -110,7 +110,6 @@ training_options = stack(
     click.option(
         "--out", type=FOLDER, required=True, help="Folder for the checkpoint and its log; the same command resumes."
     ),
-    click.option("--batch-size", default=128, show_default=True, help="Images a step and process."),
     click.option("--momentum", default=0.9, show_default=True, help="Momentum of the optimizer."),
     click.option("--optimizer", default="sgd", show_default=True, help="Optimizer, by timm's name."),
     click.option(
@@ -129,7 +128,10 @@ training_options = stack(
     click.option("--seed", default=0, show_default=True, help="Seed of everything random in training."),
     click.option("--quiet", is_flag=True, help="No progress bar."),
 )
-test_split_option = click.option("--split", default="test", show_default=True, help="Split of the data.")
+test_split_option = click.option(
+    "--split",
+    help="Split of the data [default: test, else validation, else the part that training held out].",
+)
 compile_option = click.option(
     "--compile", "compiled", is_flag=True, help="Compile the network: seconds of building, faster batches."
 )
@@ -141,14 +143,14 @@ namespace_option = click.option(
 
 
 def load_to_train(
-    *, seed: int, learning_rate: tuple[float, ...], quiet: bool, **options: Any
+    *, seed: int, learning_rate: tuple[float, ...] | None, quiet: bool, **options: Any
 ) -> tuple[nn.Module, ImageData, dict[str, Any]]:
     """Load model and data of a training, and give the keywords of the function that trains."""
     import torch
 
     torch.manual_seed(seed)  # of weights that are not pretrained
     model, data, rest = load(progress=not quiet, **options)
-    rate = learning_rate if len(learning_rate) > 1 else learning_rate[0]
+    rate = learning_rate if learning_rate is None or len(learning_rate) > 1 else learning_rate[0]
     return model, data, {**rest, "seed": seed, "learning_rate": rate, "progress": not quiet}
 
 
@@ -172,7 +174,7 @@ def load(
     *,
     model: str,
     data: str,
-    split: str,
+    split: str | None,
     image_column: str | None,
     label_column: str | None,
     layout: str | None,
@@ -180,23 +182,39 @@ def load(
     num_workers: int | None = None,
     in_memory: bool | None = None,
     progress: bool = True,
+    whole: bool = False,
     **rest: Any,
 ) -> tuple[nn.Module, ImageData, dict[str, Any]]:
-    """Load a network and data, and give what is left."""
+    """Load a network and data, at the network's size unless another is said, and give what is left.
+
+    Without a split they are what is to be certified. `whole` leaves images larger than the network's size as they are,
+    for a training on parts of them. A `val` of None becomes what judges a training on the data.
+    """
+    from functools import partial
+
+    from robust_hub.certification.parts import find_part
     from robust_hub.images.data import load_data
     from robust_hub.images.pixels import channels_of
     from robust_hub.models.resnets import load_model
+    from robust_hub.models.sizes import at_size_of, own_size, say_resized
 
-    how: dict[str, Any] = {"num_workers": num_workers, "in_memory": in_memory, "progress": progress and is_main()}
     network = load_model(model)
-    images = load_data(
+    columns: dict[str, Any] = {"image_column": image_column, "label_column": label_column, "layout": layout}
+    read: Any = partial(
+        load_data,
         data,
-        split,
-        image_column=image_column,
-        label_column=label_column,
-        layout=layout,
         size=size,
+        usual_size=None if whole else own_size(network),
         channels=channels_of(network),
-        **how,
+        num_workers=num_workers,
+        in_memory=in_memory,
+        progress=progress and is_main(),
+        **columns,
     )
+    images = find_part(network, data, read, **columns) if split is None else read(split)
+    say_resized(images)
+    if "val" in rest and rest["val"] is None:
+        from robust_hub.training.apart import validation_of
+
+        rest["val"] = validation_of(images, data, partial(read, **at_size_of(images)), **columns)
     return network, images, rest

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @data_options
 @training_options
 @json_option
+@click.option("--batch-size", default=128, show_default=True, help="Images a step and process.")
 @click.option("--views", type=int, help="Fixed views of each image, in place of a new one each epoch.")
 @click.option("--resize", type=int, help="Resize and crop images to this many pixels when read, before any view.")
 @click.option(
@@ -47,7 +48,7 @@ def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **
     from robust_hub.images.noise import NoiseMixture
     from robust_hub.training.pretrain import pretrain_mixed_noise
 
-    model, data, rest = load_to_train(size=resize, **options)
+    model, data, rest = load_to_train(size=resize, whole=True, **options)
     result = pretrain_mixed_noise(model, data, mixture=NoiseMixture(sigmas), size=size, **rest)
     _report_training(result, rest["out"])
 
@@ -57,21 +58,30 @@ def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **
 @data_options
 @training_options
 @json_option
-@click.option("--head-scale", default=1.0, show_default=True, help="Factor on the new classifier's learning rate.")
+@click.option("--batch-size", type=int, help="Images a step and process [default: 128, of few images 32].")
+@click.option(
+    "--val",
+    type=float,
+    help="Share of every class that is held out of training and judges it, 0 for none [default: the validation split, "
+    "or 0.1 of data with neither that nor a test split].",
+)
+@click.option(
+    "--head-scale",
+    type=float,
+    help="Factor on the new classifier's learning rate [default: 1, or 300 without --learning-rate].",
+)
 @click.option("--head-only", is_flag=True, help="Train the classifier only, on fixed features.")
-@click.option("--epochs", default=1, show_default=True, help="Passes over the data.")
+@click.option("--epochs", type=int, help="Passes over the data [default: what suits them; 1 with --learning-rate].")
 @click.option(
     "--learning-rate",
     type=NUMBERS,
-    default="0.01",
-    show_default=True,
-    help="One, or several with commas: the best is kept.",
+    help="One, or several with commas: the best is kept [default: what suits the data].",
 )
 @click.option("--weight-decay", default=0.0, show_default=True, help="Weight decay.")
 def finetune(head_only: bool, **options: Any) -> None:
     """Fine-tune a pretrained model on clean images alone; makes a checkpoint folder to certify.
 
-    Example: robust-hub finetune --data digits --epochs 3 --out runs/digits
+    Example: robust-hub finetune --data photos/ --out runs/photos
     """
     from robust_hub.training.finetune import finetune_clean
 

@@ -32,7 +32,8 @@ from robust_hub.publishing.metadata import metadata
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _NAMED = 20  # classes in a card
-_NO_SETTINGS = ("history", "fingerprint", "base")  # of a provenance's JSON, what has no row in the table of settings
+# Of a provenance's JSON, what has no row in the table of settings.
+_NO_SETTINGS = ("history", "fingerprint", "base", "held_out")
 
 
 def card(evidence: Evidence, *, base_model: str | None = None, repo_id: str | None = None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +15,19 @@ from torch import nn
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.pixels import channels_of
+from robust_hub.models.modes import unwrapped
 from robust_hub.models.norms import warn_batch_norm
+from robust_hub.models.sizes import at_size_of, own_size, say_resized
 from robust_hub.models.stems import warn_small_stem
+from robust_hub.notes import say
 from robust_hub.numbers import real_number, truth_value
-from robust_hub.provenance import CLEAN, Provenance
+from robust_hub.provenance import CLEAN, Provenance, provenance_of
+from robust_hub.training.apart import keep_apart, validation_of
 from robust_hub.training.heads import reset_head
 from robust_hub.training.options import Options
+from robust_hub.training.recipes import PLAIN_BATCH, Recipe, suited_recipe
 from robust_hub.training.state import check_destination
-from robust_hub.training.train import TrainResult, train
+from robust_hub.training.train import Apart, TrainResult, train
 
 EPOCHS, LEARNING_RATE, WEIGHT_DECAY = 1, 0.01, 0.0
 
@@ -30,13 +37,14 @@ def finetune_clean(
     dataset: Any,
     *,
     head_only: bool = False,
-    epochs: int = EPOCHS,
-    learning_rate: float | Sequence[float] = LEARNING_RATE,
-    head_scale: float = 1.0,
+    epochs: int | None = None,
+    learning_rate: float | Sequence[float] | None = None,
+    head_scale: float | None = None,
     weight_decay: float = WEIGHT_DECAY,
     out: str | os.PathLike[str] | None = None,
+    val: float | ImageData | None = None,
     seed: int = 0,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     momentum: float = 0.9,
     optimizer: str = "sgd",
     label_smoothing: float = 0.0,
@@ -62,14 +70,21 @@ def finetune_clean(
         dataset: Training data: an ImageData or anything `load_data` takes.
         head_only: Whether to train the classifier only, on fixed features. The other modules stay in eval mode, so
             that batch norm statistics stay as they are.
-        epochs: Passes over the data.
-        learning_rate: The peak learning rate, or several of which the best on held-out training images is kept.
+        epochs: Passes over the data. None: 1, and without a learning rate as many as suit the number of images.
+        learning_rate: The peak learning rate, or several of which the best on held-out training images is kept. None:
+            rates and head_scale that keep robustness, from 1,000 images on the best of several under noise; see
+            `robust_hub.training.recipes`.
         head_scale: Factor on the new classifier's learning rate. A fresh classifier can take larger steps than
-            pretrained features, which lose robustness with every step on clean images.
+            pretrained features, which lose robustness with every step on clean images. None: 1, or what goes with the
+            learning rate that is chosen.
         weight_decay: Weight decay; normalisation layers and biases have none.
         out: Folder of the checkpoint; log and state of the training lie in its sub-folder `training`.
+        val: What judges the trained network: a share of every class that is held out of training, in [0, 1), or
+            images of another split. None: of a name or a folder its validation split, or a tenth of it if it has
+            neither that nor a test split; of data that are handed in nothing. What was held out is recorded by
+            content, and `certify` takes it where there is no test split.
         seed: Seed of everything random here, the new classifier included.
-        batch_size: Images per step and process.
+        batch_size: Images per step and process. None: 128, or 32 where the recipe for few images is chosen.
         momentum: Momentum of the optimizer.
         optimizer: A name of timm's optimizers; "sgd" is SGD with Nesterov momentum.
         label_smoothing: Label smoothing of the cross entropy, in [0, 1).
@@ -89,7 +104,8 @@ def finetune_clean(
         progress: Whether to show a progress bar.
 
     Returns:
-        The fine-tuned model with its history, its learning rate and its provenance.
+        The fine-tuned model with its history, learning rate and provenance, and what it gets right of the images that
+        were kept apart.
 
     Raises:
         ValueError: If the model has no classifier, or an option, the data or the folder does not fit; see
@@ -108,15 +124,16 @@ def finetune_clean(
     Source: Qiu, Zhang, Wu, Lin 2023, Exploring Transferability for Randomized Smoothing.
     """
     channels = channels_of(model, mean)
-    data = dataset if isinstance(dataset, ImageData) else load_data(dataset, channels=channels, progress=progress)
     check_destination(model, out)
+    data, apart = keep_apart(*_load(model, dataset, val, channels=channels, progress=progress))
+    recipe = _recipe(len(data), learning_rate, head_only, optimizer, epochs, head_scale, batch_size)
     options = Options.of(
         model,
-        epochs=epochs,
-        learning_rate=learning_rate,
+        epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
         weight_decay=weight_decay,
         seed=seed,
-        batch_size=batch_size,
+        batch_size=recipe.batch_size,
         momentum=momentum,
         optimizer=optimizer,
         label_smoothing=label_smoothing,
@@ -125,6 +142,7 @@ def finetune_clean(
         mean=mean,
         std=std,
         holdout=holdout,
+        judge_sigma=recipe.judge_sigma,
         mixed_precision=mixed_precision,
         compile=compile,
         fast_norm=fast_norm,
@@ -133,8 +151,43 @@ def finetune_clean(
         progress=progress,
     )
     pixels = mean is not None or std is not None
-    clean = NoiseMixture(CLEAN)
-    return finetune(model, data, clean, options, head_only=head_only, head_scale=head_scale, out=out, pixels=pixels)
+    how: dict[str, Any] = {"head_only": head_only, "head_scale": recipe.head_scale}
+    say(recipe.words) if recipe.words else None
+    return finetune(model, data, NoiseMixture(CLEAN), options, **how, out=out, pixels=pixels, apart=apart)
+
+
+def _load(
+    model: nn.Module, dataset: Any, val: float | ImageData | None, **how: Any
+) -> tuple[ImageData, float | ImageData | None]:
+    """Load data that are not yet, at the network's size, and find what judges the training where nothing is said."""
+    if isinstance(dataset, ImageData):
+        return dataset, val
+    data = load_data(dataset, usual_size=own_size(model), **how)
+    say_resized(data)
+    if val is not None or not isinstance(dataset, str | Path | Mapping):
+        return data, val
+    return data, validation_of(data, dataset, partial(load_data, dataset, **how, **at_size_of(data)))
+
+
+def _recipe(
+    images: int,
+    learning_rate: float | Sequence[float] | None,
+    head_only: bool,
+    optimizer: str,
+    epochs: int | None,
+    head_scale: float | None,
+    batch_size: int | None,
+) -> Recipe:
+    """Give what the caller says, the rest being the job's defaults, or suited to the data where no rate is said."""
+    if learning_rate is None:
+        said: dict[str, Any] = {"epochs": epochs, "head_scale": head_scale, "batch_size": batch_size}
+        return suited_recipe(images, head_only=head_only, optimizer=optimizer, **said)
+    return Recipe(
+        EPOCHS if epochs is None else epochs,
+        learning_rate,  # type: ignore[arg-type]
+        1.0 if head_scale is None else head_scale,
+        PLAIN_BATCH if batch_size is None else batch_size,
+    )
 
 
 def finetune(
@@ -147,6 +200,7 @@ def finetune(
     head_scale: float = 1.0,
     out: str | os.PathLike[str] | None = None,
     pixels: bool = False,
+    apart: Apart | None = None,
 ) -> TrainResult:
     """Fine-tune on any noise mixture, the paper's baselines; `finetune_clean` is the method.
 
@@ -159,6 +213,7 @@ def finetune(
         head_scale: As of `finetune_clean`.
         out: Folder of the checkpoint, checked already.
         pixels: Whether mean and std were named, and are recorded.
+        apart: Images that judge the trained network.
 
     Returns:
         As `finetune_clean`, and its errors.
@@ -167,6 +222,7 @@ def finetune(
     head_only = truth_value("head_only", head_only)
     warn_batch_norm(model, "fine-tuning")
     warn_small_stem(model, options.shape_of(data.image_shape), "fine-tuning")
+    _say_size(model, options.shape_of(data.image_shape))
     head = reset_head(model, data.num_classes, options.seed)
     noisy = mixture.sigmas != CLEAN
     start = Provenance(
@@ -178,16 +234,27 @@ def finetune(
         weights=tuple(mixture.weights) if noisy and mixture.weights else None,
         options=options.recorded(pixels=pixels),
     )
-    return train(
+    result = train(
         model,
         data,
         options,
         start=start,
+        apart=apart,
         corrupt=mixture.add if noisy else None,
         parameters=head.parameters() if head_only else None,
         scales=None if head_scale == 1.0 else dict.fromkeys(head.parameters(), head_scale),
         out=out,
     )
+    if result.judged is not None:
+        say(result.judged.words)
+    return result
+
+
+def _say_size(model: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Say so where a network that was trained at one size is trained further at another."""
+    own = own_size(model)
+    if provenance_of(unwrapped(model)) is not None and own is not None and shape[1:] != (own, own):
+        say(f"the network was trained at {own}x{own}: it is trained, and then certified, at {shape[1]}x{shape[2]}")
 
 
 def _features(model: nn.Module, head: nn.Module) -> str:

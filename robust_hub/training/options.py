@@ -21,7 +21,7 @@ from robust_hub.provenance import CLEAN, OPTIONS, Provenance
 
 _WITHOUT_EFFECT = ("save_every", "num_workers", "progress")  # on the weights
 # Settings that older trainings do not have: they are left out where they are off.
-_LATER = ("compile", "fast_norm", "view_size", "view_count")
+_LATER = ("compile", "fast_norm", "view_size", "view_count", "judge_sigma")
 _RATES = "one or several different learning rates > 0"
 # What is expected of an option, beginning with its name, and what takes it.
 _RULES: list[tuple[str, Callable[..., float], dict[str, float]]] = [
@@ -37,9 +37,10 @@ _RULES: list[tuple[str, Callable[..., float], dict[str, float]]] = [
     ("holdout in (0, 1)", real_number, {"above": 0, "below": 1}),
     ("view_size >= 1 pixel", whole_number, {"least": 1}),
     ("view_count >= 1 view of each image", whole_number, {"least": 1}),
+    ("judge_sigma > 0", real_number, {"above": 0}),
 ]
 _TRUTHS = ("augment", "compile", "fast_norm", "progress")
-_OPTIONAL = ("warmup", "view_size", "view_count")
+_OPTIONAL = ("warmup", "view_size", "view_count", "judge_sigma")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ class Options:
             whole where nothing is augmented. None: they are trained on at their own size.
         view_count: Views of that size of each image, the same in every epoch, in place of a new crop in each step; the
             first one is the whole image. None: no such views.
+        judge_sigma: Sigma of the noise under which several learning rates are judged, [0, 1]-pixel units. None: under
+            the corruption of training, so that a training on clean images is judged on clean ones.
 
     Raises:
         ValueError: If an option is outside its range.
@@ -97,6 +100,7 @@ class Options:
     holdout: float = 0.1
     view_size: int | None = None
     view_count: int | None = None
+    judge_sigma: float | None = None
 
     def __post_init__(self) -> None:
         rates = _rates(self.learning_rate)

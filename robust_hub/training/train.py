@@ -16,19 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.images.data import ImageData, holdout_split
+from robust_hub.images.held_out import HeldOut
+from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.pixels import note_mean_std
 from robust_hub.layout import TRAINING
-from robust_hub.memory import batch_in_memory
 from robust_hub.models.checkpoint import check_savable, save_checkpoint
 from robust_hub.models.classes import note_class_names
-from robust_hub.models.logits import logits_of
 from robust_hub.models.modes import fast_norms, unwrapped
+from robust_hub.models.sizes import note_size
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
 from robust_hub.training.admission import admit
 from robust_hub.training.bf16 import warn_slow_bf16
-from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input, train_at
+from robust_hub.training.judged import Judged, count_right, judge
+from robust_hub.training.loop import Corrupt, Job, make_accelerator, train_at
 from robust_hub.training.options import Options
-from robust_hub.training.schedule import seed_of
 from robust_hub.training.shown import result_html, result_line
 from robust_hub.training.state import claimed, read_result, write_in_main, write_result
 
@@ -45,6 +46,8 @@ class TrainResult:
         learning_rate: The peak learning rate, the chosen one if there were several.
         accuracy: Accuracy on the held-out part of the training data; None if nothing was held out.
         provenance: How the weights came about; the model carries it as well, see `robust_hub.provenance`.
+        judged: Right answers on images that were kept apart, clean and under noise; None if there were none.
+        held_out: Those images, which `robust_hub.certify` takes; None likewise.
     """
 
     model: nn.Module
@@ -53,6 +56,8 @@ class TrainResult:
     learning_rate: float
     accuracy: float | None
     provenance: Provenance
+    judged: Judged | None = None
+    held_out: ImageData | None = None
 
     def __repr__(self) -> str:
         """Say it on one line."""
@@ -60,6 +65,26 @@ class TrainResult:
 
     def _repr_html_(self) -> str:
         return result_html(self)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Images that are kept apart from a training, and judge what came of it.
+
+    Attributes:
+        data: The images.
+        which: What they are by content, where they were held out of the training data; None of a split of its own.
+        whole: Hash of all these data, likewise.
+    """
+
+    data: ImageData
+    which: HeldOut | None = None
+    whole: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give JSON values."""
+        which = {} if self.which is None else {**self.which.to_json(), "whole": self.whole}
+        return {"split": self.data.split, **which}
 
 
 @dataclass(frozen=True)
@@ -82,6 +107,7 @@ def train(
     scales: Mapping[nn.Parameter, float] | None = None,
     out: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
+    apart: Apart | None = None,
 ) -> TrainResult:
     """Train a classifier in place.
 
@@ -101,6 +127,7 @@ def train(
         scales: Factors on the learning rate of some parameters, a fresh classifier's for example.
         out: Folder of the checkpoint to write; None writes none.
         folder: Where log and state are kept; by default the sub-folder `training` of `out`. None keeps nothing.
+        apart: Images that judge the trained network and are never trained on.
 
     Returns:
         The model with its history and provenance.
@@ -118,12 +145,14 @@ def train(
     admitted = admit(model, data, options.view_size)
     note_class_names(model, data.classes if admitted.outputs == data.num_classes else None)
     note_mean_std(model, options.mean, options.std)
+    note_size(model, options.shape_of(data.image_shape))
     if out is not None:
         check_savable(model)  # now, not after the training
     _warn_slow(options, accelerator.device)
     folder = Path(folder) if folder is not None else None if out is None else Path(out) / TRAINING
     settings = options.settings()
     settings |= {"data": data.data_hash, "images": len(data), "model": _signature(model)}
+    settings |= {} if apart is None else {"apart": apart.data.data_hash}
     settings |= {"identity": replace(start, options={}).to_json(), "processes": accelerator.num_processes}
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with claimed(folder, settings):
@@ -131,14 +160,19 @@ def train(
             job = Job(model, corrupt, trained, scales, admitted.memory)
             with fast_norms(model, options.fast_norm):
                 done = _train_rates(job, data, options, folder)
+                judged = None if apart is None else judge(job, apart.data, options)
         model.to(memory_format=torch.contiguous_format)
         model.eval()
         provenance = _provenance(start, model, data, options, done)
+        if apart is not None and judged is not None:
+            provenance = replace(provenance, held_out={**apart.to_json(), **judged.to_json()})
         note_provenance(unwrapped(model), provenance)
         if out is not None:
             whole = replace(provenance, history=tuple(done.history))
             write_in_main(Path(out), lambda: save_checkpoint(model, Path(out), provenance=whole))
-    return TrainResult(model, folder, tuple(done.history), done.learning_rate, done.accuracy, provenance)
+    held = None if apart is None else apart.data
+    history = tuple(done.history)
+    return TrainResult(model, folder, history, done.learning_rate, done.accuracy, provenance, judged, held)
 
 
 def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: Options, done: _Trained) -> Provenance:
@@ -204,20 +238,9 @@ def _accuracy_of(trained: _Trained) -> float:
 
 
 def _accuracy(job: Job, data: ImageData, options: Options) -> float:
-    """Give the accuracy on data under the corruption of training, with noise that is the same for every call."""
-    accelerator = make_accelerator()
-    device, world = accelerator.device, accelerator.num_processes
-    order = list(range(len(data)))
-    batches = [order[i : i + options.batch_size] for i in range(0, len(order), options.batch_size)]
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    job.model.eval()
-    for index in range(accelerator.process_index, len(batches), world):
-        images, labels = data.batch(batches[index])
-        generator = torch.Generator(device=device).manual_seed(seed_of(options.seed, "held-out", index))
-        with batch_in_memory(len(images)), torch.no_grad(), autocast(device, options.mixed_precision):
-            inputs = network_input(images.to(device), options, job, generator, augment=False)
-            right += (logits_of(job.model(inputs)).argmax(1) == labels.to(device)).sum()
-    return float(accelerator.reduce(right, "sum").item()) / len(data)
+    """Give the accuracy on data under the corruption of training, or under the noise that the options name."""
+    corrupt = job.corrupt if options.judge_sigma is None else NoiseMixture((options.judge_sigma,)).add
+    return count_right(job, data, options, corrupt) / len(data)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def test_full_fine_tuning_moves_everything_and_learns() -> None:
 
 def test_training_images_are_clean() -> None:
     model = Watch()
-    finetune_clean(model, toy_data(), augment=False, **OPTIONS)
+    finetune_clean(model, toy_data(), augment=False, epochs=1, **OPTIONS)
     seen = torch.cat(model.seen) * 0.25 + 0.5
     images = toy_data().batch(range(48))[0].float() / 255
     gaps = (seen[:, None] - images[None]).abs().amax((2, 3, 4))
@@ -137,17 +137,17 @@ def test_a_model_without_classifier_is_an_error() -> None:
 
 def test_checkpoint_resume_and_another_backbone(tmp_path: Path) -> None:
     model = small()
-    first = finetune_clean(model, toy_data(), out=tmp_path, **OPTIONS)
+    first = finetune_clean(model, toy_data(), epochs=1, out=tmp_path, **OPTIONS)
     x = torch.rand(2, 3, 16, 16)
     kept = read_weights(tmp_path)
     assert all(torch.equal(kept[k], v) for k, v in model.state_dict().items())
-    again = finetune_clean(small(), toy_data(), out=tmp_path, **OPTIONS)
+    again = finetune_clean(small(), toy_data(), epochs=1, out=tmp_path, **OPTIONS)
     assert again.history == first.history
     assert torch.equal(again.model(x), model(x))
     other = small()
     torch.nn.init.normal_(other.conv1.weight)
     with pytest.raises(ValueError, match="pretrained"):
-        finetune_clean(other, toy_data(), out=tmp_path, **OPTIONS)
+        finetune_clean(other, toy_data(), epochs=1, out=tmp_path, **OPTIONS)
 
 
 def hand_made(job: str) -> nn.Module:

@@ -1,0 +1,82 @@
+"""Which images are kept apart from a training to judge what comes of it: a split of the data, or a part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from robust_hub.images.data import ImageData
+from robust_hub.images.held_out import hold_out
+from robust_hub.images.parts import has_split
+from robust_hub.images.splits import split_roles
+from robust_hub.notes import say
+from robust_hub.numbers import real_number
+from robust_hub.training.train import Apart
+
+SHARE, MOST = 0.1, 5_000  # of every class, and of all images, that is held out by default
+
+
+def validation_of(
+    data: ImageData, source: Any, load: Callable[[str], ImageData], **how: Any
+) -> float | ImageData | None:
+    """Find what judges a training on data where the caller does not say: their validation split, else a part of them.
+
+    Args:
+        data: The training data.
+        source: The name, folder or DatasetDict that they were loaded from.
+        load: Loads another split of it.
+        how: Layout and columns, as of `robust_hub.images.parts.has_split`.
+
+    Returns:
+        The validation split; a share to hold out, of data without validation and test split; None where there is a test
+        split alone, or the training data are no training split.
+    """
+    if split_roles([data.split]).get(data.split, "train") != "train":
+        return None
+    if has_split(source, "val", data.split, **how):
+        found = _renumbered(load("val"), data)
+        if found is not None:
+            say(f"{data.name}: judged on its validation split, {len(found):,} images, after the training")
+        return found
+    if has_split(source, "test", data.split, **how):
+        return None
+    return min(SHARE, MOST / len(data))
+
+
+def keep_apart(data: ImageData, val: float | ImageData | None) -> tuple[ImageData, Apart | None]:
+    """Split data into those to train on and those that judge.
+
+    Args:
+        data: The data.
+        val: A share to hold out, images of another split, or None or 0 for none.
+
+    Raises:
+        ValueError: If a share is outside [0, 1), holds out no image or too many.
+    """
+    if isinstance(val, ImageData):
+        return data, Apart(val)
+    if val is None:
+        return data, None
+    share = real_number("val, the share that is held out, in [0, 1)", val, least=0, below=1)
+    if share == 0:
+        return data, None
+    train, held, which = hold_out(data, share)
+    say(
+        f"{data.name}: {len(held):,} of {len(data):,} images ({100 * len(held) / len(data):.0f} %) are held out of "
+        "training, for certify (--val)"
+    )
+    return train, Apart(held, which, data.data_hash)
+
+
+def _renumbered(data: ImageData, like: ImageData) -> ImageData | None:
+    """Give data the labels of other data's classes; None if they have a class that those lack."""
+    if data.classes == like.classes:
+        return data
+    number = {name: k for k, name in enumerate(like.classes)}
+    if not set(data.classes) <= number.keys():
+        say(f"{data.name}: its validation split has other classes than the training images, and is left aside")
+        return None
+    labels = torch.tensor([number[name] for name in data.classes])[data.labels]
+    return data.renumbered(labels, like.classes)

@@ -1,0 +1,81 @@
+"""How to fine-tune where the caller does not say: for how long, at which rates, chosen by the size of the data.
+
+A pretrained network loses robustness with every step on clean images, while its new classifier, which is random, needs
+many: the classifier's rate is therefore 300 times that of the features, and small data take as many epochs as make
+enough steps. docs/own-data.md says what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+STEPS = 100  # of a fine-tuning; large data make more in one epoch
+RATE, HEAD_SCALE, HEAD_RATE = 0.001, 300.0, 0.3
+RATES = (0.0003, 0.001, 0.003)
+ENOUGH = 1000  # images from which on a tenth of them can tell rates apart
+MANY = 20_000  # images from which on trying several rates takes too long
+PLAIN_RATE, PLAIN_BATCH, SMALL_BATCH = 0.01, 128, 32
+JUDGE_SIGMA = 0.25  # of the noise under which rates are judged, [0, 1]-pixel units
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a fine-tuning takes where its caller says nothing else.
+
+    Attributes:
+        epochs: Passes over the data.
+        learning_rate: The peak learning rates to try.
+        head_scale: Factor on the new classifier's learning rate.
+        batch_size: Images a step.
+        judge_sigma: Sigma of the noise under which several rates are judged, [0, 1]-pixel units; None without choice.
+        words: What was chosen, in words; empty if nothing was.
+    """
+
+    epochs: int
+    learning_rate: float | tuple[float, ...]
+    head_scale: float
+    batch_size: int
+    judge_sigma: float | None = None
+    words: str = ""
+
+
+def suited_recipe(
+    images: int,
+    *,
+    head_only: bool = False,
+    optimizer: str = "sgd",
+    epochs: int | None = None,
+    head_scale: float | None = None,
+    batch_size: int | None = None,
+) -> Recipe:
+    """Choose how to fine-tune on so many images; what the caller says stays.
+
+    Args:
+        images: Number of training images.
+        head_only: Whether the classifier alone is trained.
+        optimizer: A name of timm's optimizers. Rates are chosen for SGD.
+        epochs: Passes over the data; None chooses them.
+        head_scale: Factor on the new classifier's learning rate, likewise.
+        batch_size: Images a step, likewise.
+
+    Example:
+        >>> suited_recipe(50_000).epochs, suited_recipe(3_000).learning_rate, suited_recipe(300).batch_size
+        (1, (0.0003, 0.001, 0.003), 32)
+    """
+    size = batch_size or (SMALL_BATCH if images < ENOUGH else PLAIN_BATCH)
+    steps = max(1, images // size)
+    passes = math.ceil(STEPS / steps) if epochs is None else epochs
+    if optimizer != "sgd":
+        return Recipe(passes, PLAIN_RATE, 1.0 if head_scale is None else head_scale, size)
+    rates: tuple[float, ...] = (HEAD_RATE,) if head_only else RATES if ENOUGH <= images < MANY else (RATE,)
+    scale = 1.0 if head_only else HEAD_SCALE
+    scale = scale if head_scale is None else head_scale
+    said = f"{passes} epoch{'' if passes == 1 else 's'} of {steps} step{'' if steps == 1 else 's'} with {size} images each, learning rate "
+    said += " or ".join(f"{rate:g}" for rate in rates)
+    said += "" if scale == 1 else f", {scale:g} times that for the new classifier"
+    several = len(rates) > 1
+    if several:
+        said += f"; kept is the rate that is right most often under noise of sigma {JUDGE_SIGMA:g} on a tenth of them"
+    words = f"chosen for {images:,} training images: {said} (--epochs and --learning-rate say otherwise)"
+    return Recipe(passes, rates if several else rates[0], scale, size, JUDGE_SIGMA if several else None, words)
