@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from robust_hub.bars import tqdm
 from robust_hub.certification.compiling import CompileChoice, check_choice
 from robust_hub.certification.matching import Classes, match
+from robust_hub.certification.parts import find_part
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.certification.stamp import choose_seed
-from robust_hub.certification.task import Task, choose_form, identity_of, open_task
+from robust_hub.certification.task import Task, choose_every, choose_form, identity_of, open_task
 from robust_hub.evidence.records import Record, Run, read_run
 from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.plans import Plan, check_samples, make_plan
@@ -29,6 +30,7 @@ from robust_hub.images.laws import CHOICES, NoiseChoice, make_noise
 from robust_hub.images.pixels import channels_of
 from robust_hub.models.modes import uncompiled
 from robust_hub.models.norms import warn_batch_norm
+from robust_hub.models.sizes import check_size, own_size, say_resized
 from robust_hub.models.stems import warn_small_stem
 from robust_hub.training.bf16 import warn_slow_bf16
 
@@ -42,7 +44,7 @@ def certify(
     sigma: float,
     *,
     out: str | Path,
-    every: int = 20,
+    every: int | None = None,
     limit: int | None = None,
     n0: int | None = None,
     n: int | None = None,
@@ -68,11 +70,13 @@ def certify(
     Args:
         model: Classifier of normalised images, (B, C, H, W) to logits (B, K); timm's bring their mean and std. A
             compiled one (`torch.compile`) is certified as such.
-        dataset: The test images: an ImageData, or anything that `load_data` takes (its split "test" is read). Those
-            that are not in memory yet are decoded once, and only those that are certified.
+        dataset: The test images: an ImageData, or anything that `load_data` takes: its split "test" is read, else its
+            validation split, else what was held out when the network was trained on it, at the network's own size.
+            Those that are not in memory yet are decoded once, and only those that are certified.
         sigma: Standard deviation of the noise, [0, 1]-pixel units.
         out: Folder of the run: records.tsv and run.json. New, empty, or the same run's.
-        every: Certify the images whose index it divides; 20 makes 500 of 10,000.
+        every: Certify the images whose index it divides; 20 makes 500 of 10,000. None: 1 up to 500 images, else what
+            makes at most 500; a run that is resumed keeps its own.
         limit: Certify at most so many images; None for all.
         n0: Samples that select the class; 100.
         n: Fresh samples that bound its probability; 100,000. With radii, the most that are drawn.
@@ -111,25 +115,25 @@ def certify(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = robust_hub.certify(network, "digits", 0.25, out=folder, limit=2, n=50, progress=False, **plain)
         >>> [record.idx for record in run.records], run.finished
-        ([0, 20], True)
+        ([0, 1], True)
 
     Source: Cohen et al. 2019, section 4; Qiu et al. 2023, section 4.1.
     """
     plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
     law = make_noise(noise, check_sigma(sigma))
     plan.check(law.sigma, law.tau)
-    every = check_samples("every", every)
+    every = None if every is None else check_samples("every", every)
     limit = None if limit is None else check_samples("limit", limit)
     batch_size = None if batch_size is None else check_samples("batch_size", batch_size)
     seed = None if seed is None else choose_seed(seed)
     check_choice(compile, model)
-    channels = channels_of(model, mean)
-    read = partial(load_data, split="test", channels=channels, in_memory=False)
-    data = dataset if isinstance(dataset, ImageData) else read(dataset)
+    data = dataset if isinstance(dataset, ImageData) else _load(model, dataset, channels_of(model, mean))
+    check_size(model, data.image_shape)
     warn_batch_norm(model, "certification")
     warn_small_stem(model, data.image_shape, "certification")
     state = PartialState(cpu=not torch.accelerator.is_available())
     model = model.to(state.device) if state.num_processes > 1 else model
+    every = choose_every(len(data), out, limit) if every is None else every
     indices = list(range(0, len(data), every))[:limit]
     data = data.keeping(indices, progress=progress) if state.is_main_process else data
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
@@ -154,6 +158,14 @@ def certify(
                 bar.update()
     state.wait_for_everyone()
     return read_run(out)
+
+
+def _load(model: nn.Module, dataset: Any, channels: int) -> ImageData:
+    """Load the images that are certified of a data set, at the network's own size."""
+    read = partial(load_data, dataset, usual_size=own_size(model), channels=channels, in_memory=False)
+    data = find_part(model, dataset, read)
+    say_resized(data)
+    return data
 
 
 def _shared(task: Task, indices: Sequence[int], seed: int, state: PartialState) -> Iterator[Record]:

@@ -35,8 +35,10 @@ from robust_hub.images.laws import Noise
 from robust_hub.layout import RUN
 from robust_hub.models.identity import weights_hash
 from robust_hub.models.modes import unwrapped
+from robust_hub.notes import say
 from robust_hub.provenance import provenance_of
 
+USUAL = 500  # images that are certified where the caller does not say
 _TOGETHER = 256  # images that are hashed at a time
 
 
@@ -55,6 +57,33 @@ class Task:
     def sigma(self) -> float:
         """Standard deviation of the noise, [0, 1]-pixel units."""
         return self.noise.sigma
+
+
+def choose_every(count: int, out: str | Path, limit: int | None = None) -> int:
+    """Choose which of so many images are certified: all up to `USUAL`, else every so-many-th, as a run here has it.
+
+    Args:
+        count: Images of the data.
+        out: Folder of the run; one that was begun goes on as it began.
+        limit: Most images that are certified.
+    """
+    recorded = _recorded(out).get("identity", {}).get("every")
+    if isinstance(recorded, int) and recorded >= 1:
+        return recorded
+    every = max(1, -(-count // USUAL))
+    images = len(range(0, count, every)[:limit])
+    if every == 1 and images == count:
+        say(f"certifying all {count:,} images")
+    elif every == 1:
+        say(f"certifying the first {images:,} of {count:,} images")
+    else:
+        say(f"certifying {images:,} of {count:,} images, every {_nth(every)}; --every 1 takes all")
+    return every
+
+
+def _nth(number: int) -> str:
+    teens = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def choose_form(task: Task, choice: CompileChoice, out: str | Path, images: int, state: PartialState) -> Task:

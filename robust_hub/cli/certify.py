@@ -41,7 +41,11 @@ from robust_hub.files import replace_text
     "0.25,0.5,1 where nothing is said].",
 )
 @click.option("--out", type=FOLDER, help="Folder for the records, a sub-folder a sigma; the same command resumes.")
-@click.option("--every", default=20, show_default=True, help="Certify each image whose index this divides.")
+@click.option(
+    "--every",
+    type=int,
+    help="Certify each image whose index this divides [default: 1; of over 500, to make 500].",
+)
 @click.option("--limit", type=int, help="Certify at most so many images.")
 @click.option(
     "--radii",
@@ -102,7 +106,7 @@ def certify(
     out: Path,
     quiet: bool,
     radii: tuple[float, ...] | None,
-    every: int,
+    every: int | None,
     classes: str,
     **options: Any,
 ) -> None:
@@ -119,12 +123,18 @@ def certify(
     """
     from robust_hub.certification.evaluate import certify as run
     from robust_hub.certification.matching import BY_POSITION
+    from robust_hub.certification.task import choose_every
     from robust_hub.evidence.tables import markdown_table
     from robust_hub.evidence.values import runs_values
     from robust_hub.guarantee.plans import RADII, check_samples
+    from robust_hub.models.sizes import check_size
 
-    check_samples("every", every)
+    if every is not None:
+        check_samples("every", every)
     model, data, rest = load_to_certify(**options)
+    check_size(model, data.image_shape)
+    if every is None:
+        every = choose_every(len(data), out / f"sigma_{sigmas[0]:g}", rest["limit"])
     if len(sigmas) > 1:  # decoded once for all of them
         data = data.keeping(range(0, len(data), every)[: rest["limit"]], progress=not quiet and is_main())
     matching = BY_POSITION if classes == "by-position" else None

@@ -30,6 +30,7 @@ FINETUNE = {
     "learning_rate": finetune.LEARNING_RATE,
     "weight_decay": finetune.WEIGHT_DECAY,
 }
+EVERY = 20  # of the test images, the paper's 500 of 10,000
 _PLAN = ("n0", "n", "alpha", "bound", "radii")
 
 
@@ -101,7 +102,7 @@ class Experiment:
         certify = dict(self.scale.certify)
         plan = make_plan(None, **{name: certify.pop(name, None) for name in _PLAN})
         certify.pop("batch_size", None)
-        return {**plan.describe(), "every": 20, **certify, "dtype": self.scale.dtype}
+        return {**plan.describe(), "every": EVERY, **certify, "dtype": self.scale.dtype}
 
     def pretraining_difference(self, provenance: Provenance | None) -> str:
         """Say in what a pretraining differs from the one that is asked for, in words; empty if in nothing."""

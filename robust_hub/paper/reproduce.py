@@ -19,7 +19,7 @@ from robust_hub.models.config import read_config
 from robust_hub.models.pins import read_pins
 from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import checkpoint_folder
-from robust_hub.paper.experiment import Experiment
+from robust_hub.paper.experiment import EVERY, Experiment
 from robust_hub.paper.recorded import read_own
 from robust_hub.paper.results import results
 from robust_hub.paper.rows import SIGMAS, Row, Scale, Table
@@ -126,7 +126,7 @@ def _run(experiment: Experiment, images: Images, progress: bool) -> None:
     model = model.to(getattr(torch, scale.dtype)).to(memory_format=torch.channels_last)
     for sigma in SIGMAS:
         folder = experiment.certified_folder(sigma)
-        certify(model, test, sigma, out=folder, progress=progress, **scale.certify)
+        certify(model, test, sigma, out=folder, progress=progress, **{"every": EVERY, **scale.certify})
 
 
 def _train(experiment: Experiment, images: Images, progress: bool) -> nn.Module:
