@@ -71,7 +71,7 @@ def suited_recipe(
     rates: tuple[float, ...] = (HEAD_RATE,) if head_only else RATES if ENOUGH <= images < MANY else (RATE,)
     scale = 1.0 if head_only else HEAD_SCALE
     scale = scale if head_scale is None else head_scale
-    said = f"{passes} epoch{'' if passes == 1 else 's'} of {steps} step{'' if steps == 1 else 's'} with {size} images each, learning rate "
+    said = f"{_count(passes, 'epoch')} of {_count(steps, 'step')} with {size} images each, learning rate "
     said += " or ".join(f"{rate:g}" for rate in rates)
     said += "" if scale == 1 else f", {scale:g} times that for the new classifier"
     several = len(rates) > 1
@@ -79,3 +79,7 @@ def suited_recipe(
         said += f"; kept is the rate that is right most often under noise of sigma {JUDGE_SIGMA:g} on a tenth of them"
     words = f"chosen for {images:,} training images: {said} (--epochs and --learning-rate say otherwise)"
     return Recipe(passes, rates if several else rates[0], scale, size, JUDGE_SIGMA if several else None, words)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
