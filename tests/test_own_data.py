@@ -18,12 +18,17 @@ import robust_hub
 from robust_hub.certification.evaluate import certify
 from robust_hub.certification.task import choose_every
 from robust_hub.cli.main import main
+from robust_hub.evidence.records import read_run
+from robust_hub.evidence.tables import markdown_table
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.held_out import HeldOut, hold_out
 from robust_hub.images.parts import has_split
 from robust_hub.models.config import read_config
 from robust_hub.models.resnets import load_model
 from robust_hub.models.sizes import own_size
+from robust_hub.publishing.cards import card
+from robust_hub.publishing.evidence import read_evidence
+from robust_hub.publishing.shelf import shelve
 from robust_hub.training.finetune import finetune_clean
 from robust_hub.training.recipes import RATES, suited_recipe
 
@@ -277,3 +282,25 @@ def test_several_rates_are_judged_under_noise_where_nothing_is_said(monkeypatch:
     result = finetune_clean(network(num_classes=10), data, epochs=1, progress=False)
     assert len(seen) == len(RATES) and all(seen)
     assert result.learning_rate in RATES and result.provenance.options["judge_sigma"] == 0.25
+
+
+def test_cards_and_tables_say_which_part_was_certified(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    photos, run = trained
+    model = load_model(run)
+    for name, data in (("held", photos), ("seen", load_data(photos, size=32))):
+        certify(model, data, 0.25, out=tmp_path / name, n=50, limit=2, progress=False)
+    held, seen = (read_run(tmp_path / name) for name in ("held", "seen"))
+    assert "Images: the part of photos that was held out of training." in markdown_table([held])
+    assert "Images: the train split of photos, on which the network was trained." in markdown_table([seen])
+    folder = shelve(run, "resnet18s_ln.photos", certified=[tmp_path / "held"], shelf=tmp_path / "shelf")
+    text = card(read_evidence("resnet18s_ln.photos", folder))
+    assert "2 images of photos, the part held out of training, 10 % (all of them)" in text
+    assert "Kept apart from training: 2 images of train-held-out, not trained on: " in text
+    assert "hashes" not in text
+    again = certify(load_model(folder), photos, 0.25, out=tmp_path / "shelved", n=50, progress=False)
+    assert len(again.records) == 2
+    config = json.loads((folder / "config.json").read_text())
+    config["robust_hub"]["recipe"]["held_out"]["right"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="expected right answers on images kept apart, got .*: restore config.json"):
+        card(read_evidence("resnet18s_ln.photos", folder))

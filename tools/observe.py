@@ -57,7 +57,8 @@ def without_times(value: Any) -> Any:
 def certificates() -> str:
     """Certify two images by every plan, in two types, with two sizes of the batch."""
     plans = part("guarantee.plans", "plans")
-    model = robust_hub.finetune_clean(robust_hub.load_model(MODEL), digits("train"), progress=False).model
+    plain: dict[str, Any] = {"epochs": 1, "learning_rate": 0.01, "progress": False}
+    model = robust_hub.finetune_clean(robust_hub.load_model(MODEL), digits("train"), **plain).model
     test = digits("test")
     kinds: dict[str, dict[str, Any]] = {
         "fixed": {"n0": 20, "n": 200},

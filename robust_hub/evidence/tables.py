@@ -83,7 +83,7 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
     )
     if not all(decides(counted, radius) for counted in table.values() for radius in (0.0, *radii)):
         note += " -: the run did not decide this radius (abstain: radius 0)."
-    note += _noise_note(runs)
+    note += _noise_note(runs) + _part_note(runs)
     reason = incomparable(runs)
     if reason:
         return header, rows, [], f"{note} No best-sigma row: {reason}."
@@ -106,6 +106,20 @@ def _noise_note(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
         return ""
     words = dict.fromkeys(noise_words(run.noise, run.reproduction) for run in runs if run.identity)
     return "".join(f" Noise: {one}." for one in words)
+
+
+def _part_note(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
+    """Say where images were held out of the training data, and where they were trained on."""
+    if isinstance(runs, Mapping):
+        return ""
+    words = []
+    for run in runs:
+        data, split = run.identity.get("data"), run.identity.get("split")
+        if str(split).endswith("-held-out"):
+            words.append(f" Images: the part of {shown(data)} that was held out of training.")
+        elif run.provenance is not None and data and (run.provenance.data, run.provenance.split) == (data, split):
+            words.append(f" Images: the {shown(split)} split of {shown(data)}, on which the network was trained.")
+    return "".join(dict.fromkeys(words))
 
 
 def _winner(best: Best) -> str:

@@ -6,7 +6,7 @@ or from config.json.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
 from robust_hub.publishing.licences import TITLES
 from robust_hub.publishing.loading import by_name_words, is_found_anywhere, load_line
 from robust_hub.publishing.metadata import metadata
+from robust_hub.training.judged import Judged
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _NAMED = 20  # classes in a card
@@ -154,7 +155,7 @@ def _run(run: Run) -> dict[str, Any]:
         "sigma": f"{run.sigma:g}",
         "images": len(run.records),
         "data": shown(data_set(identity.get("data")).title),
-        "split": shown(identity.get("split")),
+        "split": _split(run),
         "every": identity.get("every"),
         "plan": identity.get("plan", "fixed"),
         "n": f"{int(identity['n']):,}",
@@ -163,6 +164,26 @@ def _run(run: Run) -> dict[str, Any]:
         "dtype": shown(identity.get("dtype")),
         "matched": shown(identity.get("matched", "")),
     }
+
+
+def _split(run: Run) -> str:
+    """Name the part of the data that a run certified."""
+    split, held = run.identity.get("split"), None if run.provenance is None else run.provenance.held_out
+    if not isinstance(held, Mapping) or "hashes" not in held or split != held.get("split"):
+        return f"{shown(split)} split"
+    share = held.get("fraction")
+    return f"the part held out of training, {100 * share:g} %" if isinstance(share, float) else "held out of training"
+
+
+def _judged(training: Provenance) -> str:
+    """Say what the network got right of images that were kept apart from its training; empty where nothing was."""
+    try:
+        judged = Judged.from_json(training.held_out or {})
+        return "" if judged is None else shown(judged.words, 400)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected right answers on images kept apart, got {shown(repr(error), 100)}: restore config.json"
+        ) from None
 
 
 def _under_noise(measured: UnderNoise) -> dict[str, Any]:
@@ -183,6 +204,7 @@ def _training(training: Provenance, bases: Sequence[Provenance]) -> dict[str, An
         "started_from": shown(summary(bases[0])) if bases else None,
         "settings": [(table_cell(key.replace("_", " ")), table_cell(_word(value))) for key, value in settings.items()],
         "last_epoch": _last_epoch(training) if training.history else None,
+        "judged": _judged(training),
     }
 
 

@@ -117,7 +117,7 @@ def finetune_clean(
         >>> import robust_hub
         >>> model = robust_hub.load_model("resnet18s_ln_mixednoise")
         >>> digits = robust_hub.load_data("digits").subset(range(32))
-        >>> result = robust_hub.finetune_clean(model, digits, head_only=True, batch_size=16, progress=False)
+        >>> result = robust_hub.finetune_clean(model, digits, head_only=True, epochs=1, progress=False)
         >>> result.model.num_classes, len(result.history)
         (10, 1)
 

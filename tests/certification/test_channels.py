@@ -60,7 +60,7 @@ def test_mean_and_std_of_colours_become_those_of_grey() -> None:
 def test_grey_images_the_whole_way(tmp_path: Path) -> None:
     model = timm.create_model("resnet18s_ln", in_chans=1, num_classes=10)
     few = load_data("digits", channels=1).subset(range(32))
-    trained = robust_hub.finetune_clean(model, few, out=tmp_path / "grey", batch_size=16, progress=False).model
+    trained = robust_hub.finetune_clean(model, few, epochs=1, out=tmp_path / "grey", progress=False).model
     assert json.loads((tmp_path / "grey" / "config.json").read_text())["pretrained_cfg"]["input_size"] == [1, 32, 32]
     again = robust_hub.load_model(tmp_path / "grey")
     assert mean_std(again) == mean_std(trained)

@@ -167,7 +167,7 @@ def stop(folder: Path, name: str, number: int) -> dict[str, object]:
             *("--model", "resnet18s_ln_mixednoise", "--classes", "by-position"),
             *("--n", "2000", "--every", "5", "--seed", "1"),
         ],
-        "finetune": ["--epochs", "50", "--save-every", "0"],
+        "finetune": ["--epochs", "50", "--learning-rate", "0.01", "--save-every", "0"],
     }[name]
     signs = {"certify": "sigma_0.25/records.tsv", "finetune": "training/state/step-*/progress.json"}
 
