@@ -151,7 +151,8 @@ def certify(
     with open_task(out, identity, seed, uncompiled(model), state) as (writer, drawn, done):
         todo = [i for i in indices if i not in done]
         hidden = not progress or writer is None or sys.stderr is None  # a program without a console has none
-        with tqdm(total=len(indices), initial=len(indices) - len(todo), unit="image", disable=hidden) as bar:
+        there = len(indices) - len(todo)
+        with tqdm(desc=f"sigma {law.sigma:g}", total=len(indices), initial=there, unit="image", disable=hidden) as bar:
             for record in _shared(task, todo, drawn, state):
                 if writer is not None:
                     writer.append(record)

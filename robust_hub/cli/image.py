@@ -185,7 +185,7 @@ def _write(files: dict[Path, bytes]) -> None:
 
 def _in_words(photograph: Photograph, one: CertifiedImage, files: list[Path], model: str, picture: bool) -> str:
     """Say of one image what each certificate promises, and where it was written."""
-    from robust_hub.evidence.picture import SEVERAL
+    from robust_hub.evidence.picture import of_several, telling
     from robust_hub.guarantee.words import headline, promise, small_print
 
     base = f"class {one.base}" if one.classes is None else one.classes[one.base]
@@ -195,9 +195,9 @@ def _in_words(photograph: Photograph, one: CertifiedImage, files: list[Path], mo
         lines.append(f"sigma {c.sigma:<8g} {headline(c, one.classes)} ({votes})")
     promises = [promise(c, one.classes, one.image.shape) for c in one.certificates]
     general = list(dict.fromkeys(said for c in one.certificates for said in small_print(c)))
-    several = [SEVERAL] if len(one.certificates) > 1 else []
-    prose = [_wrapped(text) for text in (*promises, " ".join([*general, *several])) if text]
-    seen, certificate = next(f for f in files if f.name.endswith("-seen.png")), files[-1]
+    prose = [_wrapped(text) for text in (*promises, " ".join([*general, of_several(one.certificates)])) if text]
+    certificates = files[-len(one.certificates) :]
+    seen, certificate = files[-len(one.certificates) - 1], certificates[telling(one.certificates)]
     of = ["--model", model, "--image", str(seen), "--fresh", "1000"]
     check = shlex.join(["robust-hub", "verify-certificate", str(certificate), *of])
     there = f"picture  {files[0]}" if picture else 'picture  none: pip install "robust-hub[plot]" has one drawn'

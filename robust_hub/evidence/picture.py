@@ -91,6 +91,11 @@ def plot_certificate(
     return save(_draw(image, noisy, certificates, classes, chosen), out)
 
 
+def of_several(certificates: Sequence[Certificate]) -> str:
+    """Say that the largest of several radii is no promise; nothing where fewer than two have one."""
+    return SEVERAL if sum(not one.abstained for one in certificates) > 1 else ""
+
+
 def telling(certificates: Sequence[Certificate]) -> int:
     """Give the index of the certificate to explain: the first with an answer, else the first."""
     return next((k for k, one in enumerate(certificates) if not one.abstained), 0)
@@ -106,7 +111,7 @@ def _draw(
     _check(image, noisy, certificates)
     certificate = certificates[chosen]
     caption = _wrapped(meaning(certificate, classes, image.shape))
-    caption += ["", *_wrapped(SEVERAL)] if len(certificates) > 1 else []
+    caption += ["", *_wrapped(text)] if (text := of_several(certificates)) else []
     panels = _panels(image, noisy, certificates, chosen)
     votes = _most_voted(certificate)
     heights = [1.95, 0.95 + 0.27 * len(votes), 1.0 + 0.3 * len(certificates), 0.1 + 0.155 * len(caption)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,26 @@ from numpy.typing import NDArray
 from robust_hub.evidence.accuracy import certified_accuracy, curve, grid_of, wilson
 from robust_hub.evidence.comparisons import Runs, labelled
 from robust_hub.evidence.figures import image_of, literal, new_figure, save
+from robust_hub.evidence.limits import Limit, limits_of
 from robust_hub.evidence.tally import Tally, tally
 
 SIZE = (6.0, 4.0)  # inches
 SHARE = 0.6  # of the figure that a legend within the axes may take in either direction
 ROWS = 20  # of a legend beside them
+FEW, LONGEST = 6, 40  # lines of limits that have words beside them, letters of the runs that these are about
+_BESIDE = {
+    **{"xycoords": ("data", "axes fraction"), "xytext": (-2, 0), "textcoords": "offset points", "fontsize": 7},
+    **{"rotation": 90, "ha": "right", "va": "center", "zorder": 1.5},
+    "bbox": {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+}
 COLOURS = 10  # that matplotlib goes through
 
 
 def plot_curves(runs: Runs, out: str | Path, *, title: str | None = None) -> Path:
     """Draw certified accuracy over the radius, one curve a run, with Wilson 95 % bands.
 
-    A run that decided a grid of radii is drawn at those radii alone, with error bars.
+    A run that decided a grid of radii is drawn at those radii alone, with error bars. A thin line says from which
+    radius on the samples of a run certify nothing, whatever the network, where that lies within the figure.
 
     Args:
         runs: Records by label, or runs.
@@ -60,26 +69,43 @@ def draw_curves(runs: Runs, *, title: str | None = None) -> bytes:
 
 def _draw(runs: Runs, title: str | None) -> Any:
     figure = new_figure(SIZE)
+    runs = runs if isinstance(runs, Mapping) else list(runs)
     table = {label: tally(records) for label, records in labelled(runs).items()}
     top = max((counted.reached.max(initial=0.0) for counted in table.values()), default=0.0)
     radii = np.linspace(0, 1.05 * top if top > 0 else 1.0, 501)
     axes = figure.add_subplot()
     if len(table) > COLOURS:
         axes.set_prop_cycle(color=_colours(len(table)))
+    colours = {}
     for name, counted in table.items():
-        label = literal(name)
         grid = grid_of(counted)
         if grid is None:
-            _draw_curve(axes, label, counted, radii)
+            colours[name] = _draw_curve(axes, literal(name), counted, radii)
         else:
-            _draw_grid(axes, label, counted, grid)
+            colours[name] = _draw_grid(axes, literal(name), counted, grid)
     axes.set(xlabel="l2 radius, pixels in [0, 1]", ylabel="certified accuracy (%)")
     axes.set(xlim=(0, radii[-1]), ylim=(0, 100))
     axes.grid(alpha=0.3)
+    _draw_limits(axes, {k: limit for k, limit in limits_of(runs).items() if limit.radius <= radii[-1]}, colours)
     if title:
         axes.set_title(literal(title))
     _explain(figure, axes)
     return figure
+
+
+def _draw_limits(axes: Any, limits: Mapping[str, Limit], colours: Mapping[str, Any]) -> None:
+    """Say where curves end because of their samples: a thin line each, with words where they are few."""
+    sharing: dict[Limit, list[str]] = {}
+    for label, limit in limits.items():
+        sharing.setdefault(limit, []).append(label)
+    for limit, labels in sharing.items():
+        colour = colours[labels[0]] if len(labels) == 1 else "#444444"
+        axes.axvline(limit.radius, color=colour, linestyle=":", linewidth=1)
+        if len(sharing) > FEW:
+            continue
+        whose = f"{', '.join(labels)}: " if len(labels) < len(colours) else ""
+        whose = whose if len(whose) <= LONGEST else ""  # the line has the curve's colour
+        axes.annotate(literal(whose + limit.words), (limit.radius, 0.5), color=colour, **_BESIDE)
 
 
 def _explain(figure: Any, axes: Any) -> None:
@@ -109,18 +135,21 @@ def _colours(count: int) -> Any:
     return colormaps["turbo"](np.linspace(0, 1, count))
 
 
-def _draw_curve(axes: Any, label: str, counted: Tally, radii: NDArray[np.float64]) -> None:
+def _draw_curve(axes: Any, label: str, counted: Tally, radii: NDArray[np.float64]) -> Any:
+    """Draw a run that decided every radius, and give its colour."""
     n, values = counted.n, curve(counted, radii)
     bands = np.array([wilson(round(value * n), n) for value in values])
     (line,) = axes.plot(radii, 100 * values, drawstyle="steps-pre", label=f"{label}, {n} images")
     low, high = 100 * bands.T
     axes.fill_between(radii, low, high, step="pre", alpha=0.15, linewidth=0, color=line.get_color())
+    return line.get_color()
 
 
-def _draw_grid(axes: Any, label: str, counted: Tally, grid: tuple[float, ...]) -> None:
+def _draw_grid(axes: Any, label: str, counted: Tally, grid: tuple[float, ...]) -> Any:
+    """Draw a run that decided the radii of a grid, and give its colour."""
     accuracies = [certified_accuracy(counted, radius) for radius in grid]
     middle = np.array([100 * one.value for one in accuracies])
     ends = np.array([[100 * one.low for one in accuracies], [100 * one.high for one in accuracies]])
-    axes.errorbar(
-        grid, middle, np.abs(ends - middle), fmt="o:", capsize=3, markersize=4, label=f"{label}, {counted.n} images"
-    )
+    errors = np.abs(ends - middle)
+    drawn = axes.errorbar(grid, middle, errors, fmt="o:", capsize=3, markersize=4, label=f"{label}, {counted.n} images")
+    return drawn.lines[0].get_color()

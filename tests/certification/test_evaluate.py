@@ -94,6 +94,12 @@ def test_pixels_are_checked_once_an_image(model, digits, tmp_path, monkeypatch):
     assert checked == [(3, 32, 32)] * len(run.records)
 
 
+def test_the_bar_says_which_sigma_it_is_of(model, digits, tmp_path, capsys):
+    for shown in (True, False):
+        certify(model, digits, 0.5, out=tmp_path / str(shown), limit=1, n=50, **{**FLAT, "progress": shown})
+        assert ("sigma 0.5: " in capsys.readouterr().err) == shown
+
+
 @pytest.mark.parametrize("radii", [pytest.param(None, marks=pytest.mark.full), (0.0, 0.1, 0.25)])
 def test_killed_in_the_middle_and_resumed_equals_uninterrupted(model, digits, tmp_path, radii):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from toys import full_disk
 
+from robust_hub.evidence.limits import Limit, limits_of
 from robust_hub.evidence.plots import _draw, plot_curves
-from robust_hub.evidence.records import Record
+from robust_hub.evidence.records import Record, Run
+from robust_hub.guarantee.reach import largest_radius
 
 RUNS = {
     "sigma = 0.25": [Record(0, 1, 1, 0.4, 1, 1.0), Record(1, 1, 2, 0.9, 0, 1.0)],
@@ -110,3 +112,55 @@ def test_a_picture_that_cannot_be_written_whole_leaves_the_old_one(
     with pytest.raises(ValueError, match="expected a file that can be written, got .*No space left on device"):
         plot_curves({"other": RUNS["sigma = 0.5"]}, out)
     assert out.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def fixed(radius: float, n: int = 1000, sigma: float = 0.25) -> Record:
+    return Record(0, 1, 1, radius, 1, 1.0, n=n, sigma=sigma, alpha=0.001, plan="fixed")
+
+
+def test_a_curve_that_its_samples_end_says_so() -> None:
+    pytest.importorskip("matplotlib")
+    figure = _draw({"a": [fixed(0.61)], "b": [fixed(0.2)]}, None)
+    (axes,) = figure.axes
+    lines = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    assert [line.get_xdata()[0] for line in lines] == [largest_radius(1000, 0.25)]  # one for both
+    assert [text.get_text() for text in axes.texts] == ["n = 1,000 certifies no more"]
+    (axes,) = _draw({"a": [fixed(0.61)], "b": [fixed(0.2, 500)], "c" * 50: [fixed(0.2, 400)]}, None).axes
+    said = ["a: n = 1,000 certifies no more", "b: n = 500 certifies no more", "n = 400 certifies no more"]
+    assert [text.get_text() for text in axes.texts] == said
+    colours = [line.get_color() for line in axes.get_lines()]
+    assert colours[:3] == colours[3:] == [text.get_color() for text in axes.texts]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        fixed(0.4),  # its limit is beyond the figure
+        Record(0, 1, 1, 0.4, 1, 1.0),  # a foreign log
+        Record(0, 1, 1, 0.4, 1, 1.0, n=1000, sigma=0.25, alpha=0.001, plan="radius"),  # as many as its pilot asked for
+        Record(0, 1, 1, 0.5, 1, 1.0, n=96, sigma=0.25, alpha=0.001, plan="sequential", radii=(0.25, 0.5)),
+    ],
+)
+def test_a_curve_that_ends_for_other_reasons_has_no_line(record: Record) -> None:
+    pytest.importorskip("matplotlib")
+    (axes,) = _draw({"a": [record]}, None).axes
+    assert len(axes.texts) == 0
+
+
+def test_limits_are_those_of_the_runs_bound_and_of_a_grids_samples() -> None:
+    run = Run((fixed(0.6),), {"bound": "runner_up"}, Path("run"))
+    assert limits_of([run])["sigma = 0.25"].radius == largest_radius(1000, 0.25, bound="runner_up")
+    grid, short = (0.25, 0.5, 0.75), {"n": 1000}
+    how = {"n": 64, "sigma": 0.25, "alpha": 0.001, "plan": "sequential", "radii": grid, "out_of_reach": (0.75,)}
+    record = Record(0, 1, 1, 0.5, 1, 1.0, **how)
+    run = Run((record,), short, Path("run"))
+    assert limits_of(iter([run])) == {"sigma = 0.25": Limit(0.75, "n = 1,000 cannot certify 0.75")}
+    assert limits_of({"a": [record]}) == {"a": Limit(0.75, "its n cannot certify 0.75")}
+    other = Record(1, 1, 1, 0.75, 1, 1.0, n=64, sigma=0.25, alpha=0.001, plan="sequential", radii=grid)
+    assert limits_of({"a": [record, other]}) == {}
+
+
+def test_many_limits_are_lines_without_words() -> None:
+    pytest.importorskip("matplotlib")
+    (axes,) = _draw({str(n): [fixed(0.61, n)] for n in range(500, 507)}, None).axes
+    assert len([line for line in axes.get_lines() if line.get_linestyle() == ":"]) == 7 and len(axes.texts) == 0

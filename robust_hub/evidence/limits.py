@@ -1,0 +1,72 @@
+"""Where a curve ends because of its samples, and not because of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robust_hub.evidence.comparisons import Runs, labelled
+from robust_hub.evidence.record import Record
+from robust_hub.evidence.records import Run
+from robust_hub.guarantee.reach import largest_radius
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A radius from which on a run could certify nothing, whatever the network.
+
+    Attributes:
+        radius: The radius, l2 in [0, 1]-pixel units.
+        words: Why, in a few words.
+    """
+
+    radius: float
+    words: str
+
+
+def limits_of(runs: Runs) -> dict[str, Limit]:
+    """Give the limits that the samples of runs set, by the label that `labelled` gives a run.
+
+    Args:
+        runs: Records by label, or runs.
+
+    Returns:
+        A limit for each run of a fixed number of samples, and for each grid with radii out of reach; none for others,
+        such as logs that say no number of samples.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+
+    Example:
+        >>> records = [Record(0, 3, 3, 0.6, True, 1.0, n=1000, sigma=0.25, alpha=0.001)]
+        >>> limit = limits_of({"sigma = 0.25": records})["sigma = 0.25"]
+        >>> round(limit.radius, 3), limit.words
+        (0.616, 'n = 1,000 certifies no more')
+    """
+    listed = [] if isinstance(runs, Mapping) else list(runs)
+    table = labelled(runs if isinstance(runs, Mapping) else listed)
+    said = {id(run.records): run.identity for run in listed if isinstance(run, Run)}
+    found = {label: _limit(records, said.get(id(records), {})) for label, records in table.items()}
+    return {label: limit for label, limit in found.items() if limit is not None}
+
+
+def _limit(records: Sequence[Record], identity: Mapping[str, Any]) -> Limit | None:
+    if any(one.radii is not None for one in records):
+        return _limit_of_grid(records, identity)
+    if any(None in (one.n, one.sigma, one.alpha) or one.plan not in (None, "fixed") for one in records):
+        return None
+    asked = {(one.n or 0, one.sigma or 0.0, one.alpha or 0.0, one.tau or 0.0) for one in records}
+    bound = str(identity.get("bound", "complement"))
+    radius, n = max((largest_radius(n, sigma, alpha, bound, tau), n) for n, sigma, alpha, tau in asked)
+    return Limit(radius, f"n = {n:,} certifies no more")
+
+
+def _limit_of_grid(records: Sequence[Record], identity: Mapping[str, Any]) -> Limit | None:
+    """Give the smallest radius that no image of a grid's run could reach."""
+    beyond = set.intersection(*(set(one.out_of_reach or ()) for one in records))
+    if not beyond:
+        return None
+    radius, n = min(beyond), identity.get("n")
+    samples = f"n = {n:,}" if isinstance(n, int) else "its n"
+    return Limit(radius, f"{samples} cannot certify {radius:g}")
