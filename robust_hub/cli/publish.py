@@ -301,4 +301,4 @@ def name_classes(folder: Path, data: str | None, split: str, names: Path | None)
     else:
         words = [str(word) for word in told]
     named = run(folder, words)
-    emit({"folder": named, "classes": words}, f"{named}: {len(words)} classes from {words[0]!r} to {words[-1]!r}")
+    emit({"config": named, "classes": words}, f"{named}: {len(words)} classes from {words[0]!r} to {words[-1]!r}")
