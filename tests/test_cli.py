@@ -184,7 +184,7 @@ def test_models_lists_every_pretrained_name(monkeypatch):
 def test_a_checkpoint_goes_on_a_shelf(tmp_path):
     source = checkpoint_folder("resnet18s_ln_mixednoise")
     result = run("shelve", source, "resnet18s_ln_mixednoise.copy", "--shelf", tmp_path, "--dtype", "bfloat16")
-    assert result.exit_code == 0 and result.output.strip() == str(tmp_path / "resnet18s_ln_mixednoise.copy")
+    assert result.exit_code == 0 and result.stdout.strip() == str(tmp_path / "resnet18s_ln_mixednoise.copy")
     assert run("shelve", source, "resnet18s_gn.copy", "--shelf", tmp_path).exit_code == 2
 
 

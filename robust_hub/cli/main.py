@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from robust_hub.cli.certify import bench, certify
+from robust_hub.cli.doctor import doctor
 from robust_hub.cli.group import MainGroup
 from robust_hub.cli.paper import demo, reproduce
 from robust_hub.cli.publish import adopt, card, models, name_classes, publish, shelve, verify
@@ -41,6 +42,6 @@ def main() -> None:
 
 for _command in (
     *(models, shelve, pretrain, finetune, certify, report, bench),
-    *(card, publish, verify, verify_certificate, adopt, name_classes, reproduce, demo),
+    *(card, publish, verify, verify_certificate, adopt, name_classes, doctor, reproduce, demo),
 ):
     main.add_command(_command)

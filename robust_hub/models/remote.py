@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx2
@@ -16,7 +17,6 @@ from huggingface_hub import constants, get_session, snapshot_download, try_to_lo
 from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -27,7 +27,7 @@ from robust_hub.models.config import read_config
 from robust_hub.models.stored import sha256
 
 WORLD = (OSError, HFValidationError, httpx2.HTTPError)  # what the Hub, the network and the disk do to us
-_PATIENCE = 5.0  # seconds in which the Hub has to answer before it counts as out of reach
+_PATIENCE = 3.0  # seconds in which the Hub has to answer before it counts as out of reach
 
 
 def fetch(repo_id: str, revision: str, *, check: Callable[[Path], object], cache_dir: str | Path | None = None) -> Path:
@@ -140,17 +140,41 @@ def reach(repo_id: str, address: str | None = None) -> None:
     Raises:
         CheckpointError: If it is out of reach.
     """
-    words = f"{repo_id} is not here and the Hub cannot be reached"
-    if constants.HF_HUB_OFFLINE:
-        raise CheckpointError(f"{words} (HF_HUB_OFFLINE is set): unset it, or use a local folder")
-    try:
-        get_session().head(address or f"{constants.ENDPOINT}/api/models/{repo_id}", timeout=_PATIENCE)
-    except OfflineModeIsEnabled:
-        raise CheckpointError(f"{words} (offline mode): use a local folder") from None
-    except WORLD as error:
+    why = unreachable(address or f"{constants.ENDPOINT}/api/models/{repo_id}")
+    if why is not None:
+        advice = "unset it" if constants.HF_HUB_OFFLINE else "check the network or HF_ENDPOINT"
         raise CheckpointError(
-            f"{words} ({short(error)}): check the network or HF_ENDPOINT, or use a local folder"
-        ) from None
+            f"{repo_id} is not here and the Hub cannot be reached ({why}): {advice}, or use a local folder"
+        )
+
+
+def unreachable(address: str, patience: float = _PATIENCE) -> str | None:
+    """Say why an address of the Hub does not answer; None where it does.
+
+    Args:
+        address: What is asked for.
+        patience: Seconds after which it counts as out of reach, the look-up of its name included, which knows no limit
+            of its own.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    ended: list[BaseException | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(address, timeout=patience)
+        except BaseException as error:  # the caller's thread gives it on
+            ended.append(error)
+        else:
+            ended.append(None)
+
+    thread = Thread(target=ask, name="robust_hub asks the Hub", daemon=True)  # one that waits on holds no exit up
+    thread.start()
+    thread.join(patience)
+    error = ended[0] if ended else TimeoutError(f"no answer within {patience:g} s")
+    if error is None or isinstance(error, WORLD):
+        return None if error is None else short(error)
+    raise error
 
 
 def reach_file(source: str, repo_id: str, pattern: str, revision: str | None = None) -> None:

@@ -1,0 +1,65 @@
+"""The command doctor: whether this installation is sound, fit to be pasted into a report of a fault."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from robust_hub.publishing.surroundings import Finding
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Load every checkpoint and compare its logits and records, too: minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(deep: bool, as_json: bool) -> None:
+    """Say what this installation has and whether all is well: versions, device, network, caches, checkpoints.
+
+    Nothing is changed, and no name, home or token of yours is said: what it prints may stand in a public issue. Exit
+    code 1 if something is wrong.
+
+    Example: robust-hub doctor
+    """
+    from robust_hub.publishing.diagnosis import diagnose
+
+    found = list(diagnose(deep=deep))
+    wrong = [finding for finding in found if finding.wrong]
+    if as_json:
+        click.echo(json.dumps({"well": not wrong, "findings": [asdict(finding) for finding in found]}, indent=2))
+    else:
+        (_print_table if sys.stdout.isatty() else _print_lines)(found)
+        click.echo(_last_line(wrong))
+    sys.exit(1 if wrong else 0)
+
+
+def _last_line(wrong: list[Finding]) -> str:
+    if not wrong:
+        return "all is well"
+    names = ", ".join(dict.fromkeys(f"{finding.part}: {finding.name}" for finding in wrong))
+    return f"{len(wrong)} thing{' is' if len(wrong) == 1 else 's are'} wrong ({names}); what to do stands there"
+
+
+def _print_lines(found: list[Finding]) -> None:
+    for finding in found:
+        click.echo(f"{finding.part}: {finding.name}: {'WRONG: ' if finding.wrong else ''}{finding.value}")
+
+
+def _print_table(found: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table, before = Table(show_header=False, box=None, pad_edge=False), ""
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold", max_width=44)
+    table.add_column(overflow="fold", ratio=1)
+    for finding in found:
+        style = "bold red" if finding.wrong else ""
+        words = f"{'WRONG: ' if finding.wrong else ''}{finding.value}"
+        table.add_row(finding.part if finding.part != before else "", finding.name, Text(words, style=style))
+        before = finding.part
+    Console(markup=False, highlight=False).print(table)
