@@ -447,7 +447,7 @@ class SmoothedClassifier:
     def _stamp(self, law: Noise, shape: Sequence[int], size: int, seed: int | None) -> Stamp:
         """Say what certificates are of, the network first: a seed that is not given is drawn after it is fixed."""
         origin = self._origins.of(shape, size)
-        return Stamp(law, origin, choose_seed(seed), seed is not None)
+        return Stamp(law, origin, choose_seed(seed), seed is not None, self.classes)
 
     def _check_each(self, images: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, Tensor]]:
         """Refuse what are no images of one shape with indices of their own: votes would be of other pixels."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robust_hub.guarantee.certificate import Certificate, check_sigma
+from robust_hub.guarantee.interchange import is_text
 from robust_hub.guarantee.origin import Origin
 from robust_hub.guarantee.plans import Plan
 from robust_hub.images.identity import image_hash
@@ -27,6 +28,7 @@ class Stamp:
         origin: Which function they are of; image and index are filled in.
         seed: Seed of the noise.
         reproduction: Whether the caller gave it.
+        classes: Names of the network's outputs, if it carries them.
         images: Hashes of the images on their way, by index.
     """
 
@@ -34,6 +36,7 @@ class Stamp:
     origin: Origin
     seed: int
     reproduction: bool
+    classes: tuple[str, ...] | None = None
     images: dict[int, str] = field(default_factory=dict)
 
     def place(self, index: int, x: Tensor) -> Tensor:
@@ -57,7 +60,14 @@ class Stamp:
             "reproduction": self.reproduction,
             "origin": origin,
         }
-        return tuple(replace(certificate, **marks) for certificate in certificates)
+        return tuple(replace(one, class_name=self._name(one), **marks) for one in certificates)
+
+    def _name(self, certificate: Certificate) -> str | None:
+        """Name the certified class, where the network's names are those of its votes and fit into a certificate."""
+        if self.classes is None or certificate.abstained or len(self.classes) != len(certificate.counts):
+            return None
+        name = self.classes[certificate.prediction]
+        return name if is_text(name) else None
 
 
 def choose_law(plan: Plan, noise: NoiseChoice, sigma: float) -> Noise:

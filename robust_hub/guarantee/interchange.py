@@ -103,6 +103,11 @@ def encode(value: Any) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def is_text(text: str) -> bool:
+    """Tell whether the format takes a text, such as the name of a class: at most 200 characters, all printable."""
+    return len(text) <= _MOST_TEXT and text.isprintable()
+
+
 def decode(kind: type[T], text: str) -> T:
     """Read a dataclass from JSON that anyone may have written, in bounded time and memory.
 
@@ -162,7 +167,7 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
         _refuse(where, words[kind], value)
-    if kind is str and not (len(value) <= _MOST_TEXT and value.isprintable()):
+    if kind is str and not is_text(value):
         _refuse(where, f"a text of at most {_MOST_TEXT} characters that print", value)
     if kind in (int, float) and not abs(value) < _ABOVE:  # not so, too, of a NaN that is to be written
         _refuse(where, "a finite number below 2^128", value)

@@ -127,6 +127,9 @@ class RobustResNet(ResNet):
             load_checkpoint(self, str(path))
 
 
+_LARGE = {"input_size": (3, 224, 224), "pool_size": (7, 7)}  # what timm's own stem is for, where nobody says another
+
+
 def _check_name(what: str, name: str, names: Mapping[str, Any]) -> None:
     if name not in names:
         raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, names, names)}")
@@ -168,7 +171,8 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
     model: RobustResNet
     if asked is None or asked.kind == "state_dict":
         plain = {} if asked is None else {"source": "", "state_dict": asked.value}  # "local-dir:" says another source
-        model = build(pretrained_cfg_overlay={**overlay, **plain}, **args)
+        usual = _LARGE if args["stem"] == "imagenet" and isinstance(given, str | None) else {}
+        model = build(pretrained_cfg_overlay={**usual, **overlay, **plain}, **args)
         note_class_names(model, None)  # names are of weights
     else:
         name = f"{variant}.{given}" if isinstance(given, str) else variant  # timm names a tag here

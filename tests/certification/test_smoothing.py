@@ -29,6 +29,7 @@ from robust_hub.guarantee.look import ESTIMATION, PREDICTION, SELECTION
 from robust_hub.guarantee.plans import radius_plan, sequential_plan
 from robust_hub.images.laws import NoiseChoice, make_noise
 from robust_hub.images.noise import NoiseStream
+from robust_hub.models.classes import note_class_names
 
 SHAPE = (3, 8, 8)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -768,3 +769,24 @@ def test_a_pixel_off_the_grid_by_rounding_is_that_of_the_image_that_is_certified
     one, two = (smoothed().certify(image, 0.5, n=50, seed=1) for image in (x, near))
     assert one == two
     assert one.origin == two.origin
+
+
+def test_a_certificate_names_its_class_where_the_network_does() -> None:
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), CLASSES)), images(1)[0]
+    nn.init.zeros_(model[1].weight)
+    nn.init.constant_(model[1].bias[3:], 9.0)
+    how = {"n0": 20, "n": 50, "seed": 1}
+    plain = smoothed(model).certify(x, 0.25, **how)
+    for names, fits in (
+        (("a", "b", "c", "<script>"), True),
+        (("x" * 201,) * CLASSES, False),
+        (("a\n",) * CLASSES, False),
+        (("a", "b"), False),
+    ):
+        note_class_names(model, names)
+        named = smoothed(model).certify(x, 0.25, **how)
+        assert named.class_name == (names[plain.prediction] if fits else None)
+        assert replace(named, class_name=None) == plain and Certificate.from_json(named.to_json()) == named
+    note_class_names(model, ("a", "b", "c", "d"))
+    joint = smoothed(model).certify_sigmas(x, [0.25, 0.5], **how)
+    assert [one.class_name for one in joint.certificates] == ["d", "d"]
