@@ -189,6 +189,11 @@ def test_accuracies_take_a_run_and_say_their_radius() -> None:
             certified_accuracy(wrong)  # type: ignore[arg-type]
 
 
+def test_one_run_is_a_table_too() -> None:
+    run = Run(RECORDS, {}, Path("run"))
+    assert markdown_table(run) == markdown_table([run]) and latex_table(run) == latex_table(iter([run]))
+
+
 def test_a_table_is_a_text() -> None:
     table = markdown_table({"a": RECORDS, "b": RECORDS})
     assert isinstance(table, str) and table.startswith("| run |") and type(table + "") is str

@@ -15,7 +15,7 @@ from robust_hub.evidence.tally import Tally, tally
 from robust_hub.guarantee.plans import RADII
 from robust_hub.parsing import shown
 
-Runs: TypeAlias = Mapping[str, Sequence[Record]] | Iterable[Run]
+Runs: TypeAlias = Mapping[str, Sequence[Record]] | Iterable[Run] | Run
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,13 @@ class Best:
     at_zero: Proportion | None
 
 
+def listed(runs: Runs) -> Mapping[str, Sequence[Record]] | list[Run]:
+    """Give records by label as they are, one run or several as a list."""
+    if isinstance(runs, Mapping):
+        return runs
+    return [runs] if isinstance(runs, Run) else list(runs)
+
+
 def labelled(runs: Runs) -> dict[str, Sequence[Record]]:
     """Give each run's records under a label: the mapping's key, or sigma (and the path where needed).
 
@@ -44,13 +51,14 @@ def labelled(runs: Runs) -> dict[str, Sequence[Record]]:
     Raises:
         ValueError: If there are no runs, or one without records.
     """
+    runs = listed(runs)
     if isinstance(runs, Mapping):
         result = dict(runs)
     else:
         result = {}
-        listed = sorted(runs, key=lambda run: math.inf if run.sigma is None else run.sigma)
-        names = [shown(run.path.name) if run.sigma is None else f"sigma = {run.sigma:g}" for run in listed]
-        for run, name in zip(listed, names, strict=True):
+        rising = sorted(runs, key=lambda run: math.inf if run.sigma is None else run.sigma)
+        names = [shown(run.path.name) if run.sigma is None else f"sigma = {run.sigma:g}" for run in rising]
+        for run, name in zip(rising, names, strict=True):
             label = name if names.count(name) == 1 else f"{name} ({shown(run.path)})"
             label += "" if run.finished else " (unfinished)"
             if label in result:
@@ -90,7 +98,7 @@ def best_per_radius(runs: Runs, radii: Sequence[float] = RADII) -> list[Best]:
         ValueError: If the runs are of different images or models, or two share a sigma: the best of several seeds is no
             accuracy of one classifier.
     """
-    runs = runs if isinstance(runs, Mapping) else list(runs)
+    runs = listed(runs)
     reason = incomparable(runs)
     if reason:
         raise ValueError(f"expected runs of one model on the same images, but {reason}; compare runs that match")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides
-from robust_hub.evidence.comparisons import Best, Runs, best_of, incomparable, labelled
+from robust_hub.evidence.comparisons import Best, Runs, best_of, incomparable, labelled, listed
 from robust_hub.evidence.identity import noise_words
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tally import tally
@@ -20,7 +20,7 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> Table:
     Accuracies are in percent, with Wilson 95 % intervals.
 
     Args:
-        runs: Records by label, or runs.
+        runs: Records by label, or a run or several.
         radii: Radii, l2 in [0, 1]-pixel units.
 
     Returns:
@@ -67,7 +67,7 @@ def latex_table(runs: Runs, radii: Sequence[float] = RADII) -> str:
 
 
 def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str]], list[str], str]:
-    runs = runs if isinstance(runs, Mapping) else list(runs)
+    runs = listed(runs)
     table = {label: tally(records) for label, records in labelled(runs).items()}
     header = ["run", "images", "clean", "abstain", *(f"r = {radius:g}" for radius in radii)]
     rows = []
