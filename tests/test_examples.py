@@ -7,12 +7,14 @@ import shlex
 import sys
 from pathlib import Path
 
+import make_tour
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from robust_hub import load_data
+from robust_hub import Certificate, load_data, read_run
 from robust_hub.cli.main import main
+from robust_hub.guarantee.words import meaning
 from robust_hub.paper.tables import TABLES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -45,6 +47,56 @@ def test_certify(digits):
     output = run("certify", "--data", digits, "--images", 2, "--n", 50)
     assert "one image: " in output and "samples" in output
     assert re.search(r"certified accuracy at radius 0.25: \S+ \[.*\] % of 2 images", output)
+
+
+def test_certify_image_says_it_in_words(digits, tmp_path):
+    output = run("certify_image", "--data", digits, "--n", 50, "--json", tmp_path / "digit.json")
+    certificate = Certificate.from_json((tmp_path / "digit.json").read_text())
+    assert meaning(certificate) in output and f"the certificate: {tmp_path / 'digit.json'}" in output
+    photo = tmp_path / "photo.jpg"
+    Image.linear_gradient("L").resize((90, 60)).save(photo)
+    assert re.search(r"(digit \d, radius|no answer)", run("certify_image", photo, "--data", digits, "--n", 20))
+
+
+def test_own_folder_makes_one_or_takes_yours(digits, tmp_path):
+    output = run("own_folder", "--made", 60, "--epochs", 1, "--images", 2, "--n", 20, "--out", tmp_path / "out")
+    assert "'photographs', 'train-held-out'" in output and "| sigma = 0.25 | 2 |" in output
+    assert len(read_run(tmp_path / "out/certified").records) == 2
+    output = run("own_folder", digits / "train", "--epochs", 1, "--images", 1, "--n", 20)
+    assert "images of 3x32x32, 10 classes" in output and "1 are certified for a class that is wrong" in output
+
+
+def test_imagenet_size_says_that_weights_are_random():
+    output = run("imagenet_size", "--n", 12, "--batch-size", 8, "--sigma", 0.25)
+    assert "RANDOM" in output and "448x448 is certified at (3, 224, 224)" in output
+    assert re.search(r"Certificate\(.*sigma=0.25, n=12, alpha=0.001\)", output)
+
+
+def outputs(notebook):
+    """What the cells of a notebook gave: of each, kinds of output and the MIME types that they have."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [[(one["output_type"], sorted(one.get("data", {}))) for one in cell["outputs"]] for cell in cells]
+
+
+def test_the_tour_has_its_outputs_and_nothing_of_a_machine():
+    text = (EXAMPLES / "tour.ipynb").read_text()
+    tour = json.loads(text)
+    assert len(text) < 300_000 and all(outputs(tour))
+    given = [one for cell in tour["cells"] for one in cell.get("outputs", ())]
+    assert all(one["output_type"] != "error" and one.get("name") != "stderr" for one in given)
+    said = json.dumps([{k: v for k, v in one.get("data", one).items() if not k.startswith("image/")} for one in given])
+    assert not re.search(r"/(home|root|tmp|Users|usr|opt|work)/|Warning|Traceback", said)
+    assert [cell["execution_count"] for cell in tour["cells"] if cell["cell_type"] == "code"] == [*range(1, 12)]
+    assert all(cell["metadata"] == {} for cell in tour["cells"])
+    for what in ("<b>ImageData(", "<b>TrainResult(", "certified at radius 0.25", "With 99.9 % confidence", "<b>Run("):
+        assert what in said
+
+
+def test_the_tour_runs_and_gives_what_is_kept(tmp_path):
+    path = EXAMPLES / "tour.ipynb"
+    ran = make_tour.run(path, tmp_path)
+    assert outputs(ran) == outputs(json.loads(path.read_text()))
+    assert json.loads(make_tour.tidy(ran))["metadata"] == json.loads(path.read_text())["metadata"]
 
 
 def test_finetune_and_its_checkpoint_in_certify(digits, tmp_path):
@@ -90,8 +142,10 @@ def test_publish_says_what_would_be_sent(digits):
 
 def test_readme_lists_every_script_and_a_command_for_every_table():
     text = (EXAMPLES / "README.md").read_text()
-    scripts = {path.name for path in EXAMPLES.glob("*.py")}
-    assert set(re.findall(r"\]\((\w+\.py)\)", text)) == scripts == {path.name for path in EXAMPLES.glob("**/*.py")}
+    scripts = {path.name for kind in ("py", "ipynb") for path in EXAMPLES.glob(f"**/*.{kind}")}
+    assert set(re.findall(r"\]\((\w+\.(?:py|ipynb))\)", text)) == scripts
+    count = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")[len(scripts) - 1]
+    assert f"{count} scripts and a notebook" in text
     listed = [shlex.split(command) for command in re.findall(r"`robust-hub (reproduce \w+ --data [^`]*)`", text)]
     assert [words[1] for words in listed] == list(TABLES)
     for _, name, *options in listed:

@@ -44,20 +44,23 @@ def run(path: Path, folder: Path) -> Any:
     (spec / "kernel.json").write_text(json.dumps(described))
     specs = KernelSpecManager(kernel_dirs=[str(spec.parent)], ensure_native_kernel=False)
     manager = AsyncKernelManager(kernel_name="tour", kernel_spec_manager=specs)
-    notebook = nbformat.from_dict(json.loads(path.read_text()))  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(notebook, km=manager, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 
 
 def tidy(notebook: Any) -> str:
     """Give a notebook's text without times and versions of the machine that ran it."""
+    import nbformat
+
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
         cell.metadata = {}
-    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    return text.rstrip("\n") + "\n"
 
 
 def main() -> None:
