@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+
+from robust_hub.cli.output import emit, json_option, wants_json
 
 if TYPE_CHECKING:
     from robust_hub.publishing.surroundings import Finding
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Load every checkpoint and compare its logits and records, too: minutes.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(deep: bool, as_json: bool) -> None:
+@json_option
+def doctor(deep: bool) -> None:
     """Say what this installation has and whether all is well: versions, device, network, caches, checkpoints.
 
     Nothing is changed, and no name, home or token of yours is said: what it prints may stand in a public issue. Exit
@@ -28,11 +29,12 @@ def doctor(deep: bool, as_json: bool) -> None:
 
     found = list(diagnose(deep=deep))
     wrong = [finding for finding in found if finding.wrong]
-    if as_json:
-        click.echo(json.dumps({"well": not wrong, "findings": [asdict(finding) for finding in found]}, indent=2))
-    else:
-        (_print_table if sys.stdout.isatty() else _print_lines)(found)
+    if sys.stdout.isatty() and not wants_json():
+        _print_table(found)
         click.echo(_last_line(wrong))
+    else:
+        values = {"well": not wrong, "findings": [asdict(finding) for finding in found]}
+        emit(values, lambda: "\n".join([*_lines(found), _last_line(wrong)]))
     sys.exit(1 if wrong else 0)
 
 
@@ -43,9 +45,8 @@ def _last_line(wrong: list[Finding]) -> str:
     return f"{len(wrong)} thing{' is' if len(wrong) == 1 else 's are'} wrong ({names}); what to do stands there"
 
 
-def _print_lines(found: list[Finding]) -> None:
-    for finding in found:
-        click.echo(f"{finding.part}: {finding.name}: {'WRONG: ' if finding.wrong else ''}{finding.value}")
+def _lines(found: list[Finding]) -> list[str]:
+    return [f"{one.part}: {one.name}: {'WRONG: ' if one.wrong else ''}{one.value}" for one in found]
 
 
 def _print_table(found: list[Finding]) -> None:
