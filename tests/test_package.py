@@ -84,7 +84,7 @@ def test_the_index_gets_a_page_without_dead_links(built):
 def test_every_package_that_is_imported_is_declared():
     """The names that sources import, and torchvision, without which timm cannot be imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [project["optional-dependencies"][extra] for extra in ("data", "plot", "demo")]
+    extras = [project["optional-dependencies"][extra] for extra in ("data", "plot", "demo", "app")]
     needed = sum(extras, start=project["dependencies"])
     declared = {re.split(r"[\[><=]", need)[0].lower().replace("-", "_") for need in needed}
     named = {"PIL": "pillow", "sklearn": "scikit_learn"}

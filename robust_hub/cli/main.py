@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from robust_hub.cli.app import app
 from robust_hub.cli.certify import bench, certify
 from robust_hub.cli.doctor import doctor
 from robust_hub.cli.group import MainGroup
@@ -42,6 +43,6 @@ def main() -> None:
 
 for _command in (
     *(models, shelve, pretrain, finetune, certify, report, bench),
-    *(card, publish, verify, verify_certificate, adopt, name_classes, doctor, reproduce, demo),
+    *(card, publish, verify, verify_certificate, adopt, name_classes, doctor, reproduce, demo, app),
 ):
     main.add_command(_command)

@@ -1,0 +1,151 @@
+"""What is done when something on the page is moved: values in, what to show out.
+
+What belongs to a visitor is in the arguments, never in the object: all visitors share it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from robust_hub.app import fragments, work
+from robust_hub.app.networks import Choice, Networks
+from robust_hub.app.upload import Prepared, prepare_drawing, prepare_file
+from robust_hub.errors import CheckpointError
+from robust_hub.guarantee.certificate import Certificate
+
+_NO_FILE = gr.update(value=None, visible=False)
+_REFUSED = (ValueError, TypeError, OSError, CheckpointError, MemoryError)
+
+
+class Outcome(NamedTuple):
+    """What a step of the work changes on the page; what it leaves out stays as it is."""
+
+    job: Any = gr.skip()
+    status: Any = gr.skip()
+    copies: Any = gr.skip()
+    result: Any = gr.skip()
+    certificate: Any = gr.skip()
+    image: Any = gr.skip()
+    check: Any = gr.skip()
+    go: Any = gr.skip()
+    stop: Any = gr.skip()
+
+
+class Handlers:
+    """The page's answers to what its visitors do.
+
+    Args:
+        offered: The checkpoints to choose from.
+        files: A folder for files to download.
+    """
+
+    def __init__(self, offered: tuple[Choice, ...], files: Path) -> None:
+        self.networks, self._files = Networks(offered), files
+
+    def look(
+        self, job: work.Job | None, network: str, file: str | None, picked: str, sigma: float
+    ) -> tuple[str, str, str, Any, *Outcome]:
+        """Show what is refused, the image, the network, and noisy copies; a certificate of something else is gone."""
+        gallery = gr.skip() if file is None else gr.update(selected_index=None)
+        outcome, about = self.forget(job)._replace(copies=""), ""
+        try:
+            smoothed = self.networks.get(network)
+            about = fragments.trained(self.networks.offered[network], smoothed.classes, sigma)
+            prepared = self._prepare(network, file, picked)
+            answer = smoothed.name(int(smoothed.classify(prepared.x[None])[0]))
+            copies = work.show_copies(smoothed, prepared.x, sigma)
+        except _REFUSED as error:
+            return fragments.failure(str(error)), "", about, gallery, *outcome._replace(status="")
+        shown = fragments.noisy(copies, smoothed.name, sigma, voted=False)
+        return "", fragments.seen(prepared, answer), about, gallery, *outcome._replace(copies=shown)
+
+    def forget(self, job: work.Job | None) -> Outcome:
+        """End the work of a visitor and take away a certificate of something else than is chosen now."""
+        if job is not None:
+            job.stop()
+        ready = fragments.note("Nothing is certified yet: press Certify.")
+        return _idle(status=ready, result="", certificate=_NO_FILE, image=_NO_FILE, check="")
+
+    def certify(
+        self, network: str, file: str | None, picked: str, sigma: float, n: float, several: bool
+    ) -> Iterator[Outcome]:
+        """Certify, and tell of it on the way."""
+        try:
+            smoothed = self.networks.get(network)
+            prepared = self._prepare(network, file, picked)
+            job = work.Job(smoothed, prepared.x, work.beside(sigma) if several else (sigma,), int(n))
+        except _REFUSED as error:
+            yield _idle(status=fragments.failure(str(error)))
+            return
+        yield Outcome(
+            *(job, fragments.progress(job.far), gr.skip(), ""),
+            *(_NO_FILE, _NO_FILE, ""),
+            *(gr.update(interactive=False), gr.update(interactive=True)),
+        )
+        made: tuple[Certificate, ...] = ()
+        try:
+            for step in job.steps():
+                if isinstance(step, work.Counted):
+                    yield Outcome(status=fragments.progress(step))
+                    continue
+                made += (step,)
+                yield self._certified(job, network, prepared, made)
+            yield _idle(status=fragments.progress(job.far))
+        except work.StoppedError:
+            yield _idle(status=fragments.halted(job.far, job.made))
+        except _REFUSED as error:
+            yield _idle(status=fragments.failure(str(error)))
+
+    def stop(self, job: work.Job | None) -> Outcome:
+        """End the work of a visitor; that of one who still waits has not begun."""
+        if job is None or not job.running:
+            return _idle(status=fragments.note("Stopped before the first noisy copy."))
+        job.stop()
+        job.wait()
+        return _idle(status=fragments.halted(job.far, job.made))
+
+    def _prepare(self, network: str, file: str | None, picked: str) -> Prepared:
+        choice = self.networks.offered[network]
+        if file is None:
+            return prepare_drawing(picked, choice.size, choice.channels)
+        return prepare_file(file, choice.size, choice.channels)
+
+    def _certified(self, job: work.Job, network: str, prepared: Prepared, made: tuple[Certificate, ...]) -> Outcome:
+        """Show what is certified so far; votes, copies and files are of the chosen sigma, which is the first."""
+        smoothed, chosen = self.networks.get(network), made[0]
+        result = "".join(
+            (
+                fragments.verdict(chosen, smoothed.classes),
+                fragments.votes(chosen, smoothed.name),
+                fragments.radii(made, chosen.sigma, smoothed.classes),
+            )
+        )
+        shown = Outcome(status=fragments.progress(job.far), result=result)
+        if len(made) > 1:
+            return shown
+        copies = work.show_copies(smoothed, prepared.x, chosen.sigma, chosen.seed)
+        certificate, image = self._write(prepared, chosen)
+        return shown._replace(
+            copies=fragments.noisy(copies, smoothed.name, chosen.sigma, voted=True),
+            certificate=gr.update(value=str(certificate), visible=True),
+            image=gr.update(value=str(image), visible=True),
+            check=fragments.check(network, certificate.name, image.name),
+        )
+
+    def _write(self, prepared: Prepared, chosen: Certificate) -> tuple[Path, Path]:
+        """Write the files that `robust-hub verify-certificate` takes."""
+        folder = Path(tempfile.mkdtemp(dir=self._files))
+        certificate, image = folder / "certificate.json", folder / "image.png"
+        certificate.write_text(chosen.to_json())
+        image.write_bytes(prepared.png())
+        return certificate, image
+
+
+def _idle(**shown: Any) -> Outcome:
+    """Let the visitor begin again."""
+    return Outcome(go=gr.update(interactive=True), stop=gr.update(interactive=False), **shown)
