@@ -211,7 +211,7 @@ def test_a_wrong_certificate_is_reported_with_what_repeats_it():
 # Pages name what is there.
 
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", ".github/pull_request_template.md")
-PAGES += tuple(f"docs/{name}.md" for name in ("faq", "compare") if (ROOT / f"docs/{name}.md").exists())
+PAGES += ("docs/faq.md", "docs/compare.md")
 HOP = re.compile(r"`((?:[\w]+/)*\w+\.py):([\w.]+)`")  # `room/file.py:function`
 
 
@@ -270,3 +270,57 @@ def test_the_changelog_starts_with_what_is_not_released():
     heads = re.findall(r"^##(?:#)? (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert heads[:5] == ["Unreleased", "Added", "Changed", "Fixed", "Weights"]
     assert any(head.startswith(f"{PROJECT['version']} - ") for head in heads)
+
+
+# Answers whose numbers follow from a formula are computed here.
+
+
+def part(page: str, name: str) -> str:
+    """What stands between two marks of a page."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- end of {name} -->", (ROOT / page).read_text(), re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def test_the_largest_radius_of_n_votes_is_as_answered():
+    from robust_hub.guarantee.bounds import TAU
+    from robust_hub.guarantee.certificate import certify_counts
+
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) \|$", part("docs/faq.md", "ceilings"), re.MULTILINE)
+    assert len(rows) == 4
+    for samples, said in rows:
+        n = int(samples.replace(",", ""))
+        for tau in (0.0, TAU):
+            assert f"{certify_counts([100], [n], sigma=1.0, tau=tau).radius - 0.005:.2f}" == said  # rounded down
+
+
+def test_the_distance_is_as_answered():
+    from robust_hub.evidence.accuracy import proportion
+
+    half = proportion(250, 500)
+    assert (
+        f"with 500 images that is up to {100 * (half.high - half.value):.1f} points"
+        in (ROOT / "docs/faq.md").read_text()
+    )
+    text = part("docs/faq.md", "distance")
+    assert f"changed by {0.25 / (3 * 32 * 32) ** 0.5 * 255:.1f} of" in text
+    assert f"changed by {0.25 * 255:.0f} levels" in text
+    assert f"the first is {0.25 / (3 * 224 * 224) ** 0.5 * 255:.2f} levels" in (ROOT / "docs/faq.md").read_text()
+
+
+def test_the_fewest_samples_are_as_answered():
+    from robust_hub.guarantee.bounds import smallest_n
+    from robust_hub.guarantee.prediction import check_prediction
+
+    text = (ROOT / "docs/faq.md").read_text()
+    assert f"with alpha = 0.001 fewer than {smallest_n(0.001)} votes" in text
+    least = next(n for n in range(1, 50) if _taken(check_prediction, n))
+    assert f"`predict` needs {least}" in text
+
+
+def _taken(check, n):
+    try:
+        check(n, 0.001)
+    except ValueError:
+        return False
+    return True
