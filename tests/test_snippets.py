@@ -36,6 +36,7 @@ SMALLER = {  # what is put behind the options of a command
     "bench certify": ("--images", "1", "--samples", "64", "--n", "100"),
     "bench train": ("--steps", "1", "--repeats", "1"),
     "verify-certificate": ("--fresh", "50"),
+    "python -m pytest": ("--collect-only", "-p", "no:cacheprovider"),  # the tests are there
     "python examples/attack.py": ("--images", "1", "--n", "50", "--steps", "1"),
     "python examples/certify.py": ("--data", "cifar10/", "--images", "1", "--n", "50"),
 }
@@ -48,6 +49,7 @@ NOT_RUN = {  # a pattern of commands: why they cannot run here
     "ruff *": "checks the code and no page",
     "mypy": "checks the code and no page",
     "pre-commit install": "writes into a clone",
+    "*python -m pytest -n *": "is this very suite",
     "eval *_ROBUST_HUB_COMPLETE=*": "belongs into the start of a shell",
     "_ROBUST_HUB_COMPLETE=*": "belongs into the start of a shell",
     "*robust-hub demo": "takes minutes; tests/test_demo.py has it smaller",
@@ -160,7 +162,7 @@ def run_python(given, words):
         exec(compile(given, "a heredoc", "exec"), {})
         return
     script = words[0]
-    smaller = next((more for of, more in SMALLER.items() if fnmatch(f"python {script}", of)), ())
+    smaller = next((more for of, more in SMALLER.items() if fnmatch(" ".join(["python", *words]), f"{of}*")), ())
     if script.startswith("examples/"):
         spec = importlib.util.spec_from_file_location("shown", ROOT / script)
         module = sys.modules["shown"] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
@@ -168,8 +170,9 @@ def run_python(given, words):
         result = CliRunner().invoke(module.main, [*words[1:], *smaller])
         assert result.exit_code == 0, f"{script}\n{result.output}\n{result.exception}"
         return
-    done = subprocess.run([sys.executable, *words, *smaller], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    place = ROOT if words[:2] == ["-m", "pytest"] else None
+    done = subprocess.run([sys.executable, *words, *smaller], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def given_names(page):
@@ -262,6 +265,7 @@ def test_nothing_is_excused_or_replaced_that_no_page_shows():
         ("sh", "robust-hub certify --model resnet19s_ln --data cifar10/ --out runs/x"),
         ("sh", "python examples/certify.py --no-such-option"),
         ("sh", "python tools/no_such_tool.py"),
+        ("sh", "python -m pytest tests/no_such_file.py"),
         ("sh", "curl https://example.org"),
         ("python", "import robust_hub\nrobust_hub.no_such_name"),
         ("ruby", "puts 1"),
