@@ -86,3 +86,50 @@ def test_ctrl_c_in_two_processes_is_said_once(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=120)
     assert err.count("robust-hub: ") == 1 and KEPT.strip() in err
     assert "KeyboardInterrupt" not in err
+
+
+# A command that reads from a pipe nobody writes to, in C, where Python hears of no signal.
+BLOCKED = """
+import ctypes, os, signal, sys, threading
+from robust_hub.cli import stopping
+from robust_hub.cli.main import main
+stopping.PATIENCE = 0.2
+@main.command()
+def finetune():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.siginterrupt(number, False)
+    threading.Timer(0.2, os.kill, (os.getpid(), int(sys.argv[1]))).start()
+    ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
+main(["finetune"], prog_name="robust-hub")
+"""
+# A child of a command, such as a worker, that is sent the signal which the command has a handler for.
+WORKER = """
+import os, signal, sys, time
+from robust_hub.cli import stopping
+from robust_hub.cli.main import main
+stopping.PATIENCE = 0.1
+@main.command()
+def finetune():
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    time.sleep(0.5)
+    print("done")
+main(["finetune"], prog_name="robust-hub")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_that_a_library_keeps_from_python_is_one_sentence_too(number: int, code: int) -> None:
+    line = [sys.executable, "-c", BLOCKED, str(int(number))]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code and done.stdout == ""
+    assert done.stderr == "robust-hub: stopped; the last saved state is kept: the same command goes on from there\n"
+
+
+def test_a_signal_of_a_worker_is_none_of_the_command() -> None:
+    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{-signal.SIGTERM}\ndone\n", "")

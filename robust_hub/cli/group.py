@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from robust_hub.cli.output import is_main, note, process_index
-from robust_hub.cli.stopping import Terminated, end, stopped, terminations
+from robust_hub.cli.stopping import Terminated, end, heard, stopped, terminations
 from robust_hub.errors import CheckpointError
 from robust_hub.memory import ran_out
 from robust_hub.parsing import shown
@@ -59,7 +59,7 @@ class MainGroup(Commands):
         """Invoke the command, and end the process in words where that fails or is stopped."""
         warnings.showwarning = _warn
         try:
-            with terminations():
+            with terminations(), heard(lambda: ctx.invoked_subcommand):
                 return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as stop:
             said, code = stopped(ctx.invoked_subcommand, stop)

@@ -22,6 +22,11 @@ _STREAM = "robust_hub.json"  # in click's meta: where the document goes
 _RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # of processes that MPI starts
 
 
+def is_launched() -> bool:
+    """Tell whether torchrun, accelerate or MPI started this process, maybe among others."""
+    return "LOCAL_RANK" in os.environ or any(name in os.environ for name in _RANKS)
+
+
 def process_index() -> int:
     """Give the number of this process among those that torchrun, accelerate or MPI started; 0 where it is alone."""
     if "LOCAL_RANK" in os.environ:  # a cluster may say RANK of machines, whose commands are each alone

@@ -8,11 +8,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from robust_hub.cli.output import is_launched, note
+
+PATIENCE = 2.0  # seconds in which a command should hear of a signal
 _KEPT = {
     "certify": "every record so far is kept: the same command goes on where it stopped",
     "reproduce": "what is done is kept: the same command goes on where it stopped",
@@ -31,8 +34,8 @@ class Terminated(BaseException):
 def terminations() -> Iterator[None]:
     """Have SIGTERM raise `Terminated` for a while, as Ctrl-C raises KeyboardInterrupt.
 
-    Where something else handles it, or in a thread, it stays as it is. Processes that the command starts are ended by
-    it at once.
+    Where something else handles it, or in a thread, it stays as it is, and so it does under a launcher, which ends with
+    it what may wait for another process. Processes that the command starts are ended by it at once.
     """
     own = os.getpid()
 
@@ -43,7 +46,7 @@ def terminations() -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if not ours or is_launched() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, stop)
@@ -51,6 +54,47 @@ def terminations() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def heard(command: Callable[[], str | None]) -> Iterator[None]:
+    """End the process where a signal has come and Python, waiting for a library, does not hear of it for a while.
+
+    Compilers, and processes that wait for one another, do so for minutes. What is on the disk is whole at any moment.
+
+    Args:
+        command: Gives the name of the command that runs.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    before = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+    left = threading.Event()
+
+    def watch() -> None:
+        numbers = os.read(receiver, 1)
+        while numbers and numbers[0] not in (signal.SIGINT, signal.SIGTERM):
+            numbers = os.read(receiver, 1)
+        if numbers and not left.wait(PATIENCE):
+            said, code = stopped(command(), KeyboardInterrupt() if numbers[0] == signal.SIGINT else Terminated())
+            note(f"robust-hub: {said}")
+            os._exit(code)
+        os.close(receiver)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(before)
+        os.close(sender)
+
+
+# A signal of a forked process, such as a worker's, is none of this one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1) and None)
 
 
 def stopped(command: str | None, stop: BaseException) -> tuple[str, int]:
