@@ -27,7 +27,7 @@ from robust_hub.provenance import Provenance, summary
 from robust_hub.publishing.data_sets import data_set
 from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
 from robust_hub.publishing.licences import TITLES
-from robust_hub.publishing.loading import by_name_words, is_found_anywhere, load_line
+from robust_hub.publishing.loading import by_name_words, is_found_anywhere, load_line, script_name
 from robust_hub.publishing.metadata import metadata
 from robust_hub.training.judged import Judged
 
@@ -110,6 +110,7 @@ def _loading(evidence: Evidence, repo_id: str | None) -> dict[str, Any]:
     local = repo_id is None and not is_found_anywhere(name, folder)
     return {
         "load": load_line(name, folder, repo_id),
+        "script_name": script_name(name, folder, repo_id),
         "by_name": by_name_words(name, folder) if local and is_name(name) else None,
     }
 

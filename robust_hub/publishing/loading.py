@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from robust_hub.layout import CONFIG
@@ -33,6 +34,24 @@ def load_line(name: str, folder: str | Path, repo_id: str | None = None) -> str:
     if is_found_anywhere(name, folder):
         return f"timm.create_model({_quoted(name)}, pretrained=True)"
     return f"robust_hub.load_model({_quoted(at_home(folder))})"
+
+
+def script_name(name: str, folder: str | Path, repo_id: str | None = None) -> str:
+    """Give what timm's scripts take for `--model`, as a shell reads it.
+
+    Args:
+        name: Its name for timm.
+        folder: Its folder.
+        repo_id: Its repository on the Hub, once it is published.
+    """
+    if repo_id is not None:
+        return f"hf-hub:{repo_id}"
+    if is_found_anywhere(name, folder):
+        return name
+    place = at_home(folder)
+    if place.startswith("~/"):  # which a shell leaves as it is after a colon
+        return f'"local-dir:$HOME"{shlex.quote(place.removeprefix("~"))}'
+    return shlex.quote(f"local-dir:{place}")
 
 
 def is_found_anywhere(name: str, folder: str | Path) -> bool:

@@ -304,7 +304,11 @@ def check_rendering(text: str) -> None:
         "h1",
         *["h2"] * len(wanted),
     ]
-    assert [token.info for token in tokens if token.type == "fence"] == [*["python"] * len(snippets(text)), "bibtex"]
+    assert [token.info for token in tokens if token.type == "fence"] == [
+        *["python"] * len(snippets(text)),
+        "sh",
+        "bibtex",
+    ]
     assert kinds.count("table_open") == text.count("\n|---")
     columns = 0
     for token in tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,37 @@ def test_published_from_the_hub(
     monkeypatch.chdir(tmp_path)
     names = run(text)
     assert torch.equal(names["loaded"](X), load_model(shelved)(X)) and told.revision is not None
+
+
+SCRIPT = """
+import argparse, timm, torch
+parser = argparse.ArgumentParser()
+parser.add_argument("--model")
+parser.add_argument("--pretrained", action="store_true")
+parser.add_argument("--data-dir")
+parser.add_argument("--split")
+args = parser.parse_args()
+torch.save(timm.create_model(args.model, pretrained=args.pretrained).state_dict(), args.data_dir)
+"""
+
+
+def test_timms_scripts_run_as_the_card_says(shelved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a script of this test's in the place of validate.py."""
+    monkeypatch.setenv("HOME", str(tmp_path / "someone"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "validate.py").write_text(SCRIPT)
+    inside = Path(shutil.copytree(shelved, tmp_path / "someone" / "my photos"))
+    for folder, said in ((shelved, f"local-dir:{shelved}"), (inside, "\"local-dir:$HOME\"'/my photos'")):
+        block = re.search(r"```sh\n(.*?)\npython train.py", card(read_evidence(NAME, folder)), flags=re.DOTALL)
+        assert block is not None and f"--model {said} --pretrained" in block[1]
+        words = [
+            os.path.expandvars(word) for word in shlex.split(block[1].replace("FOLDER", "out.pt").replace("\\\n", ""))
+        ]
+        assert words[:2] == ["python", "-c"]
+        monkeypatch.setattr("sys.argv", ["-c", *words[3:]])
+        exec(words[2], {})
+        loaded = torch.load("out.pt", weights_only=True)
+        assert all(torch.equal(loaded[key], value) for key, value in load_model(shelved).state_dict().items())
 
 
 def test_shelve_says_how_to_load_it(shelved: Path, tmp_path: Path) -> None:
