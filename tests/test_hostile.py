@@ -431,6 +431,14 @@ BAD_NAMES = [
     "-rf",
     "x" * 200,
     "a b",
+    "ends.",
+    "ends ",
+    "a\0b",
+    "a\\b",
+    "C:evil",
+    "nul",
+    "COM1.cifar10",
+    "Aux.",
 ]
 
 

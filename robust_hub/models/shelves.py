@@ -25,12 +25,13 @@ VARIABLE = "ROBUST_HUB_SHELF"
 SHELF = "model_cards"  # the name that a folder of checkpoints has
 PACKAGED = Path(__file__).parents[1] / "weights"
 SOURCE_TREE = Path(__file__).parents[2]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)  # no files of Windows
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a name can be a checkpoint's, and so a folder's: letters, digits, dots, underscores and hyphens."""
-    return _NAME.fullmatch(name) is not None
+    """Tell whether a name can be a checkpoint's, and so a folder's on any system: letters, digits, '.', '_' and '-'."""
+    return _NAME.fullmatch(name) is not None and _DEVICE.fullmatch(name) is None
 
 
 def check_name(name: str) -> str:

@@ -31,6 +31,8 @@ from robust_hub.publishing.evidence import check_identified, under_noise
 from robust_hub.publishing.licences import check_licence, record_licence
 from robust_hub.training.state import write_in_main
 
+_LONGEST = 50  # characters of a data set in the name of a folder: 200 bytes at most, of the 255 that disks allow
+
 
 def shelve(
     source: str | Path,
@@ -145,13 +147,19 @@ def _certification_files(runs: Sequence[Run], model: nn.Module) -> dict[Path, by
     files: dict[Path, bytes] = {}
     for run in runs:
         check_run(run, model)
-        folder = Path(CERTIFICATION, f"{shown(Path(str(run.identity['data'])).name)}_sigma_{run.sigma:g}")
+        folder = Path(CERTIFICATION, f"{_folder_word(run.identity['data'])}_sigma_{run.sigma:g}")
         if folder / RUN in files:
             raise ValueError(
                 f"expected one run for data and sigma, got {shown(run.path)} beside another: leave one out"
             )
         files |= {folder / file: (run.path / file).read_bytes() for file in (RECORDS, RUN)}
     return files
+
+
+def _folder_word(data: object) -> str:
+    """Give the name of a data set as a part of a folder's name on any system: what cannot stand in one is "_"."""
+    name = Path(str(data).replace("\\", "/")).name
+    return "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in name)[:_LONGEST]
 
 
 def _training_files(source: Path, model: nn.Module) -> dict[Path, bytes]:

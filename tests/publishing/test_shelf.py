@@ -213,3 +213,29 @@ def test_records_on_the_shelf_are_those_of_its_weights() -> None:
             model = load_model(evidence.folder)
             for run in evidence.runs:
                 shelf.check_run(run, model)
+
+
+def test_an_entry_that_is_a_link_is_not_written_through(made: dict[str, Path], tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(made["run"], tmp_path / "elsewhere"))
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / NAME).symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=r"expected a folder in .*, which leads to .*elsewhere: remove the link"):
+        shelve(made["run"], NAME, shelf=tmp_path / "shelf")
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ("../../evil", "evil"),
+        ("..", ".."),
+        ("C:\\photos\\..\\evil", "evil"),
+        ("a\0b\x1b[2J", "a_b_[2J"),
+        ("what? <mine>|", "what_ _mine__"),
+        ("蝴" * 200, "蝴" * 50),
+    ],
+)
+def test_records_of_data_of_any_name_stay_in_the_folder(data: str, word: str) -> None:
+    folder = Path("certification", f"{shelf._folder_word(data)}_sigma_0.25")
+    assert folder.parts == ("certification", f"{word}_sigma_0.25") and len(folder.name.encode()) < 255
