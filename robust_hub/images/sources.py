@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -87,6 +88,11 @@ def _named(source: str | Path, split: str, columns: tuple[str | None, str | None
         if unwritable := cache_trouble(error, []):
             raise ValueError(unwritable) from error
         got = f"'{name}': {first_line(error)}"
+        if "OfflineModeIsEnabled" in got or isinstance(error, ConnectionError):
+            got = (
+                f"'{name}', which is not in the cache, and the Hub cannot be reached: check the network, HF_ENDPOINT "
+                "and HF_HUB_OFFLINE, or give a folder of images"
+            )
         raise ValueError(f"expected 'digits', a folder, torch/<name> or a Hub id, got {got}") from error
     return table_source(pick(loaded, split, name), columns, name)
 
@@ -106,7 +112,7 @@ def _offline_unless_reached(library: Any, name: str) -> Iterator[None]:
 
     before = library.config.HF_HUB_OFFLINE
     try:
-        HfApi().dataset_info(name, timeout=10)
+        HfApi().dataset_info(name, timeout=3)
     except (HfHubHTTPError, HFValidationError):
         pass  # it answers, or need not be asked: load_dataset says what is wrong with the name
     except Exception:  # whatever the Hub's client raises without a connection
@@ -138,4 +144,6 @@ def _timm(name: str, split: str) -> Any:
         return create_dataset(name, root=f"{torch.hub.get_dir()}/datasets", split=split, download=True)
     except (AssertionError, OSError, RuntimeError) as error:
         got = f"'{name}', split '{split}': {first_line(error)}"
+        if isinstance(error, URLError):
+            got += f": it is fetched into {torch.hub.get_dir()}/datasets, check the network or give a folder of images"
         raise ValueError(f"expected a data set that timm can read, got {got}") from error

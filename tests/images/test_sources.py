@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -175,6 +176,17 @@ def test_missing_extra_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
         load_data("someone/pictures")
 
 
+def test_timms_data_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("timm.data.dataset_factory.create_dataset", unreachable)
+    with pytest.raises(
+        ValueError, match=r"got 'torch/cifar10', split 'test': .*not known.*: it is fetched into .*check"
+    ):
+        load_data("torch/cifar10", "test")
+
+
 def test_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     waited: list[bool] = []
@@ -189,7 +201,9 @@ def test_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", silent)
     monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", asked)
     before = datasets.config.HF_HUB_OFFLINE
-    with pytest.raises(ValueError, match=r"expected 'digits', a folder, torch/<name> or a Hub id, got 'some/where': "):
+    with pytest.raises(
+        ValueError, match=r"got 'some/where', which is not in the cache, and the Hub cannot be re.*: check the"
+    ):
         load_data("some/where")
     assert not waited
     assert before == datasets.config.HF_HUB_OFFLINE

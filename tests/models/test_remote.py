@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -99,6 +100,34 @@ def test_without_a_network_the_cache_is_asked_as_well(
     assert torch.equal(load_model(fetch(REPO, "main", check=read_weights))(X), model(X))
     with pytest.raises(CheckpointError, match=r"is not here and the Hub cannot be reached \(no route\)"):
         fetch(REPO, "v2", check=read_weights)
+
+
+def test_a_network_that_answers_nothing_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the look-up of a name hangs, which no limit of the client ends; timm's names and ours alike."""
+    asked = Event()
+
+    class Silent:
+        def head(self, *_: object, **__: object) -> None:
+            asked.wait(30)
+
+    monkeypatch.setattr(remote, "get_session", Silent)
+    monkeypatch.setattr(remote.unreachable, "__defaults__", (0.05,))
+    for name in (f"hf-hub:{REPO}", "resnet18.a1_in1k"):
+        with pytest.raises(
+            CheckpointError, match=rf"^{name} comes from the Hub: .*no answer within 0.05 s.*: check the"
+        ):
+            load_model(name)
+    asked.set()
+
+
+def test_what_ends_the_question_ends_the_load(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def head(self, *_: object, **__: object) -> None:
+            raise AssertionError("not the world's fault")
+
+    monkeypatch.setattr(remote, "get_session", Broken)
+    with pytest.raises(AssertionError, match="not the world's fault"):
+        remote.unreachable(constants.ENDPOINT)
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
