@@ -13,7 +13,8 @@ from robust_hub.evidence.record import Record
 from robust_hub.evidence.records import Run, read_run
 from robust_hub.evidence.tables import set_rows
 from robust_hub.guarantee.bounds import lower_confidence_bound
-from robust_hub.guarantee.certificate import ABSTAIN
+from robust_hub.guarantee.certificate import ABSTAIN, certify_counts
+from robust_hub.guarantee.words import meaning
 from robust_hub.models.config import read_config
 
 PAGE = DOCS / "read-a-certificate.md"
@@ -86,6 +87,19 @@ def abstained() -> str:
     return f"{votes(record, names)}\n\n{said}"
 
 
+def in_words(idx: int) -> str:
+    """Say a record's certificate as the package says it, from its votes."""
+    run, names = read_run(RUN), class_names()
+    record = record_of(run, idx)
+    votes = dict(record.counts or ())
+    counts = [votes.get(label, 0) for label in range(len(names))]
+    chosen = [int(label == max(votes, key=lambda one: votes[one])) * (record.n0 or 0) for label in range(len(names))]
+    assert record.sigma is not None and record.alpha is not None
+    certificate = certify_counts(chosen, counts, record.sigma, record.alpha)
+    assert certificate.prediction == record.predict and abs(certificate.radius - record.radius) < 1e-9
+    return f"> {meaning(certificate, names, (3, 32, 32))}"
+
+
 def distances() -> str:
     """Set what a radius allows in whole 8-bit levels, for a change of few values and of many."""
     values = 3 * 32 * 32
@@ -106,7 +120,13 @@ def distances() -> str:
 
 def parts() -> dict[str, str]:
     """Make the page's parts."""
-    return {"certified": certified(), "abstained": abstained(), "distances": distances()}
+    return {
+        "certified": certified(),
+        "abstained": abstained(),
+        "distances": distances(),
+        "words": in_words(CERTIFIED),
+        "none": in_words(ABSTAINED),
+    }
 
 
 if __name__ == "__main__":
