@@ -114,7 +114,7 @@ def test_the_page_of_commands_has_each_command_with_its_options():
     page = on_page_markdown("# Commands\n\n<!-- commands -->\n")
     named = {name for name, _ in leaves(main)}
     assert {"certify", "bench certify", "verify-certificate"} <= named
-    assert set(re.findall(r"^## robust-hub (.+)$", page, flags=re.MULTILINE)) == named
+    assert set(re.findall(r"^### robust-hub (.+)$", page, flags=re.MULTILINE)) == named
     options = {name for _, command in leaves(main) for option in command.params for name in option.opts}
     assert {name for name in options if name.startswith("--") and name not in page} == set()
     assert on_page_markdown("# Other") == "# Other"

@@ -35,11 +35,11 @@ def section(name: str, command: click.Command) -> str:
     """Set one command: what it does, how it is called, what it takes."""
     context = click.Context(command, info_name=f"robust-hub {name}")
     says = textwrap.dedent(command.help or "").replace("\b\n", "").strip()
-    words, _, example = says.partition("Example: ")
+    words, *examples = says.split("Example: ")
     rows = [_row(option, context) for option in command.params if isinstance(option, click.Option)]
-    parts = [f"## robust-hub {name}", escaped(words)]
+    parts = [f"### robust-hub {name}", escaped(words)]
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    parts.append("\n".join(["```sh", usage, *([" ".join(example.split())] if example else []), "```"]))
+    parts.append("\n".join(["```sh", usage, *(" ".join(example.split()) for example in examples), "```"]))
     return "\n\n".join([*parts, "\n".join(["| option | what it does |", "|---|---|", *rows])] if rows else parts)
 
 
