@@ -295,7 +295,7 @@ def test_cards_and_tables_say_which_part_was_certified(trained: tuple[Path, Path
     folder = shelve(run, "resnet18s_ln.photos", certified=[tmp_path / "held"], shelf=tmp_path / "shelf")
     text = card(read_evidence("resnet18s_ln.photos", folder))
     assert "2 images of photos, the part held out of training, 10 % (all of them)" in text
-    assert "Kept apart from training: 2 images of train-held-out, not trained on: " in text
+    assert "Accuracy of the base classifier beside the training: 2 images held out of training: " in text
     assert "hashes" not in text
     again = certify(load_model(folder), photos, 0.25, out=tmp_path / "shelved", n=50, progress=False)
     assert len(again.records) == 2

@@ -28,11 +28,12 @@ def own_size(model: nn.Module) -> int | None:
 def note_size(model: nn.Module, shape: tuple[int, int, int]) -> None:
     """Have a network say the shape (C, H, W) of the images that it was trained on, as what is saved then does.
 
-    A network that says nothing of its images is left as it is.
+    A network that says no size is left as it is.
     """
     own: Any = config_of(model)
-    if own and tuple(own.get("input_size") or ())[1:] != shape[1:]:
-        own.update(input_size=(int((own.get("input_size") or shape)[0]), *shape[1:]))
+    said = tuple(own.get("input_size") or ())
+    if said and said[1:] != shape[1:]:
+        own.update(input_size=(said[0], *shape[1:]))
 
 
 def check_size(model: nn.Module, shape: tuple[int, int, int]) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from robust_hub.evidence.accuracy import Proportion, proportion
 from robust_hub.images.data import ImageData
+from robust_hub.images.held_out import SUFFIX
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.memory import batch_in_memory
 from robust_hub.models.logits import logits_of
@@ -51,8 +52,10 @@ class Judged:
     @property
     def words(self) -> str:
         """Say it in a sentence."""
+        held = self.split.endswith(SUFFIX)
+        which = "held out of training" if held else f"of the split {self.split}, not trained on"
         return (
-            f"{self.images:,} images of {self.split}, not trained on: {self.clean.percent} % right, "
+            f"{self.images:,} images {which}: {self.clean.percent} % right, "
             f"{self.noisy.percent} % under noise of sigma {self.sigma:g} (one noisy copy an image, 95 % intervals; "
             "nothing is certified yet)"
         )
