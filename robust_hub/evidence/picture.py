@@ -28,6 +28,7 @@ SEVERAL = (
 )
 _SMALL, _TEXT, _TITLE = 9, 10, 13  # points
 _ANSWER, _REST, _OTHER, _LINE = "#1f77b4", "#a8b0b8", "#e07b1a", "#333333"
+_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # behind what a line may cross
 
 
 def draw_certificate(
@@ -204,8 +205,7 @@ def _draw_radii(part: Any, certificates: Sequence[Certificate], chosen: Certific
         if limit:
             axes.plot([limit, limit], [row - 0.42, row + 0.42], color=_LINE, linestyle="--", linewidth=1.4)
         name = "" if same else f" {_short(class_in_words(one, classes), NAME)}"
-        end = one.radius if limit is None or limit - one.radius > 0.25 * most else limit  # no line crosses the words
-        _write(axes, "no answer" if one.abstained else f"{length(one.radius)}{name}", end, row)
+        _write(axes, "no answer" if one.abstained else f"{length(one.radius)}{name}", one.radius, row)
     axes.set_yticks(range(len(certificates)), [f"sigma {one.sigma:g}" for one in certificates], fontsize=_TEXT)
     axes.set(xlim=(0, 1.22 * most), ylim=(len(certificates) - 0.5, -0.5))
     axes.tick_params(axis="x", labelsize=_SMALL)
@@ -216,7 +216,7 @@ def _draw_radii(part: Any, certificates: Sequence[Certificate], chosen: Certific
 
 def _write(axes: Any, text: str, x: float, row: int) -> None:
     """Write beside the end of a bar."""
-    how = {"textcoords": "offset points", "va": "center", "fontsize": _TEXT}
+    how = {"textcoords": "offset points", "va": "center", "fontsize": _TEXT, "bbox": _BOX, "zorder": 3}
     axes.annotate(literal(text), (x, row), (5, 0), **how)
 
 
