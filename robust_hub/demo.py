@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,7 +65,7 @@ def run_demo(
     model = tuned.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     test = load_data("digits", split="test")
     every = max(1, len(test) // images)
-    asked = {"every": every, "limit": images, "radii": (0.0, *RADII), "n": n, "progress": progress}
+    asked: dict[str, Any] = {"every": every, "limit": images, "radii": (0.0, *RADII), "n": n, "progress": progress}
     runs = [certify(model, test, sigma, out=out / f"sigma_{sigma:g}", **asked) for sigma in sigmas]
     note = f"At most n = {n:,} noisy copies of an image; curves.png says where more of them would certify more.\n"
     (out / "table.md").write_text(markdown_table(runs) + "\n" + note)
