@@ -2,7 +2,7 @@ r"""From a fine-tuned network to a folder for the Hugging Face Hub: weights, rec
 
     python examples/publish.py                                    # says what would be sent, sends nothing
     python examples/publish.py --checkpoint runs/cifar10 --data cifar10/ --name resnet18s_ln_mixednoise.cifar10 \
-        --repo-id me/resnet18s_ln_mixednoise.cifar10 --send
+        --repo-id me/resnet18s_ln_mixednoise.cifar10 --license apache-2.0 --send
 
 Every number of the card is read from the records, and records of other weights are refused.
 """
@@ -28,8 +28,11 @@ from robust_hub.publishing.shelf import shelve
 )
 @click.option("--images", default=20, show_default=True, help="Test images to certify.")
 @click.option("--n", default=1000, show_default=True, help="Noisy copies that bound the probability of a class.")
+@click.option("--license", "licence", help="The Hub's id of the licence that you choose, such as apache-2.0; to send.")
 @click.option("--send", is_flag=True, help="Publish; this asks for a login (`hf auth login`).")
-def main(checkpoint: Path | None, data: str, name: str, repo_id: str, images: int, n: int, send: bool) -> None:
+def main(
+    checkpoint: Path | None, data: str, name: str, repo_id: str, images: int, n: int, licence: str | None, send: bool
+) -> None:
     """Certify a checkpoint, put it on a shelf with its records, and publish it or say what would be sent."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -45,7 +48,7 @@ def main(checkpoint: Path | None, data: str, name: str, repo_id: str, images: in
         robust_hub.certify(network, test, 0.25, out=work / "certified", every=every, limit=images, n=n)
 
         # The shelf's folder is what goes up; the card is its README.md.
-        shelved = shelve(checkpoint, name, certified=[work / "certified"], shelf=work / "model_cards")
+        shelved = shelve(checkpoint, name, certified=[work / "certified"], license=licence, shelf=work / "model_cards")
         published = publish(shelved, repo_id, dry_run=not send)
     click.echo(f"sent to {repo_id}, commit {published.revision}" if send else f"would be sent to {repo_id}:")
     for path, size, digest in published.files:

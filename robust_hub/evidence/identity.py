@@ -119,5 +119,5 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "radii": (_is_grid, "increasing finite numbers >= 0"),
     "classes": (_are_texts, "a list of names"),
     "outputs": (_are_outputs, "a list of whole numbers, at least 0"),
-    **dict.fromkeys(("dtype", "split", "noise", "weights", "model", "matched"), _TEXT),
+    **dict.fromkeys(("data", "dtype", "split", "noise", "weights", "model", "matched"), _TEXT),
 }

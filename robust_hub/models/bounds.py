@@ -29,6 +29,7 @@ _ELSEWHERE = {
 }
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:+-]{0,200}")  # of layers and functions that timm finds by name
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
+_LEAST_STD = 1e-6  # of pixels in [0, 1]: by a smaller one a network in half precision gets infinities
 _HASH = re.compile(r"[0-9a-f]{64}")
 _RECIPE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("architecture", "job", "pretrained", "data", "split", "fingerprint", "commit"), str),
@@ -247,7 +248,7 @@ _CFG: dict[str, Callable[[Any], bool]] = {
     "crop_pct": lambda value: _is_number(value) and 0 < value <= 16,
     "crop_mode": lambda value: isinstance(value, str) and bool(_PLAIN.fullmatch(value)),
     "mean": _are_numbers,
-    "std": lambda value: _are_numbers(value) and min(value) > 0,
+    "std": lambda value: _are_numbers(value) and min(value) >= _LEAST_STD,
     "first_conv": _are_layers,
     "classifier": _are_layers,
     "num_classes": lambda value: _is_whole(value, 0, _CLASSES),

@@ -20,6 +20,7 @@ from torch import nn
 
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, WEIGHTS
+from robust_hub.memory import ran_out
 from robust_hub.models.addresses import folder_at
 from robust_hub.models.asked import asked_for, locate, overlay_of, said_of
 from robust_hub.models.checkpoint import check_keys, read_weights
@@ -34,6 +35,7 @@ from robust_hub.models.shelves import checkpoint_folder
 from robust_hub.models.sketch import sketch
 from robust_hub.models.stored import check_kind
 from robust_hub.names import did_you_mean
+from robust_hub.parsing import shown
 from robust_hub.provenance import note_provenance
 
 STEMS = {
@@ -329,9 +331,14 @@ def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
     check_keys(state, saved)
     warn_unchecked(config, folder)
     args = {"num_classes": config.num_classes, **args, "pretrained": True}
-    model: nn.Module = timm.create_model(
-        config.architecture, **args, pretrained_cfg_overlay=overlay_of(config, state, folder, overlay)
-    )
+    overlaid = overlay_of(config, state, folder, overlay)
+    try:
+        model: nn.Module = timm.create_model(config.architecture, **args, pretrained_cfg_overlay=overlaid)
+    except RuntimeError as error:
+        if kwargs or ran_out(error):
+            raise
+        words = shown(" ".join(str(error).split()), 200)
+        raise CheckpointError(f"{folder / CONFIG} describes images or layers unlike its weights ({words})") from None
     check_loaded(model, config, state, args)
     check_computation(model, config, str(folder), kwargs, overlay)
     note_provenance(model, config.as_base())

@@ -216,13 +216,15 @@ def _sound(folder: Path) -> torch.nn.Module:
 
 def _check_images(model: torch.nn.Module, size: tuple[int, ...], folder: Path) -> None:
     """Refuse a checkpoint whose images nobody could certify, because of their channels or their size."""
+    why = ""
     try:
         channels = len(mean_std(model)[0])
-    except ValueError:  # of another number of channels than the network takes
-        channels = 0
+    except ValueError as error:
+        channels, why = 0, f" or none that can be ({error})"
     if size and channels != size[0]:
         raise CheckpointError(
-            f"{folder / CONFIG} names images of {size[0]} channels, with mean and std of another number: train it again"
+            f"{folder / CONFIG} names images of {size[0]} channels, with mean and std of another number{why}: train it "
+            "again"
         )
     if size and probe(model, size) is None:
         raise CheckpointError(

@@ -105,6 +105,7 @@ def test_the_files_that_are_harmed_are_whole(tmp_path: Path) -> None:
         (RUN.replace(b"0.001", b"1e400"), "1e400, which is beyond any number"),
         (RUN.replace(b"0.001", b"NaN"), "NaN, which is no number"),
         (RUN.replace(b'"seed": 1', b'"seed": 1, "seed": 1'), "'seed' twice in one object"),
+        (RUN.replace(b'"data": "digits"', b'"data": {"a": 1}'), "expected data to be a text"),
         (RUN.replace(b'"environment": {}', b'"environment": []'), "expected identity and environment"),
         (RUN.replace(b'"seed": 1', b'"seed": 1, "classes": "cat"'), "expected classes to be a list of names"),
         (RUN.replace(b'"seed": 1', b'"seed": 1, "classes": ["cat", 1]'), "expected classes to be a list of names"),
