@@ -89,13 +89,14 @@ class Handlers:
         )
         made: tuple[Certificate, ...] = ()
         try:
-            for step in job.steps():
-                if isinstance(step, work.Counted):
-                    yield Outcome(status=fragments.progress(step))
-                    continue
-                made += (step,)
-                yield self._certified(job, network, prepared, made)
-            yield _idle(status=fragments.progress(job.far))
+            with tempfile.TemporaryDirectory(dir=self._files) as folder:  # Gradio keeps copies, for a while
+                for step in job.steps():
+                    if isinstance(step, work.Counted):
+                        yield Outcome(status=fragments.progress(step))
+                        continue
+                    made += (step,)
+                    yield self._certified(job, network, prepared, made, Path(folder))
+                yield _idle(status=fragments.progress(job.far))
         except work.StoppedError:
             yield _idle(status=fragments.halted(job.far, job.made))
         except _REFUSED as error:
@@ -115,7 +116,9 @@ class Handlers:
             return prepare_drawing(picked, choice.size, choice.channels)
         return prepare_file(file, choice.size, choice.channels)
 
-    def _certified(self, job: work.Job, network: str, prepared: Prepared, made: tuple[Certificate, ...]) -> Outcome:
+    def _certified(
+        self, job: work.Job, network: str, prepared: Prepared, made: tuple[Certificate, ...], folder: Path
+    ) -> Outcome:
         """Show what is certified so far; votes, copies and files are of the chosen sigma, which is the first."""
         smoothed, chosen = self.networks.get(network), made[0]
         result = "".join(
@@ -129,7 +132,7 @@ class Handlers:
         if len(made) > 1:
             return shown
         copies = work.show_copies(smoothed, prepared.x, chosen.sigma, chosen.seed)
-        certificate, image = self._write(prepared, chosen)
+        certificate, image = _write(folder, prepared, chosen)
         return shown._replace(
             copies=fragments.noisy(copies, smoothed.name, chosen.sigma, voted=True),
             certificate=gr.update(value=str(certificate), visible=True),
@@ -137,13 +140,13 @@ class Handlers:
             check=fragments.check(network, certificate.name, image.name),
         )
 
-    def _write(self, prepared: Prepared, chosen: Certificate) -> tuple[Path, Path]:
-        """Write the files that `robust-hub verify-certificate` takes."""
-        folder = Path(tempfile.mkdtemp(dir=self._files))
-        certificate, image = folder / "certificate.json", folder / "image.png"
-        certificate.write_text(chosen.to_json())
-        image.write_bytes(prepared.png())
-        return certificate, image
+
+def _write(folder: Path, prepared: Prepared, chosen: Certificate) -> tuple[Path, Path]:
+    """Write the files that `robust-hub verify-certificate` takes."""
+    certificate, image = folder / "certificate.json", folder / "image.png"
+    certificate.write_text(chosen.to_json())
+    image.write_bytes(prepared.png())
+    return certificate, image
 
 
 def _idle(**shown: Any) -> Outcome:

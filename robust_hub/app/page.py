@@ -18,7 +18,7 @@ NAME = "robust-hub: certify a picture"
 TITLE = """# How far may a picture be changed, and the answer is sure to stay?
 
 A neural network votes on a thousand noisy copies of your picture. From the votes follows, with 99.9 % confidence, a
-**radius**: whoever changes the picture by less than that, in whatever way, does not change what the vote is for.
+**radius**: whoever changes what the network sees by less than that, in whatever way, does not change the winner.
 """
 SIGMA = "Standard deviation of the noise, pixel values from 0 to 1. More noise: larger radii, or no answer."
 SAMPLES = "How many noisy copies vote. More copies can give larger radii, and take longer."
