@@ -71,6 +71,12 @@ class Handlers:
         ready = fragments.note("Nothing is certified yet: press Certify.")
         return _idle(status=ready, result="", certificate=_NO_FILE, image=_NO_FILE, check="")
 
+    def begin(self) -> Outcome:
+        """Take an earlier certificate away, and let the visitor wait for a place, or stop waiting."""
+        shown = {"result": "", "certificate": _NO_FILE, "image": _NO_FILE, "check": ""}
+        shown |= {"go": gr.update(interactive=False), "stop": gr.update(interactive=True)}
+        return Outcome(status=fragments.note("Waiting for others whose pictures are certified ..."), **shown)
+
     def certify(
         self, network: str, file: str | None, picked: str, sigma: float, n: float, several: bool
     ) -> Iterator[Outcome]:
@@ -82,11 +88,7 @@ class Handlers:
         except _REFUSED as error:
             yield _idle(status=fragments.failure(str(error)))
             return
-        yield Outcome(
-            *(job, fragments.progress(job.far), gr.skip(), ""),
-            *(_NO_FILE, _NO_FILE, ""),
-            *(gr.update(interactive=False), gr.update(interactive=True)),
-        )
+        yield Outcome(job=job, status=fragments.progress(job.far))
         made: tuple[Certificate, ...] = ()
         try:
             with tempfile.TemporaryDirectory(dir=self._files) as folder:  # Gradio keeps copies, for a while
@@ -103,9 +105,9 @@ class Handlers:
             yield _idle(status=fragments.failure(str(error)))
 
     def stop(self, job: work.Job | None) -> Outcome:
-        """End the work of a visitor; that of one who still waits has not begun."""
+        """End the work of a visitor; that of one who still waits has not begun, and an earlier one has ended."""
         if job is None or not job.running:
-            return _idle(status=fragments.note("Stopped before the first noisy copy."))
+            return _idle(status=fragments.note("Stopped."))
         job.stop()
         job.wait()
         return _idle(status=fragments.halted(job.far, job.made))

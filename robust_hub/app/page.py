@@ -125,9 +125,9 @@ def _connect(page: gr.Blocks, handlers: Handlers, asked: _Asked, seen: gr.HTML, 
         "concurrency_limit": 2 * AT_ONCE,
         **_KEPT,
     }
-    run = outcome.go.click(
-        handlers.certify, [*chosen, asked.n, asked.several], list(outcome), concurrency_limit=AT_ONCE, **_KEPT
-    )
+    asks = [*chosen, asked.n, asked.several]
+    begun = outcome.go.click(handlers.begin, None, list(outcome), queue=False, **_KEPT)
+    run = begun.then(handlers.certify, asks, list(outcome), concurrency_limit=AT_ONCE, **_KEPT)
     outcome.stop.click(handlers.stop, [outcome.job], list(outcome), queue=False, cancels=[run], **_KEPT)
     picked = asked.gallery.select(_pick, None, [asked.picked, asked.file], cancels=[run], **_KEPT).then(**look)
     moves = [page.load, asked.file.upload, asked.file.clear, asked.network.input, asked.sigma.change]

@@ -261,6 +261,29 @@ def test_two_visitors_at_once_have_pictures_and_certificates_of_their_own(
         assert one.outside + other.outside + one.complaints + other.complaints == []
 
 
+def test_a_third_visitor_waits_and_may_stop_waiting(browser: Any, address: str) -> None:
+    with (
+        closing(Visitor(browser, address)) as one,
+        closing(Visitor(browser, address)) as two,
+        closing(Visitor(browser, address)) as three,
+    ):
+        for busy in (one, two):
+            busy.choose(samples=10_000)
+            busy.page.click("#go")
+            busy.page.wait_for_function("parseInt(document.querySelector('#counted')?.textContent) > 0")
+        three.page.click("#go")
+        three.wait("#status", "Waiting for others")
+        three.page.click("#stop")
+        three.wait("#status", "Stopped.")
+        one.page.click("#stop")
+        one.wait("#status", "Stopped after")
+        three.page.wait_for_timeout(1000)
+        assert len(working()) == 1 and three.page.inner_text("#status") == "Stopped."
+        three.choose(samples=100)
+        three.certify()
+    assert ends(lambda: not working())
+
+
 def test_several_sigmas_have_a_radius_each_and_a_note_where_none_was_trained_on(visitor: Visitor) -> None:
     visitor.choose(samples=100, sigma=0.4)
     visitor.certify()
