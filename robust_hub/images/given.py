@@ -30,7 +30,7 @@ _FORMS = "a PIL image, a NumPy array or a tensor"
 
 
 def prepare(
-    image: Image.Image | str | PathLike[str], model: nn.Module, *, size: int | None = None, channels: int | None = None
+    image: Picture | str | PathLike[str], model: nn.Module, *, size: int | None = None, channels: int | None = None
 ) -> Tensor:
     """Bring a picture to the size that a network takes: the shorter side resized, the centre cropped.
 
@@ -38,7 +38,8 @@ def prepare(
     A certificate is about the result, and not about the picture before.
 
     Args:
-        image: A PIL image of 8 bits in any mode, or the path of a file with one.
+        image: A PIL image of 8 bits in any mode, or the path of a file with one; or an array or tensor as `certify`
+            takes them, whose floats are rounded to 8 bits.
         model: The network; its `pretrained_cfg` says the size.
         size: Side of the square, in pixels; None for the network's own.
         channels: 1 for grey, 3 for RGB, 4 for RGB and alpha; None for as many as the network takes.
@@ -47,7 +48,7 @@ def prepare(
         Pixels in [0, 1], multiples of 1/255, float32 (C, size, size).
 
     Raises:
-        TypeError: If image is neither a PIL image nor a path.
+        TypeError: If image is no image and no path.
         ValueError: If the picture is damaged or not of 8 bits, or the network does not say what size it takes.
 
     Example:
@@ -69,9 +70,10 @@ def prepare(
         where = fspath(image)
         with decodable(where):
             image = open_image(where)
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"expected a PIL image or the path of a file, got {_kind(image)}")
-    return _unit(torch.tensor(fit(_seen(image, channels, where), size)))
+    if isinstance(image, Image.Image):
+        return _unit(torch.tensor(fit(_seen(image, channels, where), size)))
+    image = image if isinstance(image, Tensor) else _array(image)
+    return _unit(torch.tensor(array_bytes(image, size, channels, where)))
 
 
 def size_of(model: nn.Module) -> tuple[int, int] | None:

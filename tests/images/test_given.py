@@ -207,8 +207,10 @@ def test_prepare_reads_a_file_and_says_what_it_cannot(tmp_path: Any) -> None:
         prepare(path, model)
     with pytest.raises(ValueError, match="expected a network that says the side of its images, got None"):
         prepare(FORMS["PIL"], network())
-    with pytest.raises(TypeError, match="expected a PIL image or the path of a file, got ndarray"):
-        prepare(BYTES, model)  # type: ignore[arg-type]
+    for form in (BYTES, torch.from_numpy(BYTES).permute(2, 0, 1), BYTES / 255):
+        assert torch.equal(prepare(form, model), prepare(FORMS["PIL"], model))
+    with pytest.raises(TypeError, match="expected a PIL image, a NumPy array or a tensor, got int"):
+        prepare(7, model)  # type: ignore[arg-type]
     assert robust_hub.prepare is prepare
 
 
