@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import robust_hub
+
 ROOT = Path(__file__).parents[1]
 DOCS, TOOLS = ROOT / "docs", ROOT / "tools"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -87,6 +89,11 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing(site):
     }
     assert {address for path in pages for address in FETCHED.findall(path.read_text())} == set()
     assert not (site / "evidence").exists() and "../model_cards" not in (site / "results.html").read_text()
+
+
+def test_every_public_name_stands_on_a_page_of_the_api():
+    text = "".join(path.read_text() for path in (DOCS / "api").iterdir())
+    assert [name for name in robust_hub.__all__ if not re.search(rf"\.{name}\b", text)] == []
 
 
 @pytest.mark.full
