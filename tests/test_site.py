@@ -1,7 +1,6 @@
 """The site: links that hold, in the repository and on the site, and a build that has nothing to warn of."""
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -65,10 +64,12 @@ def test_links_that_leave_the_site_lead_to_the_repository_or_are_words():
     assert turn("[tests](../README.md#tests)", DOCS, "https://forge.test/hub").endswith("/blob/main/README.md#tests)")
 
 
-def build(tree, out, **environment):
-    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", **environment}
-    return subprocess.run(words, cwd=tree, capture_output=True, text=True, env=environment)
+def build(tree, out):
+    """Build the site as CI does."""
+    (line,) = (line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("mkdocs "))
+    words = [sys.executable, "-m", *line.replace('"$folder/site"', str(out)).split()]
+    assert str(out) in words
+    return subprocess.run(words, cwd=tree, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
