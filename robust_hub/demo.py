@@ -62,7 +62,7 @@ def run_demo(
     """
     out = Path(out)
     tuned = _finetune(out, epochs, seed, progress)
-    model = tuned.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = tuned.model.to(memory_format=torch.channels_last)
     test = load_data("digits", split="test")
     every = max(1, len(test) // images)
     asked: dict[str, Any] = {"every": every, "limit": images, "radii": (0.0, *RADII), "n": n, "progress": progress}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robust_hub.evidence.comparisons import Runs, labelled
+from robust_hub.evidence.comparisons import Runs, labelled, listed
 from robust_hub.evidence.record import Record
 from robust_hub.evidence.records import Run
 from robust_hub.guarantee.reach import largest_radius
@@ -44,9 +44,9 @@ def limits_of(runs: Runs) -> dict[str, Limit]:
         >>> round(limit.radius, 3), limit.words
         (0.616, 'n = 1,000 certifies no more')
     """
-    listed = [] if isinstance(runs, Mapping) else list(runs)
-    table = labelled(runs if isinstance(runs, Mapping) else listed)
-    said = {id(run.records): run.identity for run in listed if isinstance(run, Run)}
+    runs = listed(runs)
+    table = labelled(runs)
+    said = {id(run.records): run.identity for run in runs if isinstance(run, Run)}
     found = {label: _limit(records, said.get(id(records), {})) for label, records in table.items()}
     return {label: limit for label, limit in found.items() if limit is not None}
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robust_hub.evidence.accuracy import certified_accuracy, curve, grid_of, wilson
-from robust_hub.evidence.comparisons import Runs, labelled
+from robust_hub.evidence.comparisons import Runs, labelled, listed
 from robust_hub.evidence.figures import image_of, literal, new_figure, save
 from robust_hub.evidence.limits import Limit, limits_of
 from robust_hub.evidence.tally import Tally, tally
@@ -69,7 +69,7 @@ def draw_curves(runs: Runs, *, title: str | None = None) -> bytes:
 
 def _draw(runs: Runs, title: str | None) -> Any:
     figure = new_figure(SIZE)
-    runs = runs if isinstance(runs, Mapping) else list(runs)
+    runs = listed(runs)
     table = {label: tally(records) for label, records in labelled(runs).items()}
     top = max((counted.reached.max(initial=0.0) for counted in table.values()), default=0.0)
     radii = np.linspace(0, 1.05 * top if top > 0 else 1.0, 501)
