@@ -220,6 +220,8 @@ def test_the_whole_way_of_a_flat_folder_on_the_command_line(trained: tuple[Path,
     assert "certifying all 2 images" in done.output
     refused = call(*common, "--size", 40, "--split", "train", "--out", tmp_path / "x")
     assert refused.exit_code == 2 and "expected images of 32x32, at which this network was trained" in refused.output
+    refused = call(*common, "--size", 40, "--out", tmp_path / "x")
+    assert refused.exit_code == 2 and "expected images of 32x32, at which this network was trained" in refused.output
     asked = call(*common, "--split", "train", "--limit", 3, "--out", tmp_path / "asked")
     assert asked.exit_code == 0 and "certifying the first 3 of 24 images" in asked.output
     tuned = call(

@@ -11,6 +11,7 @@ from robust_hub.images.data import ImageData
 from robust_hub.images.held_out import HeldOut
 from robust_hub.images.parts import has_split
 from robust_hub.models.modes import unwrapped
+from robust_hub.models.sizes import check_size
 from robust_hub.notes import say
 from robust_hub.provenance import Provenance, provenance_of
 
@@ -28,7 +29,7 @@ def find_part(model: nn.Module, source: Any, read: Callable[[str], ImageData], *
 
     Raises:
         ValueError: If there are no images that were kept apart from training, or the split is the one that the network
-            was trained on.
+            was trained on, or they are of another size than it was trained at.
     """
     trained = list((provenance_of(unwrapped(model)) or Provenance()).lineage())
     if has_split(source, "test", **how):
@@ -39,7 +40,9 @@ def find_part(model: nn.Module, source: Any, read: Callable[[str], ImageData], *
         return data
     if not has_split(source, "train", **how):  # a Dataset that is handed in, or what cannot be read
         return read("test")
-    return _held_out(read("train"), trained)
+    data = read("train")
+    check_size(model, data.image_shape)  # at another size no image would be known again
+    return _held_out(data, trained)
 
 
 def _held_out(data: ImageData, trained: list[Provenance]) -> ImageData:
