@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -5,7 +7,7 @@ from click.testing import CliRunner
 from robust_hub import demo
 from robust_hub.cli.main import main
 from robust_hub.evidence.record import Record
-from robust_hub.evidence.records import read_run
+from robust_hub.evidence.records import Run, read_run
 from robust_hub.guarantee.certificate import Certificate
 from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import checkpoint_folder
@@ -53,11 +55,14 @@ def test_the_demo_says_what_it_shows(tmp_path, monkeypatch):
     def table(out, progress):
         out.mkdir()
         (out / "table.md").write_text("| x |")
+        return [Run((Record(0, 1, 1, 0.5, 1, 1.0, sigma=0.25),), {}, out)]
 
     monkeypatch.setattr(demo, "run_demo", table)
     monkeypatch.setattr(demo, "explain", lambda out, runs: "one\n\ntwo")
     result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "demo")])
     assert result.output == "| x |\none\n\ntwo\n"
+    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "again"), "--json"])
+    assert json.loads(result.stdout)["digit"]["0.25"] == str(tmp_path / "again" / "digit-sigma0.25.json")
 
 
 @pytest.mark.full

@@ -128,12 +128,12 @@ def _load(model: str, dtype: str, compile: str) -> nn.Module:
 
 def _size_of(network: nn.Module) -> int:
     """Give the side of the images that a network was made for."""
-    from robust_hub.images.wrapped import config_of
+    from robust_hub.models.sizes import own_size
 
-    size = tuple(config_of(network).get("input_size") or ())
-    if len(size) != 3 or size[1] != size[2]:
+    size = own_size(network)
+    if size is None:
         raise ValueError("expected --size: this network does not say which size of square images it was trained on")
-    return int(size[1])
+    return size
 
 
 def _stems(out: Path | None, images: Sequence[Path]) -> list[Path]:
