@@ -150,6 +150,8 @@ def test_a_curve_that_ends_for_other_reasons_has_no_line(record: Record) -> None
 def test_limits_are_those_of_the_runs_bound_and_of_a_grids_samples() -> None:
     run = Run((fixed(0.6),), {"bound": "runner_up"}, Path("run"))
     assert limits_of([run])["sigma = 0.25"].radius == largest_radius(1000, 0.25, bound="runner_up")
+    assert limits_of(run) == limits_of([run])
+    assert len(_draw(run, None).axes[0].texts) == 1
     grid, short = (0.25, 0.5, 0.75), {"n": 1000}
     how = {"n": 64, "sigma": 0.25, "alpha": 0.001, "plan": "sequential", "radii": grid, "out_of_reach": (0.75,)}
     record = Record(0, 1, 1, 0.5, 1, 1.0, **how)
