@@ -45,12 +45,13 @@ def noisy(copies: Copies, name: Name, sigma: float, *, voted: bool) -> str:
 def trained(choice: Choice, classes: Sequence[str] | None, sigma: float) -> str:
     """Say what a network knows, and where the noise that is asked for is none that it was trained on."""
     known = "" if classes is None else f": {', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}"
-    note = f"<p>{choice.classes} classes{escape(known)}. {escape(choice.trained.capitalize())}.</p>"
+    answers = f"Whatever it is shown, it answers with one of its {choice.classes} classes{known}."
+    note = f"<p>{escape(answers)} {escape(choice.trained.capitalize())}.</p>"
     if choice.sigmas is None or any(abs(sigma - own) < 1e-9 for own in choice.sigmas):
         return note
-    saw = f"trained on noise of sigma {_listed(choice.sigmas)}" if choice.sigmas else "trained without noise"
+    seen = f"on noise of sigma {_listed(choice.sigmas)}, not {sigma:g}" if choice.sigmas else "without noise"
     return (
-        f'{note}<p class="rh-note" role="note" id="unseen">This network was {saw}, not {sigma:g}. A certificate is as '
+        f'{note}<p class="rh-note" role="note" id="unseen">This network was trained {seen}. A certificate is as '
         "true there as anywhere; but the network may recognise less, so that radii are smaller or missing.</p>"
     )
 

@@ -90,7 +90,7 @@ def test_radii_say_what_holds_together() -> None:
 def test_a_note_where_the_network_did_not_see_the_noise() -> None:
     assert 'id="unseen"' not in fragments.trained(CHOICE, None, 0.25)
     assert "trained on noise of sigma 0.25 and 0.5, not 0.3" in fragments.trained(CHOICE, None, 0.3)
-    assert "trained without noise, not 0.3" in fragments.trained(replace(CHOICE, sigmas=()), None, 0.3)
+    assert "trained without noise. A certificate is as true" in fragments.trained(replace(CHOICE, sigmas=()), None, 0.3)
     assert 'id="unseen"' not in fragments.trained(replace(CHOICE, sigmas=None), None, 0.3)
 
 

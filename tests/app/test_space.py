@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -69,5 +70,5 @@ def test_it_serves_the_page_alone(space: Path) -> None:
         assert "resnet18s_ln_mixednoise.cifar10_e5" in config and "resnet18s_ln.clean_cifar10_scratch" in config
         assert "resnet152" not in config
     finally:
-        served.terminate()
-        served.wait(30)
+        served.send_signal(signal.SIGINT)
+        assert served.wait(60) == 0
