@@ -8,7 +8,6 @@ from typing import Any
 
 from robust_hub.evidence.comparisons import Runs, labelled, listed
 from robust_hub.evidence.record import Record
-from robust_hub.evidence.records import Run
 from robust_hub.guarantee.reach import largest_radius
 
 
@@ -46,7 +45,7 @@ def limits_of(runs: Runs) -> dict[str, Limit]:
     """
     runs = listed(runs)
     table = labelled(runs)
-    said = {id(run.records): run.identity for run in runs if isinstance(run, Run)}
+    said = {} if isinstance(runs, Mapping) else {id(run.records): run.identity for run in runs}
     found = {label: _limit(records, said.get(id(records), {})) for label, records in table.items()}
     return {label: limit for label, limit in found.items() if limit is not None}
 
