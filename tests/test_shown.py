@@ -24,6 +24,7 @@ from toys import PIXELS, toy_data, toy_model, toy_run
 
 from robust_hub import Certificate, SmoothedClassifier, certified_accuracy, read_run
 from robust_hub.evidence.accuracy import abstention_rate, average_certified_radius, clean_accuracy, curve, decides
+from robust_hub.evidence.plots import draw_curves
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tables import latex_table, markdown_table
 from robust_hub.guarantee.certificate import certify_counts
@@ -34,6 +35,7 @@ from robust_hub.images.data import ImageData
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.source import Source
 from robust_hub.markup import Table
+from robust_hub.training.judged import Judged
 
 EVIL = "<script>alert('x')</script>&\x1b[2J"
 SHELF = Path(__file__).parents[1] / "model_cards"
@@ -130,6 +132,9 @@ def test_lines_say_what_matters() -> None:
     smoothed = SmoothedClassifier(toy_model(), **PIXELS)
     assert repr(smoothed) == "SmoothedClassifier(Sequential, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))"
     assert re.fullmatch(r"TrainResult\(Sequential, 4 epochs, loss=\S+, accuracy=\S+\)", repr(toy_run(None)))
+    judged = replace(toy_run(None), judged=Judged("train-held-out", 10, 8, 5))
+    assert repr(judged).endswith(", held_out=0.800, under_noise=0.500)")
+    assert judged.judged is not None and judged.judged.words in Page(judged._repr_html_()).text
 
 
 def test_mixtures_and_plans_are_short_as_they_are() -> None:
@@ -189,9 +194,10 @@ def test_accuracies_take_a_run_and_say_their_radius() -> None:
             certified_accuracy(wrong)  # type: ignore[arg-type]
 
 
-def test_one_run_is_a_table_too() -> None:
+def test_one_run_is_a_table_and_a_curve_too() -> None:
     run = Run(RECORDS, {}, Path("run"))
     assert markdown_table(run) == markdown_table([run]) and latex_table(run) == latex_table(iter([run]))
+    assert draw_curves(run)[:4] == b"\x89PNG"
 
 
 def test_a_table_is_a_text() -> None:

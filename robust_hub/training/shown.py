@@ -17,7 +17,8 @@ def result_line(result: TrainResult) -> str:
     """Say a training on one line; loss and accuracy are of the last epoch."""
     last = result.history[-1] if result.history else {}
     figures = "".join(f", {name}={last[name]:.3f}" for name in ("loss", "accuracy") if name in last)
-    held = "" if result.accuracy is None else f", held_out={result.accuracy:.3f}"
+    judged = result.judged
+    held = "" if judged is None else f", held_out={judged.clean.value:.3f}, under_noise={judged.noisy.value:.3f}"
     place = "" if result.folder is None else f", {str(result.folder)!r}"
     epochs = f"{len(result.history)} epoch{'' if len(result.history) == 1 else 's'}"
     return f"TrainResult({type(result.model).__name__}, {epochs}{figures}{held}{place})"
@@ -29,7 +30,9 @@ def result_html(result: TrainResult) -> str:
     names = [name for name in _NAMES if history and name in history[-1]]
     lines = [[_figure(row.get(name)) for name in names] for row in history]
     below = f"The last {_EPOCHS} of {len(result.history)} epochs. " if len(result.history) > _EPOCHS else ""
-    return block(result_line(result), rows(names, lines), note(f"{below}Loss and accuracy are of the training images."))
+    below += "Loss and accuracy are of the training images."
+    judged = "" if result.judged is None else note(result.judged.words)
+    return block(result_line(result), rows(names, lines), note(below), judged)
 
 
 def _figure(value: Any) -> str:
