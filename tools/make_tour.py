@@ -33,10 +33,10 @@ def run(path: Path, folder: Path) -> Any:
 
     spec = folder / "kernels" / "tour"  # a fresh environment need not have described its own
     spec.mkdir(parents=True)
-    command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=40", "-f"]
     path_of_modules = os.pathsep.join(filter(None, sys.path))
     described = {
-        "argv": command,
+        "argv": [*command, "{connection_file}"],
         "display_name": "Python 3",
         "language": "python",
         "env": {"PYTHONPATH": path_of_modules},
