@@ -180,7 +180,7 @@ def test_no_image_twice(tmp_path: Path) -> None:
     [
         ({"sigma": 0.5}, "sigma is 0.25 there and 0.5 here"),
         ({"seed": 2}, "seed is 1 there and 2 here"),
-        ({"images": {"name": "digits", "every": 10}}, "images.every is 20 there and 10 here"),
+        ({"cut": {"name": "digits", "every": 10}}, "cut.every is 20 there and 10 here"),
         ({"extra": True}, "extra is absent there and true here"),
     ],
 )

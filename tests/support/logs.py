@@ -8,7 +8,7 @@ from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.writer import open_run
 from robust_hub.guarantee.bounds import lower_confidence_bound
 
-IDENTITY = {"model": "abc", "sigma": 0.25, "seed": 1, "images": {"name": "digits", "every": 20}}
+IDENTITY = {"model": "abc", "sigma": 0.25, "seed": 1, "cut": {"name": "digits", "every": 20}}
 
 
 def make(idx: int, predict: int = 3, label: int = 3, radius: float = 0.1 + 0.2) -> Record:
