@@ -25,6 +25,7 @@ OPTIONS = (
     "judge_sigma",
 )
 _JSON_NAMES = {"data_hash": "fingerprint"}  # where config.json and run.json have another word than we have
+_TUPLES = ("sigmas", "weights", "trained_on", "history")
 _ATTRIBUTE = "robust_hub_provenance"
 PACKAGES = ("robust-hub", "torch", "timm", "numpy", "scipy", "accelerate")
 _HERE = Path(__file__).resolve()
@@ -52,6 +53,7 @@ class Provenance:
         split: Split of the data.
         images: Number of images.
         data_hash: sha256 of images and labels.
+        trained_on: The images, of many a sample, by their content; see `robust_hub.images.content`.
         held_out: Images kept apart: their split, what they are by content where they were held out of the training
             data (`robust_hub.images.held_out`), and what the network got right of them.
         versions: Versions of the packages.
@@ -78,6 +80,7 @@ class Provenance:
     split: str | None = None
     images: int | None = None
     data_hash: str | None = None
+    trained_on: tuple[str, ...] | None = None
     held_out: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
     commit: str | None = None
@@ -98,7 +101,7 @@ class Provenance:
             rest = dict(values)
             own = {one.name: rest.pop(_JSON_NAMES.get(one.name, one.name), None) for one in fields(cls)}
             own = {name: value for name, value in own.items() if value is not None}
-            own |= {name: tuple(own[name]) for name in ("sigmas", "weights", "history") if name in own}
+            own |= {name: tuple(own[name]) for name in _TUPLES if name in own}
             own["options"] = {name: rest.pop(name) for name in list(rest) if name in OPTIONS}
             if "base" in own:
                 own["base"] = cls.from_json(own["base"])

@@ -26,6 +26,7 @@ from robust_hub.certification.compiling import (
 )
 from robust_hub.certification.matching import ClassMap
 from robust_hub.certification.origin import Origins
+from robust_hub.certification.parts import count_seen
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.certification.stamp import choose_seed
 from robust_hub.evidence.writer import RecordWriter, open_run
@@ -116,6 +117,7 @@ def identity_of(task: Task, every: int, indices: Sequence[int], out: str | Path)
     older = "data_fingerprint" in _recorded(out).get("identity", {})
     smoothed, data = task.smoothed, task.data
     assert task.batch_size is not None
+    seen = count_seen(smoothed.model, data, indices)
     origin = Origins(smoothed.sampler).of(data.image_shape, task.batch_size)
     return {
         "model": origin.model,
@@ -141,6 +143,7 @@ def identity_of(task: Task, every: int, indices: Sequence[int], out: str | Path)
         **task.classes.describe(),
         "every": every,
         "images": len(indices),
+        **({"trained_on": seen} if seen else {}),
         "sigma": float(task.sigma),
         "noise": task.noise.name,
         **task.plan.describe(),

@@ -113,6 +113,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n0": (_is_whole(0), "a whole number, at least 0"),
     "every": (_is_whole(1), "a whole number, at least 1"),
     "images": (_is_whole(0), "a whole number, at least 0"),
+    "trained_on": (_is_whole(0), "a whole number, at least 0"),
     "seed": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
     "plan": (lambda value: isinstance(value, str) and value in PLANS, f"one of {', '.join(PLANS)}"),
     "bound": (lambda value: isinstance(value, str) and value in BOUNDS, f"one of {', '.join(BOUNDS)}"),

@@ -114,11 +114,15 @@ def _part_note(runs: Mapping[str, Sequence[Record]] | list[Run]) -> str:
         return ""
     words = []
     for run in runs:
-        data, split = run.identity.get("data"), run.identity.get("split")
-        if str(split).endswith("-held-out"):
+        data, split, seen = (run.identity.get(name) for name in ("data", "split", "trained_on"))
+        lineage = [] if run.provenance is None else run.provenance.lineage()
+        if str(split).endswith("-held-out") and not seen:
             words.append(f" Images: the part of {shown(data)} that was held out of training.")
-        elif run.provenance is not None and data and (run.provenance.data, run.provenance.split) == (data, split):
+        elif data and (data, split) in [(one.data, one.split) for one in lineage]:
             words.append(f" Images: the {shown(split)} split of {shown(data)}, on which the network was trained.")
+        elif seen:
+            count = f"at least {seen} of {len(run.records)}"
+            words.append(f" Images: of {shown(data)}, {count} ones on which the network was trained.")
     return "".join(dict.fromkeys(words))
 
 

@@ -14,15 +14,12 @@ from typing import Any
 
 import torch
 
+from robust_hub.images.content import as_texts, from_texts, hashes_of
 from robust_hub.images.data import ImageData
-from robust_hub.images.identity import image_hash
 from robust_hub.numbers import real_number
 
-DIGITS = 16  # hexadecimal digits kept of an image's hash: two of a million images share them by chance once in 10^7
 FEW = 5  # different images of a class, from which on one at least is held out
 MOST = 20_000  # held-out images, which config.json lists
-_LINE = 4096 // DIGITS  # hashes in a text of config.json
-_TOGETHER = 256  # images that are hashed at a time
 SUFFIX = "-held-out"  # of the split that held-out images are
 
 
@@ -33,7 +30,7 @@ class HeldOut:
     Attributes:
         fraction: The share of every class that was asked for.
         images: How many images they were, copies included.
-        hashes: What they are, `DIGITS` hexadecimal digits each.
+        hashes: What they are, see `robust_hub.images.content`.
     """
 
     fraction: float
@@ -42,9 +39,7 @@ class HeldOut:
 
     def to_json(self) -> dict[str, Any]:
         """Give JSON values, the hashes in texts of many."""
-        ordered = sorted(self.hashes)
-        lines = ["".join(ordered[at : at + _LINE]) for at in range(0, len(ordered), _LINE)]
-        return {"fraction": self.fraction, "images": self.images, "hashes": lines}
+        return {"fraction": self.fraction, "images": self.images, "hashes": as_texts(self.hashes)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> HeldOut:
@@ -54,10 +49,7 @@ class HeldOut:
             ValueError: If it is something else.
         """
         try:
-            text = [line[at : at + DIGITS] for line in values["hashes"] for at in range(0, len(line), DIGITS)]
-            if any(len(one) != DIGITS or set(one) - set("0123456789abcdef") for one in text):
-                raise ValueError("a hash that is none")
-            return cls(float(values["fraction"]), int(values["images"]), frozenset(text))
+            return cls(float(values["fraction"]), int(values["images"]), from_texts(values["hashes"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"expected a record of held-out images, got a damaged one ({error}): restore config.json"
@@ -65,7 +57,7 @@ class HeldOut:
 
     def among(self, data: ImageData) -> list[int]:
         """Give the indices of the images that are of it, in order."""
-        return [i for i, one in enumerate(_hashes(data)) if one in self.hashes]
+        return [i for i, one in enumerate(hashes_of(data)) if one in self.hashes]
 
 
 def hold_out(data: ImageData, fraction: float) -> tuple[ImageData, ImageData, HeldOut]:
@@ -91,7 +83,7 @@ def hold_out(data: ImageData, fraction: float) -> tuple[ImageData, ImageData, He
         (1167, 130, 'train-held-out', [])
     """
     fraction = real_number("a share of the images in (0, 1)", fraction, above=0, below=1)
-    hashes = _hashes(data)
+    hashes = hashes_of(data)
     chosen = frozenset(_chosen(hashes, data.labels.tolist(), fraction))
     if not chosen:
         raise ValueError(
@@ -120,10 +112,3 @@ def _chosen(hashes: Sequence[str], labels: Sequence[int], fraction: float) -> It
     for own in classes.values():
         least = 1 if len(own) >= FEW else 0
         yield from sorted(own)[: min(max(round(fraction * len(own)), least), len(own) - 1)]
-
-
-def _hashes(data: ImageData) -> list[str]:
-    """Hash all images, read some at a time."""
-    starts = range(0, len(data), _TOGETHER)
-    parts = (data.batch(range(at, min(at + _TOGETHER, len(data))))[0] for at in starts)
-    return [image_hash(image)[:DIGITS] for part in parts for image in part]

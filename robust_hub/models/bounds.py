@@ -36,7 +36,7 @@ _RECIPE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("epochs", "seed", "images"), int),
     **dict.fromkeys(("head_scale", "weight_decay", "learning_rate", "held_out_accuracy"), (int, float)),
     **{"head_only": bool, "sigmas": list, "weights": list, "versions": dict, "base": dict, "history": list},
-    "held_out": dict,
+    **{"held_out": dict, "trained_on": list},
 }
 
 

@@ -34,7 +34,7 @@ from robust_hub.training.judged import Judged
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _NAMED = 20  # classes in a card
 # Of a provenance's JSON, what has no row in the table of settings.
-_NO_SETTINGS = ("history", "fingerprint", "base", "held_out")
+_NO_SETTINGS = ("history", "fingerprint", "base", "held_out", "trained_on")
 
 
 def card(evidence: Evidence, *, base_model: str | None = None, repo_id: str | None = None) -> str:
@@ -170,6 +170,8 @@ def _run(run: Run) -> dict[str, Any]:
 def _split(run: Run) -> str:
     """Name the part of the data that a run certified."""
     split, held = run.identity.get("split"), None if run.provenance is None else run.provenance.held_out
+    if seen := run.identity.get("trained_on"):
+        return f"{shown(split)} split, at least {seen} of them trained on"
     if not isinstance(held, Mapping) or "hashes" not in held or split != held.get("split"):
         return f"{shown(split)} split"
     share = held.get("fraction")

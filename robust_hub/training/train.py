@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robust_hub.images.content import sample_of
 from robust_hub.images.data import ImageData, holdout_split
 from robust_hub.images.held_out import HeldOut
 from robust_hub.images.noise import NoiseMixture
@@ -188,6 +189,7 @@ def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: O
         split=data.split,
         images=len(data),
         data_hash=data.data_hash,
+        trained_on=sample_of(data) if options.shape_of(data.image_shape) == data.image_shape else None,  # not of views
         versions=versions(),
         commit=commit(),
         base=provenance_of(unwrapped(model)),
