@@ -65,14 +65,20 @@ def test_a_folder_named_test_that_grew_gives_its_held_out_part(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("val", [0, 0.1])
-def test_what_an_earlier_training_saw_under_another_name_is_not_held_out(tmp_path: Path, val: float) -> None:
+def test_what_an_earlier_training_saw_under_another_name_is_not_held_out(
+    tmp_path: Path, val: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     base = finetune_clean(network(), str(photos), val=val, **QUICK)
     kept = set() if base.held_out is None else pixels_of(base.held_out)
     renamed = photos.rename(tmp_path / "renamed")
     write_photos(tmp_path / "more", 1, seed=5)
     (tmp_path / "more" / "dark" / "000.png").rename(renamed / "dark" / "new.png")
-    model = finetune_clean(base.model, str(renamed), val=0.4, **QUICK).model
+    result = finetune_clean(base.model, str(renamed), val=0.4, **QUICK)
+    model, said = result.model, capsys.readouterr().err
+    left = len(kept) + 1 if kept else 1
+    assert (result.judged is None) or result.judged.images <= left
+    assert "images that are kept apart were trained on before" in said
     if not kept:
         with pytest.raises(ValueError, match="got renamed, all of which it was trained on"):
             certify(model, renamed, 0.25, out=tmp_path / "run", **SHORT)
@@ -134,3 +140,22 @@ def test_of_many_images_a_sample_is_kept_and_still_known(tmp_path: Path, monkeyp
         certify(model, Items(data.subset(range(1, 64))), 0.25, out=tmp_path / "run", **SHORT)
     note_provenance(model, None)
     assert len(certify(model, Items(data), 0.25, out=tmp_path / "run", limit=2, **SHORT).records) == 2
+
+
+def test_what_judges_a_training_is_of_its_classes_and_size_and_not_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_photos(tmp_path / "photos")
+    data = load_data(photos, size=32)
+    train, rest = data.subset(range(20)), data.subset(range(16, 24))
+    turned = rest.renumbered(1 - rest.labels, ("light", "dark"))
+    plain, other = (finetune_clean(network(), train, val=val, **QUICK).judged for val in (rest, turned))
+    assert plain is not None and plain == other and plain.images == 4
+    assert "photos: 4 of 8 images are trained on, too, and judge nothing" in capsys.readouterr().err
+    for val, words in (
+        (load_data(photos, size=16), r"expected images in val of the shape that is trained on, \(3, 32, 32\), got"),
+        (rest.renumbered(rest.labels, ("x", "light")), "expected val of the classes that are trained on, got others"),
+        (train.subset(range(4)), "expected images in val that are not trained on, got 4 that all are"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            finetune_clean(network(), train, val=val, **QUICK)

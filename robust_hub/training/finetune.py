@@ -22,7 +22,7 @@ from robust_hub.models.stems import warn_small_stem
 from robust_hub.notes import say
 from robust_hub.numbers import real_number, truth_value
 from robust_hub.provenance import CLEAN, Provenance, provenance_of
-from robust_hub.training.apart import keep_apart, validation_of
+from robust_hub.training.apart import keep_apart, unseen_before, validation_of
 from robust_hub.training.heads import reset_head
 from robust_hub.training.options import Options
 from robust_hub.training.recipes import PLAIN_BATCH, Recipe, suited_recipe
@@ -126,6 +126,7 @@ def finetune_clean(
     channels = channels_of(model, mean)
     check_destination(model, out)
     data, apart = keep_apart(*_load(model, dataset, val, channels=channels, progress=progress))
+    apart = unseen_before(model, apart)
     recipe = _recipe(len(data), learning_rate, head_only, optimizer, epochs, head_scale, batch_size)
     options = Options.of(
         model,
