@@ -186,9 +186,9 @@ def _write(files: dict[Path, bytes]) -> None:
 def _in_words(photograph: Photograph, one: CertifiedImage, files: list[Path], model: str, picture: bool) -> str:
     """Say of one image what each certificate promises, and where it was written."""
     from robust_hub.evidence.picture import of_several, telling
-    from robust_hub.guarantee.words import headline, promise, small_print
+    from robust_hub.guarantee.words import headline, name_in_words, promise, small_print
 
-    base = f"class {one.base}" if one.classes is None else one.classes[one.base]
+    base = name_in_words(one.base, None if one.classes is None else one.classes[one.base])
     lines = [photograph.describe(), f"without noise  {base} (nothing is promised of that)"]
     for c in one.certificates:
         votes = f"{c.count:,} of {c.n:,} votes" if c.n else f"{c.n0:,} noisy copies"

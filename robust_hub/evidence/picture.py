@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from robust_hub.evidence.figures import image_of, literal, new_figure, save
 from robust_hub.guarantee.certificate import Certificate
 from robust_hub.guarantee.reach import largest_of
-from robust_hub.guarantee.words import class_in_words, headline, length, meaning
+from robust_hub.guarantee.words import class_in_words, headline, length, meaning, name_in_words
 
 Pixels = NDArray[np.floating[Any]]
 Names = Sequence[str] | None
@@ -192,7 +192,7 @@ def _left_out(certificate: Certificate) -> str:
     """Say which classes have no bar, if any."""
     voted, total = sum(v > 0 for v in certificate.counts), len(certificate.counts)
     if voted > BARS:
-        return f" (the first {BARS} of {total:,} classes)"
+        return f" (top {BARS} of {total:,} classes)"
     return f" (no vote for {total - voted:,} more)" if 0 < voted < total else ""
 
 
@@ -240,10 +240,8 @@ def _clear(axes: Any) -> None:
 
 
 def _name(certificate: Certificate, index: int, classes: Names) -> str:
-    if classes is not None:
-        return str(classes[index])
     own = certificate.class_name if index == certificate.prediction else None
-    return own or f"class {index}"
+    return name_in_words(index, own if classes is None else classes[index])
 
 
 def _short(text: str, most: int) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # certificates show these words
 
 LEVELS = 255  # of an 8-bit value
 _SMALL = 1e-9  # failure probabilities below are said as they are, not as a percentage
+_LONGEST = 200  # characters of a class's name
 
 
 def meaning(certificate: Certificate, names: Sequence[str] | None = None, shape: Sequence[int] | None = None) -> str:
@@ -52,7 +53,7 @@ def promise(certificate: Certificate, names: Sequence[str] | None = None, shape:
     if certificate.abstained:
         return _abstention(certificate, names)
     sure = f"With {confidence(certificate.alpha)} confidence over the noise drawn"
-    answer = f'the answer at sigma {certificate.sigma:g} is "{class_in_words(certificate, names)}" for'
+    answer = f'the answer at sigma {_number(certificate.sigma)} is "{class_in_words(certificate, names)}" for'
     said = (
         f"{sure}, {answer} every image closer than {length(certificate.radius)} to this one (l2 distance, pixel "
         f"values from 0 to 1).{_covered(certificate, shape)}"
@@ -108,7 +109,30 @@ def class_in_words(certificate: Certificate, names: Sequence[str] | None = None)
     if certificate.abstained:
         return "no answer"
     own = certificate.class_name if names is None else names[certificate.prediction]
-    return f"class {certificate.prediction}" if own is None else str(own)
+    return name_in_words(certificate.prediction, own)
+
+
+def name_in_words(index: int, name: object) -> str:
+    r"""Give a class's name as it may stand in a sentence, else its number.
+
+    Names may be a stranger's: a mark in one that turns the direction of writing would turn the digits of the radius
+    beside it, too.
+
+    Args:
+        index: The class.
+        name: Its name; None where it has none.
+
+    Returns:
+        Characters that print, what does not as Python writes it; at most 200 of them. A blank name names nothing.
+
+    Example:
+        >>> name_in_words(3, "cat"), name_in_words(3, " "), name_in_words(3, "\u202ecat")
+        ('cat', 'class 3', '\\u202ecat')
+    """
+    text = "" if name is None else str(name).strip()
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text or f"class {index}"
 
 
 def length(radius: float) -> str:
@@ -151,8 +175,10 @@ up to 2, and every other whose squared levels have a sum of at most 20,173
     """
     squared = max(0, math.ceil((LEVELS * Fraction(radius)) ** 2) - 1)  # as in `Certificate.squared_distance`
     values = math.prod(shape)
+    if squared >= values * LEVELS**2:
+        return "That covers every image of this size, whatever is on it"
     if squared == 0:
-        return "No other 8-bit image is so near: this one alone is covered"
+        return f"That covers no change by a whole level of {LEVELS}: of an 8-bit image, this one alone"
     what = f"its {values:,} values ({shape[0]} a pixel)" if shape[0] > 1 else f"its {values:,} pixels"
     whole = min(values, squared // LEVELS**2)  # values that may become anything
     each = math.isqrt(squared // values)
@@ -176,10 +202,10 @@ def _abstention(certificate: Certificate, names: Sequence[str] | None) -> str:
         leader = _name(c.counts.index(c.count), names) if leads else "the class that was to be certified"
         goal = "more than half of all noisy copies" if c.bound == "complement" else "more copies than any other"
         smallest = c.radii[0] if c.radii else 0.0
-        goal = f"{sure} {goal}" if smallest == 0 else f"too few for {smallest:g}, the smallest radius asked for"
+        goal = f"{sure} {goal}" if smallest == 0 else f"too few for {_number(smallest)}, the smallest radius asked for"
         why = f"{leader} got {c.count:,} of {c.n:,} votes, {goal}"
     return (
-        f"No answer, which is no error: {why}. Nothing is promised of this image at sigma {c.sigma:g}; "
+        f"No answer, which is no error: {why}. Nothing is promised of this image at sigma {_number(c.sigma)}; "
         "more samples or another sigma may give an answer."
     )
 
@@ -188,8 +214,8 @@ def _grid(certificate: Certificate) -> list[str]:
     """Say, of a certificate that decided a grid of radii, why the radius is one of them."""
     if certificate.radii is None:
         return []
-    grid = ", ".join(f"{radius:g}" for radius in certificate.radii)
-    beyond = ", ".join(f"{radius:g}" for radius in certificate.out_of_reach)
+    grid = ", ".join(map(_number, certificate.radii))
+    beyond = ", ".join(map(_number, certificate.out_of_reach))
     note = f"; {beyond} would take more than {certificate.limit:,} samples" if beyond and certificate.limit else ""
     return [f"Only the radii {grid} were tried{note}."]
 
@@ -200,7 +226,13 @@ def _check_names(certificate: Certificate, names: Sequence[str] | None) -> None:
 
 
 def _name(index: int, names: Sequence[str] | None) -> str:
-    return f"class {index}" if names is None else f'"{names[index]}"'
+    return f"class {index}" if names is None else f'"{name_in_words(index, names[index])}"'
+
+
+def _number(value: float) -> str:
+    """Write a number that somebody chose, with as many digits as tell it from all others."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
 
 
 def _cut(value: float, digits: int) -> str:

@@ -41,7 +41,7 @@ def test_votes_are_drawn_with_names_and_counts_the_most_voted_first() -> None:
     assert [bar.get_width() for bar in votes.patches] == [960, 20, 9, 5, 3]
     assert [tick.get_text() for tick in votes.get_yticklabels()] == ["dog", "emu", "fox", "gnu", "cat"]
     assert [text.get_text() for text in votes.texts] == ["960", "20", "9", "5", "3"]
-    assert "the first 5 of 7 classes" in figure.subfigs[1]._suptitle.get_text()
+    assert "(top 5 of 7 classes)" in figure.subfigs[1]._suptitle.get_text()
     assert len(pictures) == 4 and [one.get_title() for one in pictures[:2]] == ["the image", "sigma 0.25"]
     shown = np.stack([one.get_images()[0].get_array() for one in pictures])
     assert (shown.min(), shown.max()) == (0.5, 1.0)  # the noisy copies, 3.5, are clipped
@@ -115,6 +115,15 @@ def test_long_names_and_formulas_stay_within_the_figure() -> None:
     width = figure.bbox.width
     texts = [figure._suptitle, *(part._suptitle for part in figure.subfigs[1:3]), figure.subfigs[3].texts[0]]
     assert all(0 <= text.get_window_extent().x0 < text.get_window_extent().x1 <= width for text in texts)
+
+
+def test_a_name_turns_no_digits_and_no_name_is_blank() -> None:
+    figure, _, votes, radii, words = drawn([MOST, certificate([960, 20, 3, 9, 5, 2, 1], 0.5)], (*"\u202e ", *NAMES[2:]))
+    assert next(tick.get_text() for tick in votes.get_yticklabels()) == "class 1"
+    assert figure._suptitle.get_text().startswith("class 1, radius 0.382")
+    texts = [text.get_text() for text in (figure._suptitle, *radii.texts, *votes.get_yticklabels())]
+    assert all(text.isprintable() for text in (words, *texts))
+    assert radii.texts[1].get_text().endswith("\\u202e")
 
 
 def test_without_names_numbers_stand_for_them_and_the_certificates_own_name() -> None:

@@ -58,6 +58,36 @@ def test_names_are_those_given_else_the_certificates_own_else_numbers():
         meaning(CAT, (*NAMES, "emu"))
 
 
+@pytest.mark.parametrize("name", ["a\x1b[2J\r\nb", "\u202ecat", "\u2067x", "\ud800", "x\x00"])
+def test_a_strangers_name_moves_no_cursor_and_turns_no_digits(name):
+    for said in (
+        meaning(CAT, (name, "dog")),
+        headline(CAT, (name, "dog")),
+        class_in_words(replace(CAT, class_name=name)),
+        meaning(certify_counts([98, 2], [520, 480], sigma=0.5), (name, "dog")),
+    ):
+        assert said.isprintable()
+    assert len(class_in_words(CAT, ("x" * 1000, "dog"))) == 200
+
+
+def test_a_blank_name_is_none():
+    for blank in ("", " \n", None):
+        assert headline(CAT, (blank, "dog")) == "class 0, radius 0.494"
+
+
+def test_what_was_chosen_is_not_rounded():
+    assert "at sigma 0.12345678 is" in meaning(certify_counts([98, 2], [990, 10], sigma=0.12345678))
+    plan = sequential_plan((0.0, 0.12345678, 0.87654321), n=1000)
+    said = meaning(course(plan, 1.0))
+    assert "Only the radii 0, 0.12345678, 0.87654321 were tried; 0.87654321 would" in said
+
+
+def test_no_8_bit_image_is_said_to_be_far_of_an_image_between_the_levels():
+    """Of an image that is no multiple of 1/255, such as with float noise, the nearest one may be covered."""
+    said = covered(0.9 / 255, (3, 8, 8))
+    assert said == "That covers no change by a whole level of 255: of an 8-bit image, this one alone"
+
+
 def test_the_shape_comes_from_the_origin_where_it_is_not_given():
     origin = Origin("m", "0", "1", "2", 0, (1, 8, 8), "float32", (0.5,), (0.5,), 64, "cpu", False)
     assert "any one of its 64 pixels" in meaning(replace(CAT, origin=origin))
@@ -78,12 +108,16 @@ def test_every_change_that_is_said_to_be_covered_is_below_the_radius(radius, sha
     if "this one alone" in said:
         assert limit <= 1
         return
+    if "every image of this size" in said:
+        assert limit > values * 255**2
+        return
+    assert limit <= values * 255**2 + 1
     squared = numbers[-1]
     assert squared < limit <= squared + 1
     if "whatever becomes" in said:
         some = 1 if "any one" in said else numbers[0]
         assert some * 255**2 < limit
-        assert some == values or (some + 1) * 255**2 >= limit
+        assert (some + 1) * 255**2 >= limit
     else:
         one = int(re.search(r"by up to (\d+) of 255", said)[1])
         assert one**2 < limit <= (one + 1) ** 2
