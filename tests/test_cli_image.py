@@ -116,6 +116,10 @@ def test_radii_seed_and_noise_are_those_asked_for(photographs: Path) -> None:
     said = " ".join(result.stdout.split())
     assert "99 % confidence" in said and "Only the radii 0, 0.25, 2 were tried; 2 would take more than" in said
     assert "The seed of the noise was given by the caller" in said
+    assert "At most 1,000 noisy copies a sigma were drawn, too few to decide every radius that was asked for" in said
+    assert "cannot certify more" not in said
+    decided = run("light.jpg", "--model", "bright", "--radii", "0,0.25", "--sigma", "0.25")
+    assert "noisy copies a sigma" not in decided.stdout  # fewer were drawn, and more would change nothing
 
 
 def test_classes_without_names_and_those_of_a_pretraining_are_said(photographs: Path) -> None:

@@ -86,7 +86,7 @@ def certify_images(
     _keep_apart([name for stem in stems for name in _names(out, stem, sigmas).values()], images)
     smoothed = SmoothedClassifier(network)
     picture = find_spec("matplotlib") is not None
-    said, values = [], []
+    said, values, certificates = [], [], []
     for photograph, stem in zip(photographs, stems, strict=True):
         names = _names(out, stem, sigmas)
         how: dict[str, Any] = {"batch_size": batch_size, "noise": noise, "seed": seed}
@@ -95,8 +95,9 @@ def certify_images(
         files = contents_of(one, names, picture=picture)
         _write(files)
         said.append(_in_words(photograph, one, list(files), model, picture))
+        certificates += one.certificates
         values.append({"image": photograph.path, "files": list(files), **_values(one)})
-    said += [*_about_network(network, smoothed, model), *_about_samples(one.certificates, n is None)]
+    said += [*_about_network(network, smoothed, model), *_about_samples(certificates, n is None)]
     emit(values, "\n\n".join(said))
 
 
@@ -230,11 +231,19 @@ def _about_samples(certificates: Sequence[Certificate], by_default: bool) -> lis
         return []
     from robust_hub.guarantee.reach import largest_of
 
-    limits = ", ".join(
-        f"{limit:.2f} at sigma {c.sigma:g}" for c in certificates if (limit := largest_of(c)) is not None
+    if any(c.radii is not None for c in certificates):
+        if not any(c.undecided or c.out_of_reach for c in certificates):
+            return []
+        text = (
+            f"At most {SAMPLES:,} noisy copies a sigma were drawn, too few to decide every radius that was asked for; "
+            "--n 10000 may decide more."
+        )
+        return [_wrapped(text)]
+    limits = dict.fromkeys(f"{largest_of(c) or 0:.2f} at sigma {c.sigma:g}" for c in certificates)
+    text = (
+        f"Counted were {SAMPLES:,} noisy copies a sigma, which cannot certify more than about {', '.join(limits)}; "
+        "--n 10000 takes ten times as long and may give more."
     )
-    most = f", which cannot certify more than about {limits}" if limits else ""
-    text = f"Drawn were {SAMPLES:,} noisy copies a sigma{most}; --n 10000 takes ten times as long and may give more."
     return [_wrapped(text)]
 
 
