@@ -86,7 +86,8 @@ def certify_images(
     _keep_apart([name for stem in stems for name in _names(out, stem, sigmas).values()], images)
     smoothed = SmoothedClassifier(network)
     picture = find_spec("matplotlib") is not None
-    said, values, certificates = [], [], []
+    said, values = [], []
+    certificates: list[Certificate] = []
     for photograph, stem in zip(photographs, stems, strict=True):
         names = _names(out, stem, sigmas)
         how: dict[str, Any] = {"batch_size": batch_size, "noise": noise, "seed": seed}
