@@ -7,6 +7,7 @@ configuration folder, such as ~/.config/robust_hub, and win over ours.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from platformdirs import user_config_path
@@ -57,7 +58,7 @@ def write_pin(name: str, repo_id: str, revision: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # nor one in a folder that may not be read, such as another user's home
         return {}
     try:
         pins = json.loads(path.read_text(encoding="utf-8"))

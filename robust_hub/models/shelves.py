@@ -88,13 +88,25 @@ def checkpoint_folder(name: str) -> Path | None:
     """
     if not is_name(name):
         return None
-    return next((shelf / name for shelf in shelves() if (shelf / name / CONFIG).is_file()), None)
+    return next((shelf / name for shelf in shelves() if holds(shelf / name)), None)
 
 
 def list_checkpoints() -> list[str]:
     """Name the checkpoints whose weights are here."""
-    folders = [folder for shelf in shelves() if shelf.is_dir() for folder in shelf.iterdir()]
-    return sorted({folder.name for folder in folders if is_name(folder.name) and (folder / CONFIG).is_file()})
+    return sorted({name for shelf in shelves() for name in names_on(shelf)})
+
+
+def names_on(shelf: Path) -> list[str]:
+    """Name the checkpoints of one shelf: none where it is not there, or may not be read."""
+    try:
+        return sorted(name for name in os.listdir(shelf) if is_name(name) and holds(shelf / name))
+    except OSError:
+        return []
+
+
+def holds(folder: Path) -> bool:
+    """Tell whether a folder holds a checkpoint; not one that may not be read, as another user's home may not."""
+    return os.path.isfile(folder / CONFIG)
 
 
 def not_here(name: str, *elsewhere: str) -> str:
@@ -104,7 +116,7 @@ def not_here(name: str, *elsewhere: str) -> str:
         name: Its name.
         elsewhere: Where it was looked for beside the shelves, in words.
     """
-    looked = [f"{shelf}{'' if shelf.is_dir() else ' (no such folder)'}" for shelf in shelves()]
+    looked = [f"{shelf}{'' if os.path.isdir(shelf) else ' (no such folder)'}" for shelf in shelves()]
     return (
         f"{name} has no trained weights in {', '.join([*looked, *elsewhere])}: `robust-hub "
         f"models` lists what there is. Weights come with a clone of robust_hub (set {VARIABLE} to its {SHELF}), from "

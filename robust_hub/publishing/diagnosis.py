@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from robust_hub.layout import CONFIG, DIFFERENCE
 from robust_hub.models.config import read_config
 from robust_hub.models.foreign import check_promised
 from robust_hub.models.pins import read_pins
-from robust_hub.models.shelves import checkpoint_folder, is_name, list_checkpoints, shelves
+from robust_hub.models.shelves import checkpoint_folder, list_checkpoints, names_on, shelves
 from robust_hub.models.stored import find_base, sha256
 from robust_hub.publishing.hub import verify
 from robust_hub.publishing.surroundings import Finding, public, surroundings
@@ -40,9 +41,19 @@ def diagnose(*, deep: bool = False) -> Iterator[Finding]:
 
 def _shelves() -> Iterator[Finding]:
     for place, shelf in enumerate(shelves(), 1):
-        count = sum(is_name(one.name) and (one / CONFIG).is_file() for one in shelf.iterdir()) if shelf.is_dir() else 0
-        found = f"{count} checkpoint{'' if count == 1 else 's'}" if shelf.is_dir() else "no such folder"
-        yield Finding("shelves", str(place), f"{shelf}: {found}")
+        yield Finding("shelves", str(place), f"{shelf}: {_stock(shelf)}")
+
+
+def _stock(shelf: Path) -> str:
+    """Say how many checkpoints a shelf has, or why none."""
+    try:
+        os.listdir(shelf)
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such folder"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    count = len(names_on(shelf))
+    return f"{count} checkpoint{'' if count == 1 else 's'}"
 
 
 def _checkpoints(deep: bool) -> Iterator[Finding]:

@@ -6,8 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-from robust_hub.layout import CONFIG
-from robust_hub.models.shelves import SHELF, VARIABLE, lasting_shelves
+from robust_hub.models.shelves import SHELF, VARIABLE, holds, lasting_shelves
 
 
 def load_line(name: str, folder: str | Path, repo_id: str | None = None) -> str:
@@ -59,7 +58,7 @@ def is_found_anywhere(name: str, folder: str | Path) -> bool:
 
     A folder that ROBUST_HUB_SHELF names is taken for one that its owner names for good.
     """
-    found = next((shelf / name for shelf in lasting_shelves() if (shelf / name / CONFIG).is_file()), None)
+    found = next((shelf / name for shelf in lasting_shelves() if holds(shelf / name)), None)
     return found is not None and found.resolve() == Path(folder).resolve()
 
 

@@ -73,7 +73,7 @@ def public(finding: Finding) -> Finding:
 
 
 def _public(text: str) -> str:
-    for home in {str(Path.home()), str(Path.home().resolve())} - {"/", ""}:
+    for home in _homes():
         text = re.sub(rf"{re.escape(home)}(?=[/\\\s:,;)'\"]|$)", "~", text)
     try:
         user = getpass.getuser()
@@ -84,6 +84,14 @@ def _public(text: str) -> str:
     for pattern, word in _LOGINS:
         text = pattern.sub(word, text)
     return shown(" ".join(text.split()))
+
+
+def _homes() -> set[str]:
+    """Give the paths of the user's folder; none of a user without one."""
+    try:
+        return {str(Path.home()), str(Path.home().resolve())} - {"/", ""}
+    except RuntimeError:
+        return set()
 
 
 def _versions() -> Iterator[Finding]:
@@ -167,7 +175,7 @@ def _caches() -> Iterator[Finding]:
 
 def _cache(name: str, path: Path, advice: str) -> Finding:
     """Say whether a folder can be written, and how much there is room for."""
-    there = next(place for place in (path, *path.parents) if place.exists())
+    there = next(place for place in (path, *path.parents) if os.path.exists(place))
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Finding("caches", name, f"{path} cannot be written: {advice}", wrong=True)
     free = shutil.disk_usage(there).free

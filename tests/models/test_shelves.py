@@ -13,6 +13,7 @@ import pytest
 from robust_hub.layout import CONFIG
 from robust_hub.models import shelves
 from robust_hub.models.shelves import SHELF, VARIABLE, checkpoint_folder, list_checkpoints, not_here
+from robust_hub.publishing.loading import is_found_anywhere
 
 NAME = "resnet18s_ln_mixednoise.here"
 
@@ -92,3 +93,15 @@ def test_the_table_of_the_docs_has_the_shelves_in_their_order() -> None:
     listed = (shelves.__doc__ or "").split("\n\n")[1].splitlines()
     keys = (VARIABLE, "current folder", "source tree", "user's own data folder", "package's own data")
     assert all(key in line for key, line in zip(keys, listed, strict=True))
+
+
+def test_a_shelf_that_may_not_be_read_is_one_without_checkpoints(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user may not read HOME: not even timm could be imported there."""
+    unreadable = folders[0].parent / ("x" * 300)  # which no system lets anyone read, root neither
+    monkeypatch.setenv(VARIABLE, str(unreadable))
+    put(folders[1])
+    assert list_checkpoints() == [NAME] and checkpoint_folder(NAME) == folders[1] / NAME
+    assert f"{unreadable} (no such folder)" in not_here("other")
+    assert not is_found_anywhere(NAME, folders[1] / NAME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -181,8 +182,24 @@ def test_nothing_of_the_users_is_given_away(shelf: Path, monkeypatch: pytest.Mon
     assert {text: public(Finding("a", "b", text)).value for text in texts} == texts
 
 
-def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    found = [Finding("versions", "timm", "1.0"), Finding("versions", "torch", "absent", wrong=True)]
+def test_what_may_not_be_read_is_said_and_ends_nothing(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unreadable = shelf.parent / ("x" * 300)  # which no system lets anyone read, root neither
+    monkeypatch.setenv(shelves.VARIABLE, str(unreadable))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(unreadable / "hub"))
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert "cannot be read" in found("shelves")["1"].value
+    assert [one.name for one in diagnose() if one.part == "caches"][:1] == ["Hub's files"]
+
+
+def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    found = [Finding("versions", "timm", "1.0"), Finding("versions", "x" * 50, "absent, " * 9, wrong=True)]
     command._print_table(found)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["versions", "timm", "1.0"] and lines[1].split() == ["torch", "WRONG:", "absent"]
+    assert lines[0].split() == ["versions", "timm", "1.0"] and lines[1].split() == ["x" * 44, "WRONG:", "absent,"]
+    assert lines[2].split() == ["x" * 6, "absent,", "absent,"] and len(lines) == 6
+
+
+def test_a_terminal_needs_no_package_that_is_not_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    command._print_table([Finding("versions", "timm", "1.0")])
