@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
@@ -146,7 +146,7 @@ class Job:
                     self._x, sigma, n0=N0, n=self._n, alpha=ALPHA, seed=self._seed, progress=self._count
                 )
                 self.made += 1
-                self._ended.put(named(self._smoothed, certificate))
+                self._ended.put(certificate)
             self._ended.put(None)
         except BaseException as error:  # for whoever listens
             self._ended.put(error)
@@ -155,13 +155,6 @@ class Job:
         self._counted += counted
         if self._stopped.is_set():
             raise StoppedError
-
-
-def named(smoothed: SmoothedClassifier, certificate: Certificate) -> Certificate:
-    """Write the name of the certified class on a certificate, where the network has names."""
-    if certificate.abstained or smoothed.classes is None:
-        return certificate
-    return replace(certificate, class_name=smoothed.classes[certificate.prediction])
 
 
 def show_copies(smoothed: SmoothedClassifier, x: Tensor, sigma: float, seed: int | None = None) -> Copies:

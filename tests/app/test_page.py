@@ -238,10 +238,10 @@ def test_two_visitors_at_once_have_pictures_and_certificates_of_their_own(
     browser: Any, address: str, tmp_path: Path
 ) -> None:
     with closing(Visitor(browser, address)) as one, closing(Visitor(browser, address, width=390)) as other:
-        one.choose(samples=2000)
+        one.choose(samples=6000)
         other.page.click("#drawings button >> nth=1")
         other.wait("#seen", "airplane")
-        other.choose(sigma=0.6, samples=1900)
+        other.choose(sigma=0.6, samples=5900)
         for visitor in (one, other):
             visitor.page.uncheck("#several input")
             visitor.page.wait_for_timeout(300)
@@ -253,7 +253,7 @@ def test_two_visitors_at_once_have_pictures_and_certificates_of_their_own(
             visitor.page.wait_for_selector("#verdict")
             (tmp_path / name).mkdir()
             made.append(Certificate.from_json(visitor.download("certificate", tmp_path / name).read_text()))
-        assert [(c.sigma, c.n) for c in made] == [(0.25, 2000), (0.6, 1900)]
+        assert [(c.sigma, c.n) for c in made] == [(0.25, 6000), (0.6, 5900)]
         assert made[0].origin is not None and made[1].origin is not None
         assert made[0].origin.image != made[1].origin.image and made[0].seed != made[1].seed
         assert "ship" in one.page.inner_text("#seen") and "airplane" in other.page.inner_text("#seen")
