@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import asdict
+from itertools import zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +15,8 @@ from robust_hub.cli.output import emit, json_option, wants_json
 
 if TYPE_CHECKING:
     from robust_hub.publishing.surroundings import Finding
+
+_NAMES, _LEAST = 44, 20  # columns of a name at most, of what was found at least
 
 
 @click.command()
@@ -50,17 +55,17 @@ def _lines(found: list[Finding]) -> list[str]:
 
 
 def _print_table(found: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table, before = Table(show_header=False, box=None, pad_edge=False), ""
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold", max_width=44)
-    table.add_column(overflow="fold", ratio=1)
+    """Print the findings in three columns, of which a terminal's width folds the last two."""
+    parts = max(len(finding.part) for finding in found)
+    names = min(_NAMES, max(len(finding.name) for finding in found))
+    rest = max(_LEAST, shutil.get_terminal_size().columns - parts - names - 4)
+    before = ""
     for finding in found:
-        style = "bold red" if finding.wrong else ""
         words = f"{'WRONG: ' if finding.wrong else ''}{finding.value}"
-        table.add_row(finding.part if finding.part != before else "", finding.name, Text(words, style=style))
+        part = finding.part if finding.part != before else ""
+        columns = [part], wrap(finding.name, names), wrap(words, rest)
+        for first, name, said in zip_longest(*columns, fillvalue=""):
+            said = click.style(said, fg="red", bold=True) if finding.wrong and said else said
+            line = f"{click.style(first.ljust(parts), bold=True)}  {name.ljust(names)}  {said}"
+            click.echo(line.rstrip())
         before = finding.part
-    Console(markup=False, highlight=False).print(table)
