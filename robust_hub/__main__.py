@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from robust_hub.cli.main import main
+import signal
+
+
+def run() -> None:
+    """Run the command line; until it is imported, Ctrl-C ends the process without a word, and not with a traceback."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background it may be ignored
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from robust_hub.cli.main import main
+
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    main(prog_name="robust-hub")
+
 
 if __name__ == "__main__":
-    main(prog_name="robust-hub")
+    run()

@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
+from robust_hub.cli.main import main
 from robust_hub.evidence.records import read_run
 
 # A finder that presses Ctrl-C when a module is about to be imported.
@@ -46,6 +49,21 @@ def test_ctrl_c_in_an_import(module: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", KEPT)
 
 
+def test_ctrl_c_before_the_command_line_is_imported_is_no_traceback() -> None:
+    code = PRESSING.replace("from robust_hub.cli.main import main", "from robust_hub.__main__ import run")
+    line = [sys.executable, "-c", code.replace('main(sys.argv[2:], prog_name="robust-hub")', "run()"), "click"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_stop_says_of_images_that_no_record_goes_on(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    words = ("certify", str(tmp_path / "a.png"), "--model", "resnet18s_ln_mixednoise", "--out", str(tmp_path / "out"))
+    line = [sys.executable, "-c", PRESSING, "torch", *words]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (130, "robust-hub: stopped; the files of images that were done are kept\n")
+
+
 def launched(*words: object, **options: object) -> subprocess.Popen[str]:
     """Start the command in two processes of torchrun, in a session of its own."""
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *map(str, words)]
@@ -63,6 +81,16 @@ def test_two_processes_report_once_and_the_words_of_the_page_work(tmp_path: Path
     assert [one["images"] for one in said["runs"]] == [9, 9], err
     assert len(read_run(tmp_path / "runs" / "sigma_0.5").records) == 9
     assert err.count("9/9 [") == 2  # a bar a sigma
+
+
+def test_of_two_processes_one_certifies_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both would write the same files, each of noise of its own."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    words = ["certify", str(tmp_path / "a.png"), "--model", "resnet18s_ln_mixednoise", "--out", str(tmp_path / "out")]
+    for name in ("LOCAL_RANK", "RANK"):
+        monkeypatch.setenv(name, "1")
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, done.output) == (0, "") and not (tmp_path / "out").exists()
 
 
 @pytest.mark.full
@@ -127,7 +155,8 @@ def test_a_stop_that_a_library_keeps_from_python_is_one_sentence_too(number: int
     line = [sys.executable, "-c", BLOCKED, str(int(number))]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     assert done.returncode == code and done.stdout == ""
-    assert done.stderr == "robust-hub: stopped; the last saved state is kept: the same command goes on from there\n"
+    kept = "what was saved is kept: the same command goes on from there, or begins again where nothing was"
+    assert done.stderr == f"robust-hub: stopped; {kept}\n"
 
 
 def test_a_signal_of_a_worker_is_none_of_the_command() -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from robust_hub.cli.output import is_main, note, process_index
-from robust_hub.cli.stopping import Terminated, end, heard, stopped, terminations
+from robust_hub.cli.stopping import WORK, Terminated, end, heard, stopped, terminations
 from robust_hub.errors import CheckpointError
 from robust_hub.memory import ran_out
 from robust_hub.parsing import shown
@@ -58,11 +58,15 @@ class MainGroup(Commands):
     def invoke(self, ctx: click.Context) -> Any:
         """Invoke the command, and end the process in words where that fails or is stopped."""
         warnings.showwarning = _warn
+
+        def work() -> str | None:
+            return ctx.meta.get(WORK, ctx.invoked_subcommand)
+
         try:
-            with terminations(), heard(lambda: ctx.invoked_subcommand):
+            with terminations(), heard(work):
                 return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as stop:
-            said, code = stopped(ctx.invoked_subcommand, stop)
+            said, code = stopped(work(), stop)
             note(f"robust-hub: {said}")
             end(code)
         except click.ClickException:

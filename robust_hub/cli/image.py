@@ -12,7 +12,8 @@ import click
 from click.core import ParameterSource
 
 from robust_hub.cli.options import FILE
-from robust_hub.cli.output import emit, note
+from robust_hub.cli.output import emit, is_main, note
+from robust_hub.cli.stopping import WORK
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,8 +36,10 @@ def takes_images(command: click.Command) -> click.Command:
 
     def choose(images: tuple[Path, ...], **options: Any) -> None:
         if images:
+            click.get_current_context().meta[WORK] = "certify IMAGE"
             _refuse_options_of_data()
-            certify_images(images, **options)
+            if is_main():  # of several processes one has the work, and the files
+                certify_images(images, **options)
             return
         for name, what in (("data", "IMAGE... or --data"), ("out", "--out, a folder for the records, with --data")):
             if options[name] is None:

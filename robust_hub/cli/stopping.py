@@ -15,13 +15,15 @@ from typing import NoReturn
 
 from robust_hub.cli.output import is_launched, note
 
+WORK = "robust_hub.work"  # in click's meta: what a command does, where its name does not say it
 PATIENCE = 2.0  # seconds in which a command should hear of a signal
 _KEPT = {
     "certify": "every record so far is kept: the same command goes on where it stopped",
+    "certify IMAGE": "the files of images that were done are kept",
     "reproduce": "what is done is kept: the same command goes on where it stopped",
     **dict.fromkeys(
         ("pretrain", "finetune", "demo"),
-        "the last saved state is kept: the same command goes on from there",
+        "what was saved is kept: the same command goes on from there, or begins again where nothing was",
     ),
 }
 
