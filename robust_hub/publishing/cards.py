@@ -19,14 +19,13 @@ from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tables import markdown_table, set_rows
 from robust_hub.files import replace_files
 from robust_hub.layout import CARD, PICTURE
-from robust_hub.models.config import LICENSE
 from robust_hub.models.family import SUFFIX
 from robust_hub.models.shelves import check_name, is_name
 from robust_hub.parsing import shown, table_cell
 from robust_hub.provenance import Provenance, summary
 from robust_hub.publishing.data_sets import data_set
 from robust_hub.publishing.evidence import Evidence, UnderNoise, read_evidence
-from robust_hub.publishing.licences import TITLES
+from robust_hub.publishing.licences import TITLES, inherited
 from robust_hub.publishing.loading import by_name_words, is_found_anywhere, load_line, script_name
 from robust_hub.publishing.metadata import metadata
 from robust_hub.training.judged import Judged
@@ -117,10 +116,10 @@ def _loading(evidence: Evidence, repo_id: str | None) -> dict[str, Any]:
 
 def _licence(evidence: Evidence) -> dict[str, Any]:
     known = evidence.config.license
-    theirs = next((str(told) for base in evidence.bases if (told := base.notes.get(LICENSE))), None)
+    theirs = [TITLES.get(one, shown(one, 64)) for one in inherited(evidence.bases, known)]
     return {
         "licence": None if known is None else TITLES.get(known, known),
-        "base_licence": None if theirs in (None, known) else TITLES.get(str(theirs), shown(theirs, 64)),
+        "base_licence": " and ".join(theirs),
     }
 
 

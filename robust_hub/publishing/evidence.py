@@ -247,5 +247,5 @@ def _bases(name: str, config: CheckpointConfig) -> tuple[Provenance, ...]:
     training = config.provenance or Provenance()
     if training.base is None and training.job == "finetune" and "." in name:  # older ones do not name it
         folder = checkpoint_folder(name.split(".")[0])
-        return () if folder is None else (read_config(folder).provenance or Provenance(),)
+        return () if folder is None else (read_config(folder).as_base(),)
     return tuple(training.lineage())[1:]

@@ -33,7 +33,7 @@ from robust_hub.models.stored import copy_whole, sha256
 from robust_hub.parsing import shown
 from robust_hub.publishing.cards import write_card
 from robust_hub.publishing.evidence import certification, check_class_names
-from robust_hub.publishing.licences import check_licence, record_licence
+from robust_hub.publishing.licences import check_licence, record_licence, warn_of_inherited
 from robust_hub.publishing.shelf import check_run
 
 
@@ -138,6 +138,7 @@ def publish(
             f"expected a licence for the weights in {shown(folder)}, got none: name the one that you choose "
             "(--license apache-2.0, cc-by-nc-4.0, other ...), nothing was sent"
         )
+    warn_of_inherited(config, chosen)
     with tempfile.TemporaryDirectory() as folder_name:
         stage = Path(folder_name) / name
         _stage(folder, stage)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from robust_hub.files import inside, replace_text
 from robust_hub.layout import CONFIG
-from robust_hub.models.config import LICENSE
+from robust_hub.models.config import LICENSE, CheckpointConfig
 from robust_hub.names import did_you_mean
 from robust_hub.parsing import read_bounded_json, shown
+from robust_hub.provenance import Provenance
 
 ADDRESS = "https://huggingface.co/docs/hub/repositories-licenses"
 # The Hub's ids, but for those of one company's language models: `other` stands for what is not among them.
@@ -23,6 +26,7 @@ _IDS = (
     "zlib"
 )
 LICENCES = frozenset(_IDS.split())
+_PERMISSIVE = frozenset(["apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "mit", "unlicense", "zlib"])
 TITLES = {  # as people write them; another id is its own
     **{"apache-2.0": "Apache-2.0", "mit": "MIT", "other": "a licence of their own", "unknown": "an unknown licence"}
 }
@@ -52,6 +56,29 @@ def check_licence(licence: str) -> str:
             f"is not in {ADDRESS}"
         )
     return known
+
+
+def inherited(bases: Iterable[Provenance], own: str | None) -> list[str]:
+    """Give the licences, other than its own, of weights that a checkpoint started from, the nearest first.
+
+    Args:
+        bases: How those weights came about.
+        own: The checkpoint's own licence.
+    """
+    told = dict.fromkeys(str(base.notes.get(LICENSE) or "") for base in bases)
+    return [one for one in told if one not in ("", own)]
+
+
+def warn_of_inherited(config: CheckpointConfig, chosen: str | None) -> None:
+    """Say that another licence than the chosen one goes on with weights: only a person can say if both hold."""
+    bases = () if config.provenance is None else tuple(config.provenance.lineage())[1:]
+    others = [one for one in inherited(bases, chosen) if one not in _PERMISSIVE]
+    if chosen is not None and others:
+        warnings.warn(
+            f"these weights, {chosen}, started from weights under {shown(' and '.join(others), 200)}, whose terms go "
+            "on with them: make sure that they allow that",
+            stacklevel=3,
+        )
 
 
 def record_licence(folder: str | Path, licence: str) -> Path:

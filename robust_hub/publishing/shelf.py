@@ -28,7 +28,7 @@ from robust_hub.models.stored import find_base
 from robust_hub.parsing import shown
 from robust_hub.provenance import summary
 from robust_hub.publishing.evidence import check_identified, under_noise
-from robust_hub.publishing.licences import check_licence, record_licence
+from robust_hub.publishing.licences import check_licence, record_licence, warn_of_inherited
 from robust_hub.training.state import write_in_main
 
 _LONGEST = 50  # characters of a data set in the name of a folder: 200 bytes at most, of the 255 that disks allow
@@ -77,6 +77,8 @@ def shelve(
     """
     source, folder = Path(source), _entry(Path(shelf), check_name(name))
     license = None if license is None else check_licence(license)
+    if license is not None:
+        warn_of_inherited(read_config(source), license)
     runs = [read_run(path) for path in certified]
     model, config = load_model(source), read_config(source)
     _check_name(name, config, source)

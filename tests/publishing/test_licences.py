@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,25 @@ def test_weights_say_under_which_licence_those_were_that_they_started_from(tmp_p
     folder = save_checkpoint(model, tmp_path, provenance=Provenance(job="finetune", data="digits", base=start))
     assert "They started from weights under Apache-2.0, whose terms go on with them." in text_of(folder)
     assert read_config(folder).license is None
+
+
+def test_every_licence_of_what_weights_started_from_goes_on(tmp_path: Path) -> None:
+    """A licence between two trainings hid the one before it, and nothing said that another was chosen over it."""
+    first = Provenance(job="pretrain", notes={"license": "cc-by-nc-4.0"})
+    second = Provenance(job="finetune", base=first, notes={"license": "mit"})
+    folder = save_checkpoint(
+        timm.create_model("resnet18s_ln", **TINY), tmp_path / "run", provenance=Provenance(job="finetune", base=second)
+    )
+    said = "started from weights under cc-by-nc-4.0, whose terms go on with them"
+    with pytest.warns(UserWarning, match=said):
+        shelved = shelve(folder, NAME, license="apache-2.0", shelf=tmp_path / "shelf")
+    assert "They started from weights under MIT and cc-by-nc-4.0, whose terms go on" in text_of(shelved)
+    shutil.copytree(Path(PACKAGED / "resnet18s_ln_mixednoise"), tmp_path / "whole")
+    values = json.loads((tmp_path / "whole" / CONFIG).read_text())
+    values["robust_hub"]["recipe"]["base"] = {"job": "pretrain", "license": "cc-by-nc-4.0"}
+    (tmp_path / "whole" / CONFIG).write_text(json.dumps(values))
+    with pytest.warns(UserWarning, match=f"these weights, apache-2.0, {said}"):
+        publish(tmp_path / "whole", "me/mine", name="resnet18s_ln_mixednoise", dry_run=True)
 
 
 def test_the_shelf_of_this_repository_is_apache() -> None:
