@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 
 from robust_hub.models.shelves import SHELF, VARIABLE, holds, lasting_shelves
+from robust_hub.parsing import shown
 
 
 def load_line(name: str, folder: str | Path, repo_id: str | None = None) -> str:
@@ -49,8 +51,8 @@ def script_name(name: str, folder: str | Path, repo_id: str | None = None) -> st
         return name
     place = at_home(folder)
     if place.startswith("~/"):  # which a shell leaves as it is after a colon
-        return f'"local-dir:$HOME"{shlex.quote(place.removeprefix("~"))}'
-    return shlex.quote(f"local-dir:{place}")
+        return f'"local-dir:$HOME"{_for_shell(place.removeprefix("~"))}'
+    return _for_shell(f"local-dir:{place}")
 
 
 def is_found_anywhere(name: str, folder: str | Path) -> bool:
@@ -65,8 +67,10 @@ def is_found_anywhere(name: str, folder: str | Path) -> bool:
 def by_name_words(name: str, folder: str | Path) -> str:
     """Say when a folder's name finds it, where it does not from everywhere."""
     shelf = Path(folder).resolve().parent
-    way = f"with {VARIABLE}={at_home(shelf)} in the environment"
-    return f"{way}, or from the folder {at_home(shelf.parent)}" if shelf.name == SHELF else way
+    place = at_home(shelf)
+    home = "~/" if place.startswith("~/") else ""
+    way = f"with {VARIABLE}={home}{_for_shell(place.removeprefix(home))} in the environment"
+    return f"{way}, or from the folder {shown(at_home(shelf.parent))}" if shelf.name == SHELF else way
 
 
 def at_home(path: str | Path) -> str:
@@ -79,4 +83,13 @@ def at_home(path: str | Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    """Write a text as Python does, in double quotes: on one line, whatever is in it."""
+    return shown(json.dumps(text, ensure_ascii=False), 10 * len(text) + 10)
+
+
+def _for_shell(text: str) -> str:
+    """Quote a text for a shell: on one line, whatever is in it, so that nothing of it stands outside a block of code."""
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = (c if c.isprintable() and c not in "\\'" else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in text)
+    return f"$'{''.join(plain)}'"

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 from loopback_hub import TOKEN, USER, Hub, wsgi
 
+import robust_hub
 from robust_hub.cli.main import main
 from robust_hub.images.data import load_data
 from robust_hub.layout import CARD
@@ -80,6 +82,22 @@ def run(text: str) -> dict[str, Any]:
         if "loaded" not in names:
             names["loaded"] = names["model"]
     return names
+
+
+@pytest.mark.parametrize("word", ["a b", "q\"uo'te", "a\n```\nimport os\n```python", "b\\s\tx", "turn\u202e", "\udcff"])
+def test_a_folder_of_any_name_is_data_and_no_code(word: str, shelved: Path, tmp_path: Path) -> None:
+    """A newline in it closed the card's block of code, and what followed stood there to be run."""
+    folder = shutil.copytree(shelved, tmp_path / word / NAME)
+    text = card(read_evidence(NAME, folder))
+    text.encode()
+    line = load_line(NAME, folder)
+    assert line.isprintable() and eval(line, {"robust_hub": robust_hub}) is not None
+    assert [line[:3] for line in text.splitlines()].count("```") == 10 and "\nimport os" not in text
+    (shell,) = re.findall(r"train.py --device-modules robust_hub --model (.*) --pretrained", text)
+    given = subprocess.run(["bash", "-c", f"printf %s {shell}"], capture_output=True).stdout
+    assert given == b"local-dir:" + os.fsencode(folder)
+    (shell,) = re.findall(rf"with {VARIABLE}=(.*) in the environment", text)
+    assert subprocess.run(["bash", "-c", f"printf %s {shell}"], capture_output=True).stdout == os.fsencode(folder.parent)
 
 
 def test_of_the_shelf_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: None) -> None:
