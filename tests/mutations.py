@@ -349,8 +349,8 @@ MUTATIONS = [
     (
         "a name that leads out of its shelf",
         "models/shelves",
-        "[A-Za-z0-9._-]{0,127}",
-        "[A-Za-z0-9._/-]{0,127}",
+        "[A-Za-z0-9._-]{0,126}",
+        "[A-Za-z0-9._/-]{0,126}",
         HOSTILE,
     ),
     (
@@ -531,7 +531,7 @@ MUTATIONS = [
     ("other images", "certification/task", '        "images_hash": _images_hash(data, indices),\n', "", FUNCTION),
     ("another noise", "certification/task", '        "noise": task.noise.name,\n', "", FUNCTION),
     ("other weights at the end", "certification/task", "if weights_hash(model) != begun", "if False", FUNCTION),
-    ("a seed that was given", "certification/smoothing", "seed is not None)", "False)", ATTACKS),
+    ("a seed that was given", "certification/smoothing", "seed is not None, self", "False, self", ATTACKS),
     (
         "a run whose seed was given",
         "certification/task",

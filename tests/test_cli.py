@@ -228,6 +228,7 @@ def test_the_public_names_are_these():
         "finetune_clean",
         "load_data",
         "load_model",
+        "prepare",
         "pretrain_mixed_noise",
         "read_run",
         "save_checkpoint",

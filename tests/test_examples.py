@@ -60,7 +60,7 @@ def test_certify_image_says_it_in_words(digits, tmp_path):
 
 def test_own_folder_makes_one_or_takes_yours(digits, tmp_path):
     output = run("own_folder", "--made", 60, "--epochs", 1, "--images", 2, "--n", 20, "--out", tmp_path / "out")
-    assert "images of train-held-out, not trained on: " in output and "| sigma = 0.25 | 2 |" in output
+    assert "images held out of training: " in output and "| sigma = 0.25 | 2 |" in output
     assert len(read_run(tmp_path / "out/certified").records) == 2
     output = run("own_folder", digits / "train", "--epochs", 1, "--images", 1, "--n", 20)
     assert re.search("[01] of 1 are certified for a class that is wrong", output)

@@ -369,7 +369,9 @@ def test_verify_refuses_channels_that_certify_would(folder: Path) -> None:
 
 
 def test_verify_refuses_a_size_that_the_network_does_not_take(tmp_path: Path) -> None:
-    folder = save_checkpoint(timm.create_model("resnet26_in", stem="imagenet", num_classes=3), tmp_path / "small")
+    small = {"input_size": (3, 32, 32)}
+    model = timm.create_model("resnet26_in", stem="imagenet", num_classes=3, pretrained_cfg_overlay=small)
+    folder = save_checkpoint(model, tmp_path / "small")
     load_model(folder)
     with pytest.raises(CheckpointError, match="names images of 3x32x32, which its network cannot take"):
         verify(folder)

@@ -75,7 +75,7 @@ def test_the_index_gets_a_page_without_dead_links(built):
     assert page.startswith("# robust_hub") and metadata["Description-Content-Type"] == "text/markdown"
     links = re.findall(r"\]\(([^)]+)\)", page)
     assert links and all(link.startswith("https://") for link in links)
-    assert "docs/statistics.md has the proof" in page
+    assert "docs/trust.md says what is promised" in page
     assert metadata["License-Expression"] == "Apache-2.0"
     assert {"Typing :: Typed", "Programming Language :: Python :: 3.11"} <= set(metadata.get_all("Classifier"))
     assert any(url.endswith("arxiv.org/abs/2312.09020") for url in metadata.get_all("Project-URL"))

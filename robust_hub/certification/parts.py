@@ -123,11 +123,16 @@ def _sample(one: Provenance) -> frozenset[str]:
 
 def _saw_all(one: Provenance, data: ImageData, hashes: Sequence[str]) -> bool:
     """Tell whether a training was on data and held nothing out: by their hash, by content, in old records by name."""
-    if one.data_hash == data.data_hash:
+    if _same(one, data):
         return True
     if _has_part(one):
         return False
     return one.data == data.name if one.trained_on is None else _saw_many(one, hashes)
+
+
+def _same(one: Provenance, data: ImageData) -> bool:
+    """Tell whether a training was on just these images: their number is asked first, as their hash has to decode some."""
+    return one.data_hash is not None and one.images in (None, len(data)) and one.data_hash == data.data_hash
 
 
 def _saw_many(one: Provenance, hashes: Sequence[str]) -> bool:
@@ -140,12 +145,13 @@ def _saw_many(one: Provenance, hashes: Sequence[str]) -> bool:
 
 def _unseen(data: ImageData, trained: list[Provenance]) -> ImageData:
     """Refuse images that are those of a training; of those that it held a part out of, give that part."""
-    if trained and (trained[0].held_out or {}).get("whole") == data.data_hash:
+    whole = (trained[0].held_out or {}).get("whole") if trained else None
+    if whole is not None and whole == data.data_hash:
         return _held_out(data, trained)
     known = any(one.trained_on for one in trained)
     hashes = hashes_of(data, evenly(len(data), HASHED_IMAGES)) if known else []
     for one in trained:
-        same = one.data_hash is not None and one.data_hash == data.data_hash
+        same = _same(one, data)
         if not same and _saw_many(one, hashes) and _has_part(trained[0]):
             return _held_out(data, trained)
         if same or _saw_many(one, hashes):

@@ -117,8 +117,6 @@ def certify(
     picture and as files that can be checked. Test images of --data: the accuracy at some radii, and a record an image.
     On several devices: torchrun --nproc_per_node 2 -m -- robust_hub certify ...
 
-    Example: robust-hub certify cat.jpg --model runs/mine
-
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """
     from robust_hub.certification.evaluate import certify as run

@@ -88,7 +88,7 @@ def _quoted(text: str) -> str:
 
 
 def _for_shell(text: str) -> str:
-    """Quote a text for a shell: on one line, whatever is in it, so that nothing of it stands outside a block of code."""
+    """Quote a text for a shell on one line, so that whatever is in it stays within a block of code."""
     if text.isprintable():
         return shlex.quote(text)
     plain = (c if c.isprintable() and c not in "\\'" else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in text)

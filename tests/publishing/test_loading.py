@@ -97,7 +97,9 @@ def test_a_folder_of_any_name_is_data_and_no_code(word: str, shelved: Path, tmp_
     given = subprocess.run(["bash", "-c", f"printf %s {shell}"], capture_output=True).stdout
     assert given == b"local-dir:" + os.fsencode(folder)
     (shell,) = re.findall(rf"with {VARIABLE}=(.*) in the environment", text)
-    assert subprocess.run(["bash", "-c", f"printf %s {shell}"], capture_output=True).stdout == os.fsencode(folder.parent)
+    assert subprocess.run(["bash", "-c", f"printf %s {shell}"], capture_output=True).stdout == os.fsencode(
+        folder.parent
+    )
 
 
 def test_of_the_shelf_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: None) -> None:
