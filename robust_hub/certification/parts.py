@@ -131,7 +131,7 @@ def _saw_all(one: Provenance, data: ImageData, hashes: Sequence[str]) -> bool:
 
 
 def _same(one: Provenance, data: ImageData) -> bool:
-    """Tell whether a training was on just these images: their number is asked first, as their hash has to decode some."""
+    """Tell whether a training was on just these images; their hash has to decode some, so their number comes first."""
     return one.data_hash is not None and one.images in (None, len(data)) and one.data_hash == data.data_hash
 
 
