@@ -76,6 +76,7 @@ def certify_images(
     from robust_hub.guarantee.plans import make_plan
     from robust_hub.images.photograph import read_photograph
     from robust_hub.images.pixels import channels_of
+    from robust_hub.models.sizes import check_size
 
     if _by_default("sigmas"):
         sigmas = SIGMAS
@@ -84,6 +85,7 @@ def certify_images(
     plan = make_plan(None, n=SAMPLES if n is None else n, **asked)
     network = _load(model, dtype, compile)
     size = _size_of(network) if size is None else size
+    check_size(network, (channels_of(network), size, size))
     photographs = [read_photograph(path, size, channels_of(network)) for path in images]  # all, before the first vote
     stems = _stems(out, images)
     _keep_apart([name for stem in stems for name in _names(out, stem, sigmas).values()], images)

@@ -51,10 +51,9 @@ def check_size(model: nn.Module, shape: tuple[int, int, int]) -> None:
     size = tuple(config_of(model).get("input_size") or shape)[1:]
     if provenance_of(unwrapped(model)) is not None and size != shape[1:]:
         own, got = (f"{height}x{width}" for height, width in (size, shape[1:]))
-        raise ValueError(
-            f"expected images of {own}, at which this network was trained, got {got}: leave size out on the command "
-            f"line, and in Python call load_data(..., size={size[0]})"
-        )
+        advice = f"leave size out on the command line, and in Python call load_data(..., size={size[0]})"
+        advice = advice if size[0] == size[1] else "bring them to that shape and pass them in Python"
+        raise ValueError(f"expected images of {own}, at which this network was trained, got {got}: {advice}")
 
 
 def say_resized(data: ImageData) -> None:
