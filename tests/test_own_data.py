@@ -222,6 +222,8 @@ def test_the_whole_way_of_a_flat_folder_on_the_command_line(trained: tuple[Path,
     assert refused.exit_code == 2 and "expected images of 32x32, at which this network was trained" in refused.output
     refused = call(*common, "--size", 40, "--out", tmp_path / "x")
     assert refused.exit_code == 2 and "expected images of 32x32, at which this network was trained" in refused.output
+    photo = call("certify", photos / "dark" / "000.png", "--model", run, "--size", 40, "--out", tmp_path / "x")
+    assert photo.exit_code == 2 and "expected images of 32x32, at which this network was trained" in photo.output
     asked = call(*common, "--split", "train", "--limit", 3, "--out", tmp_path / "asked")
     assert asked.exit_code == 0 and "certifying the first 3 of 24 images" in asked.output
     tuned = call(
@@ -230,7 +232,7 @@ def test_the_whole_way_of_a_flat_folder_on_the_command_line(trained: tuple[Path,
     )
     assert tuned.exit_code == 0, tuned.output
     assert "2 of 24 images (8 %) are held out of training" in tuned.output
-    assert "chosen for 22 training images: 1 epoch of 1 step with 32 images each" in tuned.output
+    assert "chosen for 22 training images: batches of 22, learning rate 0.3 (" in tuned.output
     again = call("certify", "--model", tmp_path / "tuned", "--data", photos, "--n", 50, "--out", tmp_path / "twice")
     assert again.exit_code == 0, again.output  # both trainings held out the same images
 
@@ -268,6 +270,31 @@ def test_the_recipe_suits_the_number_of_images() -> None:
     assert (asked.epochs, asked.head_scale, asked.batch_size) == (7, 2.0, 16)
     assert suited_recipe(288, head_only=True).head_scale == 1.0
     assert suited_recipe(288, optimizer="adamw").learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("images", "asked", "said"),
+    [
+        (1, {}, "1 training image: 100 epochs, batches of 1, learning rate 0.001, 300 times that for the new"),
+        (288, {"epochs": 7}, "288 training images: batches of 32, learning rate 0.001, 300 times that"),
+        (288, {"batch_size": 8, "head_scale": 2.0}, "288 training images: 3 epochs, learning rate 0.001 ("),
+        (288, {"optimizer": "adamw"}, "288 training images: 12 epochs, batches of 32, learning rate 0.01 ("),
+        (3000, {"holdout": 0.3}, "kept is the rate that is right most often under noise of sigma 0.25 on 30 % of them"),
+    ],
+)
+def test_what_was_chosen_is_said_and_nothing_else(images: int, asked: dict[str, Any], said: str) -> None:
+    assert said in suited_recipe(images, **asked).words
+
+
+def test_classes_that_are_too_small_to_hold_out_of_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = write_photos(tmp_path / "few", 4)
+    assert finetune_clean(network(), str(few), **QUICK).judged is None
+    assert "few: no class has 5 images, so none are held out: certify needs others" in capsys.readouterr().err
+    write_photos(tmp_path / "more", 9, seed=2)
+    for file in (tmp_path / "more" / "dark").glob("*.png"):
+        file.rename(few / "dark" / f"x{file.name}")
+    assert finetune_clean(network(), str(few), **QUICK).judged is not None
+    assert "held out of training, for certify (--val); 1 class has too few for that" in capsys.readouterr().err
 
 
 def test_several_rates_are_judged_under_noise_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

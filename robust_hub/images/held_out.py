@@ -87,7 +87,8 @@ def hold_out(data: ImageData, fraction: float) -> tuple[ImageData, ImageData, He
     chosen = frozenset(_chosen(hashes, data.labels.tolist(), fraction))
     if not chosen:
         raise ValueError(
-            f"expected a share that holds out an image, got {fraction} of {len(data)} images: raise it, or say 0"
+            f"expected a share that holds out an image, got {fraction} of {len(data)} images: raise it (--val), "
+            "or say 0"
         )
     if len(chosen) > MOST:
         raise ValueError(

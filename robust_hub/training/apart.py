@@ -11,7 +11,7 @@ from torch import nn
 
 from robust_hub.images.content import SAMPLE, evenly, from_texts, hashes_of
 from robust_hub.images.data import ImageData
-from robust_hub.images.held_out import hold_out
+from robust_hub.images.held_out import FEW, hold_out
 from robust_hub.images.parts import has_split
 from robust_hub.images.splits import split_roles
 from robust_hub.models.modes import unwrapped
@@ -49,6 +49,9 @@ def validation_of(
         return found
     if has_split(source, "test", data.split, **how):
         return None
+    if int(torch.bincount(data.labels).max()) < FEW:
+        say(f"{data.name}: no class has {FEW} images, so none are held out: certify needs others, or say --val")
+        return None
     return min(SHARE, MOST / len(data))
 
 
@@ -73,9 +76,15 @@ def keep_apart(data: ImageData, val: float | ImageData | None) -> tuple[ImageDat
     train, held, which = hold_out(data, share)
     say(
         f"{data.name}: {len(held):,} of {len(data):,} images ({100 * len(held) / len(data):.0f} %) are held out of "
-        "training, for certify (--val)"
+        f"training, for certify (--val){_left_out(data, held)}"
     )
     return train, Apart(held, which, data.data_hash)
+
+
+def _left_out(data: ImageData, held: ImageData) -> str:
+    """Say how many classes have no held-out image."""
+    lacking = len(torch.unique(data.labels)) - len(torch.unique(held.labels))
+    return f"; {lacking} {'class has' if lacking == 1 else 'classes have'} too few for that" if lacking else ""
 
 
 def unseen_before(model: nn.Module, apart: Apart | None) -> Apart | None:

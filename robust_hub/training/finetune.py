@@ -127,7 +127,8 @@ def finetune_clean(
     check_destination(model, out)
     data, apart = keep_apart(*_load(model, dataset, val, channels=channels, progress=progress))
     apart = unseen_before(model, apart)
-    recipe = _recipe(len(data), learning_rate, head_only, optimizer, epochs, head_scale, batch_size)
+    said: dict[str, Any] = {"epochs": epochs, "head_scale": head_scale, "batch_size": batch_size}
+    recipe = _recipe(len(data), learning_rate, head_only=head_only, optimizer=optimizer, holdout=holdout, **said)
     options = Options.of(
         model,
         epochs=recipe.epochs,
@@ -170,24 +171,15 @@ def _load(
     return data, validation_of(data, dataset, partial(load_data, dataset, **how, **at_size_of(data)))
 
 
-def _recipe(
-    images: int,
-    learning_rate: float | Sequence[float] | None,
-    head_only: bool,
-    optimizer: str,
-    epochs: int | None,
-    head_scale: float | None,
-    batch_size: int | None,
-) -> Recipe:
+def _recipe(images: int, learning_rate: float | Sequence[float] | None, **said: Any) -> Recipe:
     """Give what the caller says, the rest being the job's defaults, or suited to the data where no rate is said."""
     if learning_rate is None:
-        said: dict[str, Any] = {"epochs": epochs, "head_scale": head_scale, "batch_size": batch_size}
-        return suited_recipe(images, head_only=head_only, optimizer=optimizer, **said)
+        return suited_recipe(images, **said)
     return Recipe(
-        EPOCHS if epochs is None else epochs,
+        EPOCHS if said["epochs"] is None else said["epochs"],
         learning_rate,  # type: ignore[arg-type]
-        1.0 if head_scale is None else head_scale,
-        PLAIN_BATCH if batch_size is None else batch_size,
+        1.0 if said["head_scale"] is None else said["head_scale"],
+        PLAIN_BATCH if said["batch_size"] is None else said["batch_size"],
     )
 
 

@@ -50,6 +50,7 @@ def suited_recipe(
     epochs: int | None = None,
     head_scale: float | None = None,
     batch_size: int | None = None,
+    holdout: float = 0.1,
 ) -> Recipe:
     """Choose how to fine-tune on so many images; what the caller says stays.
 
@@ -60,6 +61,7 @@ def suited_recipe(
         epochs: Passes over the data; None chooses them.
         head_scale: Factor on the new classifier's learning rate, likewise.
         batch_size: Images a step, likewise.
+        holdout: Share of the images that judges several rates.
 
     Example:
         >>> suited_recipe(50_000).epochs, suited_recipe(3_000).learning_rate, suited_recipe(300).batch_size
@@ -69,20 +71,22 @@ def suited_recipe(
     size = usual if batch_size is None else whole_number("batch_size >= 1", batch_size, 1)
     steps = max(1, images // size)
     passes = math.ceil(STEPS / steps) if epochs is None else whole_number("epochs >= 1", epochs, 1)
-    if optimizer != "sgd":
-        return Recipe(passes, PLAIN_RATE, 1.0 if head_scale is None else head_scale, size)
     rates: tuple[float, ...] = (HEAD_RATE,) if head_only else RATES if ENOUGH <= images < MANY else (RATE,)
     scale = 1.0 if head_only else HEAD_SCALE
-    scale = scale if head_scale is None else real_number("a finite head_scale > 0", head_scale, above=0)
-    said = f"{_count(passes, 'epoch')} of {_count(steps, 'step')} with {size} images each, learning rate "
-    said += " or ".join(f"{rate:g}" for rate in rates)
-    said += "" if scale == 1 else f", {scale:g} times that for the new classifier"
+    if optimizer.lower() != "sgd":
+        rates, scale = (PLAIN_RATE,), 1.0
     several = len(rates) > 1
+    said = ["learning rate " + " or ".join(f"{rate:g}" for rate in rates)]
+    if batch_size is None:
+        said.insert(0, f"batches of {min(size, images)}")
+    if epochs is None:
+        said.insert(0, f"{passes} epoch{'' if passes == 1 else 's'}")
+    if head_scale is None and scale != 1:
+        said.append(f"{scale:g} times that for the new classifier")
+    words = f"chosen for {images:,} training image{'' if images == 1 else 's'}: {', '.join(said)}"
     if several:
-        said += f"; kept is the rate that is right most often under noise of sigma {JUDGE_SIGMA:g} on a tenth of them"
-    words = f"chosen for {images:,} training images: {said} (--epochs and --learning-rate say otherwise)"
+        words += f"; kept is the rate that is right most often under noise of sigma {JUDGE_SIGMA:g} "
+        words += f"on {100 * holdout:g} % of them"
+    words += " (--epochs, --batch-size and --learning-rate say otherwise)"
+    scale = scale if head_scale is None else real_number("a finite head_scale > 0", head_scale, above=0)
     return Recipe(passes, rates if several else rates[0], scale, size, JUDGE_SIGMA if several else None, words)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
