@@ -26,6 +26,7 @@ from robust_hub.images.shown import data_html, firsts
 from robust_hub.images.source import Source
 from robust_hub.images.sources import find, stratified
 from robust_hub.memory import free
+from robust_hub.notes import say
 from robust_hub.numbers import real_number, whole_number
 
 HASHED_IMAGES = 256
@@ -311,6 +312,8 @@ def load_data(
         raise MemoryError(too_large(encoded, len(labels)))
     in_memory = needed <= there // 2 if in_memory is None else in_memory
     pixels = encoded.read(torch.arange(len(labels)), progress=progress) if in_memory else encoded
+    if isinstance(pixels, Tensor) and int(pixels[:HASHED_IMAGES].max()) <= 1 and int(pixels.max()) == 1:
+        say(f"{opened.name}: no pixel is above 1 of 255, so all images are black: give floats if 1 is white")
     named = bool(opened.classes) or list(classes) != [str(k) for k in range(len(classes))]  # of labels that are texts
     data = ImageData(pixels, labels, classes, name=opened.name, split=split, resized=size, named=named)
     data.came = came

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robust_hub.images.arrays import array_bytes, channels_first
 from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
-from robust_hub.images.pixels import channels_of, check_pixels
+from robust_hub.images.pixels import channels_of, check_levels, check_pixels
 from robust_hub.images.source import decodable
 from robust_hub.images.wrapped import config_of
 from robust_hub.numbers import whole_number
@@ -73,6 +73,8 @@ def prepare(
     if isinstance(image, Image.Image):
         return _unit(torch.tensor(fit(_seen(image, channels, where), size)))
     image = image if isinstance(image, Tensor) else _array(image)
+    if image.dtype in (torch.uint8, np.uint8):
+        check_levels(image, where)
     return _unit(torch.tensor(array_bytes(image, size, channels, where)))
 
 
@@ -101,6 +103,7 @@ def image_pixels(x: Picture, channels: int, size: tuple[int, int] | None) -> Ten
         if x.ndim != 3:
             raise ValueError(f"expected one image (C, H, W), got shape {tuple(x.shape)}")
         x = _dense(x)
+        check_levels(x, _HERE)
         return _unit(_sized(_matched(x, channels), size).to(x.device))
     if isinstance(x, Image.Image):
         return _unit(_sized(torch.tensor(fit(_seen(x, channels, _HERE), None)), size))
@@ -108,6 +111,7 @@ def image_pixels(x: Picture, channels: int, size: tuple[int, int] | None) -> Ten
     if item.ndim not in (2, 3) or item.size == 0:
         raise ValueError(f"expected one image (H, W, C), (C, H, W) or (H, W), got shape {item.shape}")
     if item.dtype == np.uint8:
+        check_levels(item, _HERE)
         return _unit(_sized(torch.tensor(array_bytes(item, None, channels, _HERE)), size))
     if item.ndim == 3 and item.shape[2] == 4 != channels:
         raise ValueError(

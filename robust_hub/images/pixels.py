@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +63,25 @@ def check_pixels(x: Tensor) -> Tensor:
             "raw pixels: the model's mean and std are applied after the noise"
         )
     return x.clamp(0, 1)
+
+
+def check_levels(x: Tensor | np.ndarray[Any, Any], where: str) -> None:
+    """Refuse 8-bit pixels that are 0 and 1 alone: those of a mask, or of an image in [0, 1] that was cut to bytes.
+
+    As levels of 255 they are black, and what is certified of them is said of black images.
+
+    Args:
+        x: The images, uint8 of any shape.
+        where: Where they are, for the error.
+
+    Raises:
+        ValueError: If no pixel is above 1, and one is not 0.
+    """
+    if 0 not in x.shape and int(x.max()) == 1:
+        raise ValueError(
+            f"expected 8-bit pixels from 0 to 255, got 0 and 1 alone at {where}: multiply by 255, or pass floats, "
+            "x.float() if 1 is white and x / 255 if the image is as good as black"
+        )
 
 
 def normalize(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -11,6 +11,7 @@ import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import robust_hub
 from robust_hub import SmoothedClassifier, load_data, prepare
@@ -217,3 +218,30 @@ def test_prepare_reads_a_file_and_says_what_it_cannot(tmp_path: Any) -> None:
 def test_a_batch_of_tensors_is_given_back_as_it_is() -> None:
     batch: Tensor = torch.rand(2, 3, 4, 4)
     assert batch_pixels(batch, 3, (32, 32)) is batch and image_pixels(batch[0], 1, (32, 32)).shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "form", [lambda x: x, lambda x: x.transpose(2, 0, 1)[:, ::-1], torch.from_numpy, lambda x: x[..., 0]]
+)
+def test_bytes_that_are_0_and_1_alone_are_no_levels(form: Any) -> None:
+    """A mask, or an image in [0, 1] that was cut to bytes, would be certified as a black image."""
+    mask = (BYTES > 127).astype(np.uint8)
+    mask = mask.transpose(2, 0, 1).copy() if form is torch.from_numpy else mask
+    said = r"expected 8-bit pixels from 0 to 255, got 0 and 1 alone at the image given: multiply by 255, or pass floats"
+    for call in (
+        lambda: image_pixels(form(mask), 3, None),
+        lambda: batch_pixels([form(mask)], 3, None),
+        lambda: prepare(form(mask), network(), size=8),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
+    assert image_pixels(np.zeros_like(BYTES), 3, None).max() == 0  # black is an image
+    assert image_pixels(form(mask * 255) if form is not torch.from_numpy else form(mask).float(), 3, None).max() == 1
+
+
+def test_data_without_a_pixel_above_1_are_said_to_be_black(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels, labels = torch.ones(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
+    load_data(TensorDataset(pixels, labels))
+    assert "no pixel is above 1 of 255, so all images are black: give floats if 1 is white" in capsys.readouterr().err
+    load_data(TensorDataset(pixels * 255, labels))
+    assert "black" not in capsys.readouterr().err
