@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
@@ -22,17 +23,23 @@ class Photograph:
         pixels: What the network sees, uint8 (C, H, W) in 0..255.
         width: Pixels of the image as its owner sees it, from left to right.
         height: From top to bottom.
+        frames: Pictures in the file, of which the first is taken.
+        transparent: Whether it is seen in front of white, since it is transparent somewhere.
     """
 
     path: Path
     pixels: Tensor
     width: int
     height: int
+    frames: int = 1
+    transparent: bool = False
 
     def describe(self) -> str:
         """Say what was done to the image, in words."""
         _, height, width = self.pixels.shape
-        came = f"{shown(self.path)}: {self.width}x{self.height} pixels"
+        which = f", the first of its {self.frames:,} pictures" if self.frames > 1 else ""
+        seen = " in front of white" if self.transparent else ""
+        came = f"{shown(self.path)}{which}: {self.width}x{self.height} pixels{seen}"
         if (self.width, self.height) == (width, height):
             return f"{came}, as the network sees them"
         what = "them" if self.width * height == self.height * width else "the central square"
@@ -80,4 +87,15 @@ def read_photograph(path: str | Path, size: int | None, channels: int = 3) -> Ph
         image = as_seen(item, channels)
     except ValueError as error:
         raise ValueError(f"expected a grey or RGB image, got mode {item.mode} at {where} ({error})") from None
-    return Photograph(path, torch.tensor(fit(image, size)), *image.size)
+    clear = channels != 4 and item.has_transparency_data
+    clear = clear and as_seen(item, 4).getchannel("A").getextrema() != (255, 255)
+    return Photograph(path, torch.tensor(fit(image, size)), *image.size, _frames(path), clear)
+
+
+def _frames(path: Path) -> int:
+    """Count the pictures of a file that was decoded: those of a GIF, the pages of a TIFF."""
+    try:
+        with Image.open(path) as item:
+            return int(getattr(item, "n_frames", 1))
+    except Exception:  # of a second picture that is damaged: the first one is there
+        return 1

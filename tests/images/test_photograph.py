@@ -42,6 +42,19 @@ def test_what_was_done_to_it_is_said(tmp_path, size, to, said):
     assert said in read_photograph(tmp_path / "x.png", to).describe()
 
 
+def test_other_pictures_of_the_file_and_what_is_transparent_are_said(tmp_path):
+    pages = [picture((32, 32)), picture((8, 8)), picture((9, 9))]
+    for name in ("x.gif", "x.tif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        photograph = read_photograph(tmp_path / name, 32)
+        assert f"{name}, the first of its 3 pictures: 32x32 pixels, as the network sees them" in photograph.describe()
+    Image.new("LA", (8, 8), (0, 100)).save(tmp_path / "x.png")
+    assert "8x8 pixels in front of white, as the network" in read_photograph(tmp_path / "x.png", 8).describe()
+    assert "white" not in read_photograph(tmp_path / "x.png", 8, 4).describe()
+    Image.new("RGBA", (8, 8), (0, 0, 0, 255)).save(tmp_path / "x.png")
+    assert "white" not in read_photograph(tmp_path / "x.png", 8).describe()
+
+
 def test_channels_are_the_networks(tmp_path):
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "x.png")
     assert read_photograph(tmp_path / "x.png", 8).pixels.min() == 255  # transparent, so white
