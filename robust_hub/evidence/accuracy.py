@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from robust_hub.evidence.tally import Counted, Grid, Tally, tally
+from robust_hub.numbers import real_number
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,10 +100,10 @@ def certified_accuracy(records: Counted, radius: float = 0.0) -> Proportion:
         Proportion(100.0 [34.2, 100.0] % of 2 images, certified at radius 0)
     """
     counted = tally(records)
-    _check_radii(np.array([radius]))
+    radius = real_number("radii >= 0, l2 in [0, 1]-pixel units", radius, least=0)
     _check_decided(counted, [radius])
     share = _proportion(counted, len(counted.reached) - int(np.searchsorted(counted.reached, radius, side="left")))
-    return replace(share, radius=float(radius))
+    return replace(share, radius=radius)
 
 
 def decides(records: Counted, radius: float) -> bool:

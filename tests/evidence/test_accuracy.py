@@ -80,7 +80,7 @@ def test_bad_input() -> None:
         certified_accuracy([], 0.5)
     with pytest.raises(ValueError, match="at least one record"):
         curve([], [0.5])
-    for radius in (-0.1, float("nan")):
+    for radius in (-0.1, float("nan"), "0.25", None, [0.25], True):
         with pytest.raises(ValueError, match="radii >= 0"):
             certified_accuracy(make_rows(SMALL), radius)
 

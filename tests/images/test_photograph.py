@@ -43,7 +43,7 @@ def test_what_was_done_to_it_is_said(tmp_path, size, to, said):
 
 
 def test_other_pictures_of_the_file_and_what_is_transparent_are_said(tmp_path):
-    pages = [picture((32, 32)), picture((8, 8)), picture((9, 9))]
+    pages = [Image.new("RGB", (32, 32), colour) for colour in ("red", "lime", "blue")]
     for name in ("x.gif", "x.tif"):
         pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
         photograph = read_photograph(tmp_path / name, 32)
