@@ -46,7 +46,7 @@ def trained(choice: Choice, classes: Sequence[str] | None, sigma: float) -> str:
     """Say what a network knows, and where the noise that is asked for is none that it was trained on."""
     known = "" if classes is None else f": {', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}"
     answers = f"Whatever it is shown, it answers with one of its {choice.classes} classes{known}."
-    note = f"<p>{escape(answers)} {escape(choice.trained.capitalize())}.</p>"
+    note = f"<p>{escape(answers)} {escape(choice.trained[:1].upper() + choice.trained[1:])}.</p>"
     if choice.sigmas is None or any(abs(sigma - own) < 1e-9 for own in choice.sigmas):
         return note
     seen = f"on noise of sigma {_listed(choice.sigmas)}, not {sigma:g}" if choice.sigmas else "without noise"
@@ -157,7 +157,7 @@ def _bar(name: str, share: float, said: str, *, strong: bool, limit: float | Non
 
 
 def _limit(certificate: Certificate, most: float) -> str:
-    said = f"No network gets more than {length(most)} from {certificate.n:,} samples at this sigma"
+    said = f"No network gets more than about {length(most)} from {certificate.n:,} samples at this sigma"
     return f"{said}; more samples can give a larger radius." if certificate.count == certificate.n else f"{said}."
 
 

@@ -15,6 +15,7 @@ import gradio as gr
 from robust_hub.app import fragments, work
 from robust_hub.app.networks import Choice, Networks
 from robust_hub.app.upload import Prepared, prepare_drawing, prepare_file
+from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.errors import CheckpointError
 from robust_hub.guarantee.certificate import Certificate
 
@@ -97,7 +98,7 @@ class Handlers:
                         yield Outcome(status=fragments.progress(step))
                         continue
                     made += (step,)
-                    yield self._certified(job, network, prepared, made, Path(folder))
+                    yield self._certified(job, smoothed, network, prepared, made, Path(folder))
                 yield _idle(status=fragments.progress(job.far))
         except work.StoppedError:
             yield _idle(status=fragments.halted(job.far, job.made))
@@ -119,10 +120,16 @@ class Handlers:
         return prepare_file(file, choice.size, choice.channels)
 
     def _certified(
-        self, job: work.Job, network: str, prepared: Prepared, made: tuple[Certificate, ...], folder: Path
+        self,
+        job: work.Job,
+        smoothed: SmoothedClassifier,
+        network: str,
+        prepared: Prepared,
+        made: tuple[Certificate, ...],
+        folder: Path,
     ) -> Outcome:
         """Show what is certified so far; votes, copies and files are of the chosen sigma, which is the first."""
-        smoothed, chosen = self.networks.get(network), made[0]
+        chosen = made[0]
         result = "".join(
             (
                 fragments.verdict(chosen, smoothed.classes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from robust_hub.app.networks import choices
 from robust_hub.app.page import CSS, THEME, build_page
 from robust_hub.app.upload import MOST_BYTES
+
+_UPLOADS = "GRADIO_TEMP_DIR"  # of Gradio's: where it keeps what is uploaded and what can be downloaded
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def serve(
         ValueError: If the port is taken, or there is no such checkpoint.
     """
     port = _check_port(host, port)
-    with tempfile.TemporaryDirectory(prefix="robust-hub-app-") as folder:
+    with tempfile.TemporaryDirectory(prefix="robust-hub-app-") as folder, _surroundings(host, folder):
         page = build_page(choices(model), Path(folder))
         _, address, _ = page.launch(
             server_name=host,
@@ -55,6 +58,25 @@ def serve(
             yield address
         finally:
             page.close(verbose=False)
+
+
+@contextmanager
+def _surroundings(host: str, folder: str) -> Iterator[None]:
+    """Have Gradio keep uploads in a folder of the page's own, and ask no proxy whether it is up.
+
+    By default uploads stay, for all users of the machine to read, in a folder that outlives the page; and Gradio's look
+    at its own address goes through the proxy that HTTP_PROXY names, which knows no localhost.
+    """
+    near = ("localhost", "127.0.0.1", "::1", host)
+    wanted = {name: ",".join(filter(None, (os.environ.get(name), *near))) for name in ("NO_PROXY", "no_proxy")}
+    wanted[_UPLOADS] = os.environ.get(_UPLOADS) or str(Path(folder, "uploads"))
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _check_port(host: str, port: int) -> int:

@@ -55,7 +55,7 @@ def test_a_radius_is_shown_cut_and_with_the_meaning_of_the_words_room() -> None:
     shown = float(re.search(r'id="radius">([\d.]+)<', html)[1])  # type: ignore[index]
     assert 0 <= one.radius - shown < 0.001
     assert meaning(one, ("cat", "dog", "fish")).split('"')[0] in text(html)
-    assert "No network gets more than 0.615 from 1,000 samples at this sigma." in html
+    assert "No network gets more than about 0.615 from 1,000 samples at this sigma." in html
 
 
 def test_an_abstention_shows_no_radius() -> None:
@@ -92,6 +92,7 @@ def test_a_note_where_the_network_did_not_see_the_noise() -> None:
     assert "trained on noise of sigma 0.25 and 0.5, not 0.3" in fragments.trained(CHOICE, None, 0.3)
     assert "trained without noise. A certificate is as true" in fragments.trained(replace(CHOICE, sigmas=()), None, 0.3)
     assert 'id="unseen"' not in fragments.trained(replace(CHOICE, sigmas=None), None, 0.3)
+    assert "Trained on My Photos." in fragments.trained(replace(CHOICE, trained="trained on My Photos"), None, 0.3)
 
 
 def test_progress_is_text_too() -> None:

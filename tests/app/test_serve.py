@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -34,6 +35,25 @@ def test_a_port_that_is_taken_is_a_sentence() -> None:
             serve(port=port).__enter__()
     with pytest.raises(ValueError, match="expected a port from 0 to 65535, got 70000"):
         serve(port=70000).__enter__()
+
+
+@pytest.mark.full
+def test_uploads_go_with_the_page_and_a_proxy_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio", reason="needs Gradio: pip install 'robust-hub[app]'")
+    import httpx2
+
+    from robust_hub.app.serve import serve
+
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with serve(port=0) as address:
+        sent = httpx2.post(f"{address}gradio_api/upload", files={"files": ("mine.png", b"a picture")}, trust_env=False)
+        kept = Path(sent.json()[0])
+        assert kept.read_bytes() == b"a picture"
+        private = next(one for one in kept.parents if one.name.startswith("robust-hub-app-"))
+        assert private.stat().st_mode & 0o077 == 0
+    assert not private.exists() and "GRADIO_TEMP_DIR" not in os.environ
 
 
 def test_nothing_else_imports_gradio() -> None:
