@@ -224,6 +224,8 @@ def test_the_whole_way_of_a_flat_folder_on_the_command_line(trained: tuple[Path,
     assert refused.exit_code == 2 and "expected images of 32x32, at which this network was trained" in refused.output
     photo = call("certify", photos / "dark" / "000.png", "--model", run, "--size", 40, "--out", tmp_path / "x")
     assert photo.exit_code == 2 and "expected images of 32x32, at which this network was trained" in photo.output
+    none = call(*common, "--limit", -1, "--out", tmp_path / "x")
+    assert none.exit_code == 2 and "expected limit" in none.output and "certifying" not in none.output
     asked = call(*common, "--split", "train", "--limit", 3, "--out", tmp_path / "asked")
     assert asked.exit_code == 0 and "certifying the first 3 of 24 images" in asked.output
     tuned = call(

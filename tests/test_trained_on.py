@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 from robust_hub.certification.evaluate import certify
 from robust_hub.evidence.tables import markdown_table
+from robust_hub.evidence.values import runs_values
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.models.resnets import load_model
 from robust_hub.provenance import note_provenance, provenance_of
@@ -102,7 +103,7 @@ def test_training_images_that_are_asked_for_are_counted_and_said(
     mixed.split = "mine"
     run = certify(load_model(tmp_path / "run"), mixed, 0.25, out=tmp_path / "certified", **SHORT)
     assert "photos: at least 4 of these 8 images are ones that the network was trained on" in capsys.readouterr().err
-    assert run.identity["trained_on"] == 4
+    assert run.identity["trained_on"] == runs_values([run])["runs"][0]["trained_on"] == 4
     assert "Images: of photos, at least 4 of 8 ones on which the network was trained." in markdown_table([run])
     again = certify(model, mixed, 0.25, out=tmp_path / "certified", **SHORT)
     assert again.identity == run.identity

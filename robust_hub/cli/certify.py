@@ -129,6 +129,8 @@ def certify(
 
     if every is not None:
         check_samples("every", every)
+    if options["limit"] is not None:
+        check_samples("limit", options["limit"])
     model, data, rest = load_to_certify(**options)
     check_size(model, data.image_shape)
     if every is None:

@@ -97,6 +97,7 @@ def _report_training(result: TrainResult, out: Path) -> None:
             "folder": out,
             "learning_rate": result.learning_rate,
             "held_out_accuracy": result.accuracy,
+            "judged": None if result.judged is None else result.judged.to_json(),
             "history": result.history,
         },
         f"{out}: {last['epoch']} epochs, loss {last['loss']:.3f}, training accuracy {100 * last['accuracy']:.1f} %, "

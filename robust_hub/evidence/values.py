@@ -11,7 +11,9 @@ from robust_hub.evidence.records import Run
 from robust_hub.evidence.tally import Tally, tally
 from robust_hub.guarantee.plans import RADII
 
-_SAID = ("model", "weights", "data", "split", "every", "dtype", "plan", "n0", "n", "alpha", "radii", "seed")
+_SAID = (
+    *("model", "weights", "data", "split", "trained_on", "every", "dtype", "plan", "n0", "n", "alpha", "radii", "seed"),
+)
 
 
 def share_values(share: Proportion | None) -> dict[str, Any] | None:
