@@ -89,7 +89,7 @@ def cost() -> str:
         plan = "fixed, n = {:,}" if run.records[0].plan in (None, "fixed") else "`--radii`, at most {:,}"
         rows.append(
             [
-                plan.format(int(run.identity["n"])),
+                f"{plan.format(int(run.identity['n']))}, {run.identity['dtype']}",
                 f"{run.sigma:g}",
                 f"{mean(samples):,.0f}",
                 f"{median(samples):,.0f}",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_choose import CHECKPOINT, radius_of, runs_of
-from make_read import CERTIFIED, RUN, class_names, record_of, votes_of
+from make_choose import radius_of, runs_of
+from make_read import CERTIFIED, RUN, class_names, network_of, record_of, votes_of
 from pages import DOCS, down, write_or_check
 
 from robust_hub.evidence.accuracy import certified_accuracy
@@ -31,9 +31,10 @@ def caption() -> str:
     count, n, _ = votes_of(record)
     return (
         f"*Left: {count:,} of {n:,} noisy copies of one photograph (noise of sigma {record.sigma:g}) are called "
-        f"{names[record.predict]}. Middle: that share of the votes makes a radius of {down(record.radius, 2)}. Right: "
-        f"the share of {share.n} CIFAR-10 test images that are classified correctly and certified at least so far by "
-        f"`{CHECKPOINT}`: {share.percent} % at radius 0.25 and sigma {first.sigma:g}. [Read a certificate]"
+        f"{names[record.predict]} by {network_of(run)}. "
+        f"Middle: that share of the votes makes a radius of {down(record.radius, 2)}. "
+        f"Right: the share of {share.n} CIFAR-10 test images that are classified correctly and certified at least so "
+        f"far by {network_of(first)}: {share.percent} % at radius 0.25 and sigma {first.sigma:g}. [Read a certificate]"
         "(read-a-certificate.md) has the same image in words.*"
     )
 

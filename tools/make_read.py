@@ -5,7 +5,9 @@ Run it from anywhere: python tools/make_read.py [--check]
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 from pages import DOCS, EVIDENCE, down, write_or_check
 
@@ -33,6 +35,14 @@ def votes_of(record: Record) -> tuple[int, int, float]:
     """Give count, n and p_lower of a record, which has them."""
     assert record.count is not None and record.n is not None and record.p_lower is not None
     return record.count, record.n, record.p_lower
+
+
+def network_of(run: Run) -> str:
+    """Name the network of a run: that of the shelf with its weights, and the type it had."""
+    paths = (DOCS.parent / "model_cards").glob("*/certification/*/run.json")
+    said = {path.parts[-4]: json.loads(path.read_text())["identity"]["weights"] for path in paths}
+    (name,) = (name for name, weights in said.items() if weights == run.identity["weights"])
+    return f"`{name}` in {run.identity['dtype']}"
 
 
 def class_names() -> tuple[str, ...]:
@@ -71,7 +81,9 @@ def certified() -> str:
         ["`prediction`", str(record.predict), f"the class, by its number; it is *{word}*"],
         ["`radius`", down(record.radius, 3), "how far the image may be changed; larger is better"],
     ]
-    return f"{votes(record, names)}\n\n{set_rows(['field', 'value', 'in words'], rows)}"
+    image = f"Image {CERTIFIED} of the test split (the first is 0)"
+    said = f"{image}, network {network_of(run)}; the votes of its noisy copies:"
+    return f"{said}\n\n{votes(record, names)}\n\n{set_rows(['field', 'value', 'in words'], rows)}"
 
 
 def abstained() -> str:
@@ -95,7 +107,9 @@ def in_words(idx: int) -> str:
     counts = [votes.get(label, 0) for label in range(len(names))]
     chosen = [int(label == max(votes, key=lambda one: votes[one])) * (record.n0 or 0) for label in range(len(names))]
     assert record.sigma is not None and record.alpha is not None
-    certificate = certify_counts(chosen, counts, record.sigma, record.alpha)
+    given = run.reproduction is not False  # also where run.json does not say
+    made = certify_counts(chosen, counts, record.sigma, record.alpha)
+    certificate = replace(made, noise=run.noise, reproduction=given)
     assert certificate.prediction == record.predict and abs(certificate.radius - record.radius) < 1e-9
     return f"> {meaning(certificate, names, (3, 32, 32))}"
 
