@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pages import DOCS, write_or_check
 
-from robust_hub.evidence.accuracy import clean_accuracy, decides
+from robust_hub.evidence.accuracy import certified_accuracy, clean_accuracy, decides
 from robust_hub.evidence.comparisons import best_per_radius
 from robust_hub.evidence.tables import set_rows
 from robust_hub.models.shelves import checkpoint_folder
 from robust_hub.publishing.evidence import certification, describe, read_evidence
 
 PAGE = DOCS.parent / "README.md"
-FIRST = "resnet152_ln_mixednoise.cifar10"  # what the first snippet makes
+FIRST, SIGMA = "resnet152_ln_mixednoise.cifar10", 0.25  # what the first snippet makes, and the sigma that it asks for
 NAMES = (
     "resnet152_ln_mixednoise",
     FIRST,
@@ -31,16 +31,16 @@ _NOISES = {"float32": "float32", "lattice255": "lattice"}
 
 def numbers() -> str:
     """Say what the first snippet comes to."""
-    clean, certified = _accuracies(FIRST)
+    clean, _ = _accuracies(FIRST)
     folder = checkpoint_folder(FIRST)
     assert folder is not None
-    runs = certification(folder)
-    n = ", ".join({f"{int(run.identity['n']):,}" for run in runs})
-    noise = " and ".join(sorted({_NOISES[run.noise] for run in runs}))
+    (run,) = (run for run in certification(folder) if run.sigma == SIGMA)
+    certified = [certified_accuracy(run.records, radius).percent for radius in RADII]
     return (
         f"One clean epoch on CIFAR-10 made of it a network with {clean} % accuracy on clean images and a certified "
         f"accuracy of {certified[0]} % at radius {RADII[0]:g} and {certified[1]} % at {RADII[1]:g} "
-        f"({len(runs[0].records)} test images, n = {n}, {noise} noise, 95 % intervals; "
+        f"({len(run.records)} test images, sigma {SIGMA:g}, n = {int(run.identity['n']):,}, the network in "
+        f"{run.identity['dtype']}, {_NOISES[run.noise]} noise, 95 % intervals; "
         f"[card](model_cards/{FIRST}/README.md)). It is `{FIRST}`: take that name where no accelerator is at hand to "
         "fine-tune a ResNet-152."
     )
@@ -48,15 +48,17 @@ def numbers() -> str:
 
 def checkpoints() -> str:
     """Set the checkpoints that matter most."""
-    header = ["name", "what it is", "MB", "clean", *(f"certified at {radius:g}" for radius in RADII), "noise"]
+    header = ["name", "what it is", "MB", "clean", *(f"certified at {radius:g}" for radius in RADII), "noise", "type"]
     rows = []
     for name in NAMES:
         one = describe(read_evidence(name))
         clean, certified = _accuracies(name)
         size = f"{one.megabytes:.1f}{'' if one.base is None else ' and its base'}"
         folder = checkpoint_folder(name)
-        noises = sorted({_NOISES[run.noise] for run in (certification(folder) if folder else ())})
-        rows.append([f"`{name}`", one.trained, size, clean, *certified, ", ".join(noises) or "-"])
+        runs = certification(folder) if folder else ()
+        said = [{_NOISES[run.noise] for run in runs}, {str(run.identity["dtype"]) for run in runs}]
+        how = [", ".join(sorted(words)) or "-" for words in said]
+        rows.append([f"`{name}`", one.trained, size, clean, *certified, *how])
     return set_rows(header, rows)
 
 
