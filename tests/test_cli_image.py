@@ -167,12 +167,35 @@ def test_what_cannot_be_meant_is_one_sentence_before_anything_is_written(
 
 
 def test_no_image_is_written_over(photographs: Path) -> None:
-    (photographs / "x-seen.png").write_bytes((photographs / "grey.png").read_bytes())
+    (photographs / "x-certificate.png").write_bytes((photographs / "grey.png").read_bytes())
     (photographs / "x.jpg").write_bytes((photographs / "light.jpg").read_bytes())
     result = run("grey.png", "--model", "bright", "--out", "grey.png")
-    assert result.exit_code == 2 and "expected images that are not written over, got grey.png" in result.stderr
-    result = run("x.jpg", "x-seen.png", "--model", "bright", "--out", ".")
-    assert result.exit_code == 2 and "expected images that are not written over, got x-seen.png" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "expected --out to name a new file or a picture that was drawn, got grey.png" in result.stderr
+    )
+    result = run("x.jpg", "x-certificate.png", "--model", "bright", "--out", ".")
+    assert result.exit_code == 2 and "expected images that are not written over, got x-certificate.png" in result.stderr
+
+
+def test_files_of_another_image_stay(photographs: Path) -> None:
+    """Two photographs of one name, certified one after the other; a photograph in the place of --out."""
+    few = ("--model", "bright", "--sigma", "0.25", "--n", "50")
+    (photographs / "more").mkdir()
+    Image.new("RGB", (8, 8), "black").save("more/light.png")
+    for name in ("light.jpg", "more/light.png", "light.jpg"):
+        assert run(name, *few).exit_code == 0
+    assert [read(f"certificates/{name}-sigma0.25.json").class_name for name in ("light", "light-2")] == [
+        "bright",
+        "dark",
+    ]
+    assert len(list((photographs / "certificates").iterdir())) == 6
+    before = Path("more/light.png").read_bytes()
+    result = run("light.jpg", *few, "--out", "more/light.png")
+    assert result.exit_code == 2 and "expected --out to name a new file or a picture that was drawn" in result.stderr
+    assert Path("more/light.png").read_bytes() == before
+    for _ in range(2):
+        assert run("light.jpg", *few, "--out", "drawn.png").exit_code == 0
 
 
 def test_a_network_that_says_no_size_needs_one(photographs: Path) -> None:

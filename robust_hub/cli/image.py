@@ -87,7 +87,7 @@ def certify_images(
     size = _size_of(network) if size is None else size
     check_size(network, (channels_of(network), size, size))
     photographs = [read_photograph(path, size, channels_of(network)) for path in images]  # all, before the first vote
-    stems = _stems(out, images)
+    stems = _stems(out, photographs)
     _keep_apart([name for stem in stems for name in _names(out, stem, sigmas).values()], images)
     smoothed = SmoothedClassifier(network)
     picture = find_spec("matplotlib") is not None
@@ -143,20 +143,29 @@ def _size_of(network: nn.Module) -> int:
     return size
 
 
-def _stems(out: Path | None, images: Sequence[Path]) -> list[Path]:
-    """Give folder and first letters of each image's files, all different."""
+def _stems(out: Path | None, images: Sequence[Photograph]) -> list[Path]:
+    """Give folder and first letters of each image's files, all different, and those of no other image before."""
+    from robust_hub.certification.one import names_of_files, seen_as_png
+    from robust_hub.evidence.figures import is_figure
+
+    def of_another(stem: Path, image: Photograph) -> bool:
+        seen = names_of_files(stem, ())["seen"]
+        return seen.is_file() and seen.read_bytes() != seen_as_png(image.pixels)
+
     out = FOLDER if out is None else out
     if out.suffix.lower() == ".png":
         if len(images) > 1:
             raise ValueError(f"expected a folder as --out of {len(images)} images, got {out}: name a folder")
+        if out.exists() and not is_figure(out):
+            raise ValueError(f"expected --out to name a new file or a picture that was drawn, got {out}: name another")
         return [out.with_suffix("")]
     if out.suffix.lower() in _PICTURES:
         raise ValueError(f"expected --out to be a folder or to end in .png, got {out}: name one of them")
     stems: list[Path] = []
-    for path in images:
-        stem, k = out / path.stem, 2
-        while stem in stems:
-            stem, k = out / f"{path.stem}-{k}", k + 1
+    for image in images:
+        stem, k = out / image.path.stem, 2
+        while stem in stems or of_another(stem, image):
+            stem, k = out / f"{image.path.stem}-{k}", k + 1
         stems.append(stem)
     return stems
 

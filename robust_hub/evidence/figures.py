@@ -29,6 +29,19 @@ def image_of(figure: Any, kind: str = "png") -> bytes:
     return content.getvalue()
 
 
+def is_figure(path: Path) -> bool:
+    """Tell whether a file is a PNG that matplotlib drew, and not somebody's photograph: it says so in its first bytes.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(1000)
+    return start.startswith(b"\x89PNG") and b"Matplotlib" in start
+
+
 def literal(text: str) -> str:
     """Give a text as matplotlib shows it unchanged: a dollar would begin a formula."""
     return text.replace("$", r"\$")
