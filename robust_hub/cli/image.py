@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from robust_hub.cli.image_files import keep_apart, names_of, stems_of, write
 from robust_hub.cli.options import FILE
 from robust_hub.cli.output import emit, is_main, note
 from robust_hub.cli.stopping import WORK
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from robust_hub.images.photograph import Photograph
 
 SIGMAS, SAMPLES = (0.25, 0.5, 1.0), 1000  # of an image, where nothing else is asked for: seconds on a CPU
-FOLDER = Path("certificates")
 OF_DATA = ("split", "every", "limit", "classes", "image_column", "label_column", "layout", "num_workers")
-_PICTURES = (".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".json")
 
 
 def takes_images(command: click.Command) -> click.Command:
@@ -87,19 +86,19 @@ def certify_images(
     size = _size_of(network) if size is None else size
     check_size(network, (channels_of(network), size, size))
     photographs = [read_photograph(path, size, channels_of(network)) for path in images]  # all, before the first vote
-    stems = _stems(out, photographs)
-    _keep_apart([name for stem in stems for name in _names(out, stem, sigmas).values()], images)
+    stems = stems_of(out, photographs)
+    keep_apart([name for stem in stems for name in names_of(out, stem, sigmas).values()], images)
     smoothed = SmoothedClassifier(network)
     picture = find_spec("matplotlib") is not None
     said, values = [], []
     certificates: list[Certificate] = []
     for photograph, stem in zip(photographs, stems, strict=True):
-        names = _names(out, stem, sigmas)
+        names = names_of(out, stem, sigmas)
         how: dict[str, Any] = {"batch_size": batch_size, "noise": noise, "seed": seed}
         tell = None if quiet else lambda one: note(f"sigma {one.sigma:g} done: {one.samples:,} samples")
         one = certify_image(smoothed, photograph.pixels, sigmas, plan, announce=tell, **how)
         files = contents_of(one, names, picture=picture)
-        _write(files)
+        write(files)
         said.append(_in_words(photograph, one, list(files), model, picture))
         certificates += one.certificates
         values.append({"image": photograph.path, "files": list(files), **_values(one)})
@@ -141,62 +140,6 @@ def _size_of(network: nn.Module) -> int:
     if size is None:
         raise ValueError("expected --size: this network does not say which size of square images it was trained on")
     return size
-
-
-def _stems(out: Path | None, images: Sequence[Photograph]) -> list[Path]:
-    """Give folder and first letters of each image's files, all different, and those of no other image before."""
-    from robust_hub.certification.one import names_of_files, seen_as_png
-    from robust_hub.evidence.figures import is_figure
-
-    def of_another(stem: Path, image: Photograph) -> bool:
-        seen = names_of_files(stem, ())["seen"]
-        return seen.is_file() and seen.read_bytes() != seen_as_png(image.pixels)
-
-    out = FOLDER if out is None else out
-    if out.suffix.lower() == ".png":
-        if len(images) > 1:
-            raise ValueError(f"expected a folder as --out of {len(images)} images, got {out}: name a folder")
-        if out.exists() and not is_figure(out):
-            raise ValueError(f"expected --out to name a new file or a picture that was drawn, got {out}: name another")
-        return [out.with_suffix("")]
-    if out.suffix.lower() in _PICTURES:
-        raise ValueError(f"expected --out to be a folder or to end in .png, got {out}: name one of them")
-    stems: list[Path] = []
-    for image in images:
-        stem, k = out / image.path.stem, 2
-        while stem in stems or of_another(stem, image):
-            stem, k = out / f"{image.path.stem}-{k}", k + 1
-        stems.append(stem)
-    return stems
-
-
-def _names(out: Path | None, stem: Path, sigmas: Sequence[float]) -> dict[str, Path]:
-    """Name an image's files, the picture as --out does where that names it."""
-    from robust_hub.certification.one import names_of_files
-
-    names = dict(names_of_files(stem, sigmas))
-    return names | ({"picture": out} if out is not None and out.suffix.lower() == ".png" else {})
-
-
-def _keep_apart(files: Iterable[Path], images: Sequence[Path]) -> None:
-    """Refuse to write over an image that is to be certified."""
-    own = {path.resolve() for path in images}
-    for file in files:
-        if file.resolve() in own:
-            raise ValueError(f"expected images that are not written over, got {file}: name another --out")
-
-
-def _write(files: dict[Path, bytes]) -> None:
-    from robust_hub.files import replace_files
-
-    folder = next(iter(files)).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_files(files)
-    except OSError as error:
-        raise ValueError(
-            f"expected a folder that can be written, got {folder} ({error.strerror or error}): name another --out"
-        ) from error
 
 
 def _in_words(photograph: Photograph, one: CertifiedImage, files: list[Path], model: str, picture: bool) -> str:

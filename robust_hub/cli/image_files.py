@@ -1,0 +1,70 @@
+"""The files of images that `certify` is given: their names, none of them another image's, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from robust_hub.images.photograph import Photograph
+
+FOLDER = Path("certificates")
+_PICTURES = (".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".json")
+
+
+def stems_of(out: Path | None, images: Sequence[Photograph]) -> list[Path]:
+    """Give folder and first letters of each image's files, all different, and those of no other image before."""
+    from robust_hub.certification.one import names_of_files, seen_as_png
+    from robust_hub.evidence.figures import is_figure
+
+    def of_another(stem: Path, image: Photograph) -> bool:
+        seen = names_of_files(stem, ())["seen"]
+        return seen.is_file() and seen.read_bytes() != seen_as_png(image.pixels)
+
+    out = FOLDER if out is None else out
+    if out.suffix.lower() == ".png":
+        if len(images) > 1:
+            raise ValueError(f"expected a folder as --out of {len(images)} images, got {out}: name a folder")
+        if out.exists() and not is_figure(out):
+            raise ValueError(f"expected --out to name a new file or a picture that was drawn, got {out}: name another")
+        return [out.with_suffix("")]
+    if out.suffix.lower() in _PICTURES:
+        raise ValueError(f"expected --out to be a folder or to end in .png, got {out}: name one of them")
+    stems: list[Path] = []
+    for image in images:
+        stem, k = out / image.path.stem, 2
+        while stem in stems or of_another(stem, image):
+            stem, k = out / f"{image.path.stem}-{k}", k + 1
+        stems.append(stem)
+    return stems
+
+
+def names_of(out: Path | None, stem: Path, sigmas: Sequence[float]) -> dict[str, Path]:
+    """Name an image's files, the picture as --out does where that names it."""
+    from robust_hub.certification.one import names_of_files
+
+    names = dict(names_of_files(stem, sigmas))
+    return names | ({"picture": out} if out is not None and out.suffix.lower() == ".png" else {})
+
+
+def keep_apart(files: Iterable[Path], images: Sequence[Path]) -> None:
+    """Refuse to write over an image that is to be certified."""
+    own = {path.resolve() for path in images}
+    for file in files:
+        if file.resolve() in own:
+            raise ValueError(f"expected images that are not written over, got {file}: name another --out")
+
+
+def write(files: dict[Path, bytes]) -> None:
+    """Write files into one folder, all or none."""
+    from robust_hub.files import replace_files
+
+    folder = next(iter(files)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_files(files)
+    except OSError as error:
+        raise ValueError(
+            f"expected a folder that can be written, got {folder} ({error.strerror or error}): name another --out"
+        ) from error
