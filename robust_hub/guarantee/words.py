@@ -76,6 +76,8 @@ def small_print(certificate: Certificate) -> list[str]:
             "The seed of the noise was given by the caller: the confidence is right only if network and image were "
             "not chosen for it."
         )
+    if certificate.noise == "lattice255":
+        said.append("Of an image between the 8-bit levels, the promise is about noisy copies rounded to levels.")
     if certificate.noise == "float32":
         said.append("Noise in floating point: of a network made to exploit its rounding, nothing is promised.")
     return said

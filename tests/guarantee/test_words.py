@@ -190,7 +190,8 @@ def test_caveats_are_said_where_the_certificate_has_them():
     lattice = replace(CAT, noise="lattice255")
     assert "seed" not in meaning(lattice) and "floating point" not in meaning(lattice)
     assert "The seed of the noise was given by the caller" in meaning(replace(lattice, reproduction=True))
-    assert "Noise in floating point" in meaning(CAT)
+    assert "Of an image between the 8-bit levels, the promise is about noisy copies rounded" in meaning(lattice)
+    assert "Noise in floating point" in meaning(CAT) and "8-bit levels" not in meaning(CAT)
 
 
 @pytest.mark.parametrize("bound", ["complement", "runner_up"])
