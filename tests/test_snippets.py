@@ -24,6 +24,7 @@ from snippets import SHELLS, Block, blocks, commands, expand, indented, spans
 
 import robust_hub
 from robust_hub.cli.main import main
+from robust_hub.models.shelves import checkpoint_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "examples/README.md"]
@@ -47,7 +48,6 @@ NOT_RUN = {  # a pattern of commands: why they cannot run here
     ". .venv/bin/activate": "makes an environment",
     "*pip install *": "asks a package index",
     ".venv/bin/python -m pytest *": "is this very suite",
-    "python -m pytest *": "is this very suite",
     "ruff *": "checks the code and no page",
     "mypy": "checks the code and no page",
     "pre-commit install": "writes into a clone",
@@ -154,7 +154,8 @@ def run_command(command):
         name, found, words = resolve(rest)
         asked = found.make_context(name, expand(words, Path.cwd())).params  # an option that is not there ends here
         model = asked.get("model") or "."
-        assert "/" in model or model == "." or timm.is_model(model.split(".")[0]), f"no network is called {model}"
+        here = checkpoint_folder(model) is not None if "." in model[1:] else timm.is_model(model)
+        assert "/" in model or model == "." or here, f"no network is called {model}"
         if not reason(str(command)):
             of = "certify IMAGE" if asked.get("images") and name == "certify" else name
             smaller = [*expand(rest, Path.cwd()), *SMALLER.get(of, ())]
@@ -273,6 +274,7 @@ def test_nothing_is_excused_or_replaced_that_no_page_shows():
         ("sh", "robust-hub certify --model nowhere/ --data cifar10/ --out runs/x"),
         ("sh", "robust-hub no-such-command"),
         ("sh", "robust-hub certify --model resnet19s_ln --data cifar10/ --out runs/x"),
+        ("sh", "robust-hub app --model resnet18s_ln_mixednoise.no_such_tag"),
         ("sh", "python examples/certify.py --no-such-option"),
         ("sh", "python tools/no_such_tool.py"),
         pytest.param("sh", "python -m pytest tests/no_such_file.py", marks=pytest.mark.full),
