@@ -33,7 +33,7 @@ _DEVELOPERS = ("test", "dev")  # extras that no user needs
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 _LOGINS = (
     (re.compile(r"hf_[A-Za-z0-9]{8,}"), "hf_..."),
-    (re.compile(r"(?<=://)[^/@\s]+@"), ""),
+    (re.compile(r"(?<=://)\S+@"), ""),  # to the last "@": a password may hold one
     (re.compile(r"(?<=\?)\S*(?:token|key)=\S+", re.IGNORECASE), "..."),
 )
 

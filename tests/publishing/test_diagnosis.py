@@ -174,6 +174,7 @@ def test_nothing_of_the_users_is_given_away(shelf: Path, monkeypatch: pytest.Mon
         f"{shelf}/x and {shelf.parent}: gone": "~/shelf/x and ~: gone",
         "/scratch/alice/data": "/scratch/USER/data",
         f"https://alice:{secret}@hub.example answers": "https://hub.example answers",
+        "https://alice:p@ss/w@hub.example answers": "https://hub.example answers",
         f"HF_TOKEN={secret}": "HF_TOKEN=hf_...",
         "https://hub.example/x?a=1&token=secret b": "https://hub.example/x?... b",
         "a\nb\x1b[2J": r"a b\x1b[2J",
