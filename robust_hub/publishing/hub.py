@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from robust_hub.errors import CheckpointError
 from robust_hub.files import inside
@@ -125,6 +126,7 @@ def publish(
     """
     folder = Path(folder)
     name = check_name(name or folder.resolve().name)
+    _check_repo_id(repo_id)
     _verified(folder)
     config = read_config(folder)
     chosen, provenance = check_licence(license) if license else config.license, config.provenance
@@ -152,6 +154,16 @@ def publish(
         reach(repo_id)
         with _in_words(repo_id):
             return _send(stage, repo_id, files, private=private, tag=tag)
+
+
+def _check_repo_id(repo_id: str) -> None:
+    """Refuse what the Hub would, before anything is loaded and in a dry run, too."""
+    try:
+        if repo_id.count("/") != 1:
+            raise HFValidationError("it has no owner and name with one / between them")
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"expected a repository owner/name, got {shown(repr(repo_id))} ({short(error)})") from None
 
 
 def list_published(namespace: str) -> list[tuple[str, str, bool]]:

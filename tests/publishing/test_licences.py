@@ -161,3 +161,9 @@ def test_a_person_at_a_terminal_is_asked_until_it_is_one(
     assert cli._asked_licence(folder, dry=True) is None
     record_licence(folder, "isc")
     assert cli._asked_licence(folder, dry=False) is None
+
+
+@pytest.mark.parametrize("repo", ["me/../x", "mine", "me/a b", "me/x\n```"])
+def test_a_dry_run_refuses_a_repository_that_is_none(repo: str, saved: Path) -> None:
+    with pytest.raises(ValueError, match="expected a repository owner/name, got"):
+        publish(saved, repo, name=NAME, dry_run=True)
