@@ -25,7 +25,7 @@ from robust_hub.images.held_out import HeldOut, hold_out
 from robust_hub.images.parts import has_split
 from robust_hub.models.config import read_config
 from robust_hub.models.resnets import load_model
-from robust_hub.models.sizes import own_size
+from robust_hub.models.sizes import note_size, own_size
 from robust_hub.publishing.cards import card
 from robust_hub.publishing.evidence import read_evidence
 from robust_hub.publishing.shelf import shelve
@@ -335,3 +335,19 @@ def test_cards_and_tables_say_which_part_was_certified(trained: tuple[Path, Path
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="expected right answers on images kept apart, got .*: restore config.json"):
         card(read_evidence("resnet18s_ln.photos", folder))
+
+
+class OfAClass(nn.Module):
+    """A network whose configuration is its class's, and so that of every other of its kind."""
+
+    pretrained_cfg = {"input_size": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3}  # noqa: RUF012
+
+
+def test_the_size_of_a_training_is_said_by_the_network_that_was_trained_alone() -> None:
+    one, other = OfAClass(), OfAClass()
+    timms = timm.create_model("resnet18")
+    note_size(one, (3, 16, 16))
+    note_size(nn.Sequential(timms), (3, 64, 64))
+    assert (own_size(one), own_size(other)) == (16, 8)
+    assert own_size(timms) == 64 and timms.default_cfg == timms.pretrained_cfg
+    assert own_size(timm.create_model("resnet18")) == 224

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from torch import nn
@@ -30,10 +32,25 @@ def note_size(model: nn.Module, shape: tuple[int, int, int]) -> None:
 
     A network that says no size is left as it is.
     """
-    own: Any = config_of(model)
+    own = config_of(model)
     said = tuple(own.get("input_size") or ())
-    if said and said[1:] != shape[1:]:
-        own.update(input_size=(said[0], *shape[1:]))
+    if not said or said[1:] == shape[1:]:
+        return
+    for module in model.modules():
+        for holder in (module, getattr(module, "config", None)):
+            _say(holder, own, (said[0], *shape[1:]))
+
+
+def _say(holder: Any, own: Mapping[str, Any], size: tuple[int, ...]) -> None:
+    """Give whoever holds a configuration one of its own, with another size: a class's may be that of other networks."""
+    for name in ("pretrained_cfg", "default_cfg"):  # the second is timm's older name of the first
+        config = getattr(holder, name, None)
+        if config is own:
+            setattr(holder, name, {**own, "input_size": size})
+        elif config is not None and getattr(config, "__dict__", None) is own:
+            config = copy(config)
+            config.input_size = size
+            setattr(holder, name, config)
 
 
 def check_size(model: nn.Module, shape: tuple[int, int, int]) -> None:

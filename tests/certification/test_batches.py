@@ -141,7 +141,7 @@ def test_memory_that_runs_out_leaves_the_certificates(
     model = Small(part, after)
     with pytest.warns(UserWarning, match=f"batch of {size} images: it goes on with {part} at a time") as warned:
         assert smoothed(model).certify_batch(x, 0.5, batch_size=size, **options) == want
-    assert len(warned) == 1
+    assert len([one for one in warned if "at a time" in str(one.message)]) == 1
     tried = {1, 8}  # an image alone, and some that are tried again at the end
     assert set(model.sizes[after:]) - tried == {
         *halves(size, part)

@@ -83,7 +83,10 @@ def test_any_number_of_channels_trains_and_certifies(tmp_path: Path, channels: i
     trained = robust_hub.pretrain_mixed_noise(
         network(channels), items, epochs=1, batch_size=10, progress=False, **plain
     )
-    run = robust_hub.certify(trained.model, items, 0.25, out=tmp_path, **plain, **QUICK)
+    with pytest.raises(ValueError, match="expected images that the network was not trained on"):
+        robust_hub.certify(trained.model, items, 0.25, out=tmp_path, **plain, **QUICK)
+    data = load_data(items, "train", channels=channels)  # asked for all the same
+    run = robust_hub.certify(trained.model, data, 0.25, out=tmp_path, **plain, **QUICK)
     assert len(run.records) == 3
 
 

@@ -479,7 +479,7 @@ def test_with_timms_own_stem_plain_timm_loads_it_from_the_hub(
         model, tmp_path / "plain", provenance=Provenance.from_json({"job": "pretrain", "sigmas": [0.0]})
     )
     torch.save((X, model(X)), tmp_path / "known.pt")
-    done = command(environment, "publish", folder, "--namespace", USER)
+    done = command(environment, "publish", folder, "--namespace", USER, "--license", "apache-2.0")
     assert done.returncode == 0, done.stderr
     plain = f"""
 import sys, timm, torch
