@@ -225,9 +225,9 @@ def test_another_image_is_one_sentence(files):
         ("small.npy", "small.npy has shape (3, 4, 8)"),
         ("whole.npy", "expected pixels of uint8, or floats in [0, 1], in"),
         ("objects.npy", "got none that can be read"),
-        ("no.png", "expected a picture that can be decoded"),
-        ("nowhere.png", "expected a picture that can be decoded"),
-        ("f.tiff", "expected an 8-bit picture, got mode F"),
+        ("no.png", "expected an image that can be decoded"),
+        ("nowhere.png", "nowhere.png: there is none"),
+        ("f.tiff", "expected an 8-bit image, got mode F"),
     ):
         assert said in refused(files / "c.json", "--image", files / name)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-import io
 import shlex
 from collections.abc import Callable, Sequence
 from html import escape
 
 from robust_hub.app.networks import Choice
-from robust_hub.app.upload import Prepared, picture
+from robust_hub.app.upload import Prepared
 from robust_hub.app.work import Copies, Counted
 from robust_hub.guarantee.certificate import Certificate
 from robust_hub.guarantee.reach import largest_of
 from robust_hub.guarantee.words import class_in_words, confidence, length, meaning
+from robust_hub.images.photograph import as_png
 
 Name = Callable[[int], str]
 _BARS = 6  # classes whose votes have a bar of their own
@@ -22,7 +22,7 @@ _BARS = 6  # classes whose votes have a bar of their own
 def seen(prepared: Prepared, answer: str) -> str:
     """Show the image as the network sees it, with what it says without noise."""
     _, height, width = prepared.pixels.shape
-    image = _image(prepared.png(), f"{prepared.title}, as the network sees it")
+    image = _image(as_png(prepared.pixels), f"{prepared.title}, as the network sees it")
     said = f'<p>Without noise the network says <b id="clean">{escape(answer)}</b>. Nothing is promised of that.</p>'
     title = f"{escape(prepared.title)}, as the network sees it: {width} x {height} pixels"
     return f'<figure class="rh-seen">{image}<figcaption>{title}</figcaption></figure>{said}'
@@ -32,10 +32,8 @@ def noisy(copies: Copies, name: Name, sigma: float, *, voted: bool) -> str:
     """Show noisy copies with the network's answer to each."""
     cells = []
     for k, (pixels, answer) in enumerate(zip(copies.pixels, copies.answers, strict=True), 1):
-        buffer = io.BytesIO()
-        picture(pixels.numpy()).save(buffer, "PNG")
         said = escape(name(answer))
-        image = _image(buffer.getvalue(), f"noisy copy {k}: {name(answer)}")
+        image = _image(as_png(pixels), f"noisy copy {k}: {name(answer)}")
         cells.append(f'<figure class="rh-copy">{image}<figcaption title="{said}">{said}</figcaption></figure>')
     what = "The first of the copies that voted" if voted else "A few copies"
     title = f"{what}, noise of sigma {sigma:g}, and the network's answer to each:"

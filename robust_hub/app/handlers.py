@@ -18,6 +18,7 @@ from robust_hub.app.upload import Prepared, prepare_drawing, prepare_file
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.errors import CheckpointError
 from robust_hub.guarantee.certificate import Certificate
+from robust_hub.images.photograph import as_png
 
 _NO_FILE = gr.update(value=None, visible=False)
 _REFUSED = (ValueError, TypeError, OSError, CheckpointError, MemoryError)
@@ -154,7 +155,7 @@ def _write(folder: Path, prepared: Prepared, chosen: Certificate) -> tuple[Path,
     """Write the files that `robust-hub verify-certificate` takes."""
     certificate, image = folder / "certificate.json", folder / "image.png"
     certificate.write_text(chosen.to_json())
-    image.write_bytes(prepared.png())
+    image.write_bytes(as_png(prepared.pixels))
     return certificate, image
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from robust_hub.bars import tqdm
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.evidence.picture import draw_certificate, telling
 from robust_hub.guarantee.certificate import Certificate, check_sigma
 from robust_hub.guarantee.look import ESTIMATION
 from robust_hub.guarantee.plans import Plan
-from robust_hub.images.decoding import MODES
 from robust_hub.images.laws import NoiseChoice, make_noise
 from robust_hub.images.noise import noisy_copies
+from robust_hub.images.photograph import as_png
 from robust_hub.models.norms import warn_batch_norm
 from robust_hub.models.stems import warn_small_stem
 from robust_hub.training.bf16 import warn_slow_bf16
@@ -66,7 +66,7 @@ def certify_image(
     noise: NoiseChoice = "lattice",
     seed: int | None = None,
     index: int = 0,
-    announce: Callable[[Certificate], None] | None = None,
+    progress: bool = False,
 ) -> CertifiedImage:
     """Certify one image under several sigmas, each a certificate of its own.
 
@@ -82,7 +82,7 @@ def certify_image(
         noise: "lattice" or "float", as in `SmoothedClassifier.certify`.
         seed: Seed of the noise; None draws one for each sigma from the operating system.
         index: The image's index, which its noise is addressed by.
-        announce: Called with each certificate as soon as it is there.
+        progress: Whether to show a bar for each sigma.
 
     Returns:
         The image with its certificates, in the order of the sigmas.
@@ -109,15 +109,16 @@ def certify_image(
         plan.check(law.sigma, law.tau)
     base = int(smoothed.classify(pixels[None])[0])
     certificates, noisy = [], []
+    hidden = not progress or sys.stderr is None  # a program without a console has none
     for law in laws:
         how = {"plan": plan, "batch_size": batch_size, "seed": seed, "index": index}
-        one = smoothed.certify(pixels, law.sigma, noise=noise, **how)  # type: ignore[arg-type]
+        with tqdm(desc=f"sigma {law.sigma:g}", total=plan.most, unit="sample", disable=hidden) as bar:
+            one = smoothed.certify(pixels, law.sigma, noise=noise, progress=bar.update, **how)  # type: ignore[arg-type]
+            bar.total = bar.n  # of a plan that may stop early
         one = replace(one, class_name=_name(smoothed, one))
         assert one.seed is not None
         certificates.append(one)
         noisy.append(noisy_copies(pixels, law, one.seed, index, COPIES, ESTIMATION))
-        if announce is not None:
-            announce(one)
     return CertifiedImage(image, base, tuple(certificates), tuple(noisy), smoothed.classes)
 
 
@@ -125,14 +126,6 @@ def _name(smoothed: SmoothedClassifier, certificate: Certificate) -> str | None:
     """Name the certified class, where it has a name that a certificate's file may hold."""
     name = None if certificate.abstained or smoothed.classes is None else smoothed.classes[certificate.prediction]
     return name if name is not None and name.isprintable() and len(name) <= LONGEST_NAME else None
-
-
-def seen_as_png(image: Tensor) -> bytes:
-    """Give an image, uint8 (C, H, W) of 1, 3 or 4 channels, as the bytes of a PNG with the very same pixels."""
-    content = io.BytesIO()
-    pixels = image.permute(1, 2, 0).squeeze(-1).contiguous().numpy()
-    Image.fromarray(pixels, MODES[len(image)]).save(content, "PNG")
-    return content.getvalue()
 
 
 def names_of_files(stem: Path, sigmas: Sequence[float]) -> Mapping[str, Path]:
@@ -157,7 +150,7 @@ def contents_of(one: CertifiedImage, names: Mapping[str, Path], *, picture: bool
     """
     drawn = {names["picture"]: one.draw()} if picture else {}
     certificates = {names[_text(c.sigma)]: (c.to_json() + "\n").encode() for c in one.certificates}
-    return {**drawn, names["seen"]: seen_as_png(one.image), **certificates}
+    return {**drawn, names["seen"]: as_png(one.image), **certificates}
 
 
 def _text(sigma: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from robust_hub.cli.group import Commands
-from robust_hub.cli.image import takes_images
+from robust_hub.cli.image import certify_images
 from robust_hub.cli.options import (
     DTYPE,
     FILE,
@@ -26,10 +26,10 @@ from robust_hub.cli.output import emit, is_main, json_option
 from robust_hub.files import replace_text
 
 
-@takes_images
 @click.command()
+@click.argument("images", nargs=-1, type=FILE, metavar="[IMAGE]...")
 @model_option(required=True)
-@data_options
+@data_options(required=False)
 @test_split_option
 @click.option(
     "--sigma",
@@ -101,15 +101,7 @@ from robust_hub.files import replace_text
 @click.option("--seed", type=int, help="Seed of the noise, for a reproduction; without one, it is drawn afresh.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @json_option
-def certify(
-    sigmas: tuple[float, ...],
-    out: Path,
-    quiet: bool,
-    radii: tuple[float, ...] | None,
-    every: int | None,
-    classes: str,
-    **options: Any,
-) -> None:
+def certify(images: tuple[Path, ...], **options: Any) -> None:
     """Certify images: for each a radius, within which the smoothed network keeps its answer.
 
     Each image is classified with noise on it, many times. The answers give its class and the radius within which no
@@ -119,6 +111,27 @@ def certify(
 
     Example: robust-hub certify --model runs/digits --data digits --sigma 0.25,0.5 --n 10000 --out runs/digits/certified
     """
+    if images:
+        certify_images(images, **options)
+    elif options["data"] is None:
+        raise ValueError("expected IMAGE... or --data, got neither")
+    elif options["out"] is None:
+        raise ValueError("expected --out, a folder for the records, with --data, got none")
+    else:
+        _certify_data(**options)
+
+
+def _certify_data(
+    *,
+    sigmas: tuple[float, ...],
+    out: Path,
+    quiet: bool,
+    radii: tuple[float, ...] | None,
+    every: int | None,
+    classes: str,
+    **options: Any,
+) -> None:
+    """Certify images of a data set, a run a sigma, and print their table."""
     from robust_hub.certification.evaluate import certify as run
     from robust_hub.certification.matching import BY_POSITION
     from robust_hub.certification.task import choose_every
@@ -154,7 +167,7 @@ def bench() -> None:
 
 @bench.command("certify")
 @model_option(required=True)
-@data_options
+@data_options()
 @test_split_option
 @click.option("--sigma", default=0.25, show_default=True, help="Standard deviation of the noise, for pixels in [0, 1].")
 @click.option(
@@ -203,7 +216,7 @@ def bench_certify(images: int, sigma: float, out: Path | None, **options: Any) -
 
 @bench.command("train")
 @model_option(required=True)
-@data_options
+@data_options()
 @click.option("--split", default="train", show_default=True, help="Split of the data.")
 @click.option("--batch-size", default=128, show_default=True, help="Images a step.")
 @click.option("--steps", default=10, show_default=True, help="Steps that a round times.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,7 @@ import click
 from click.core import ParameterSource
 
 from robust_hub.cli.image_files import keep_apart, names_of, stems_of, write
-from robust_hub.cli.options import FILE
-from robust_hub.cli.output import emit, is_main, note
+from robust_hub.cli.output import emit, is_main
 from robust_hub.cli.stopping import WORK
 
 if TYPE_CHECKING:
@@ -26,31 +25,6 @@ if TYPE_CHECKING:
 
 SIGMAS, SAMPLES = (0.25, 0.5, 1.0), 1000  # of an image, where nothing else is asked for: seconds on a CPU
 OF_DATA = ("split", "every", "limit", "classes", "image_column", "label_column", "layout", "num_workers")
-
-
-def takes_images(command: click.Command) -> click.Command:
-    """Let `certify` take image files as arguments in the place of --data; then --out need not be said."""
-    certify_data: Callable[..., Any] | None = command.callback
-    assert certify_data is not None
-
-    def choose(images: tuple[Path, ...], **options: Any) -> None:
-        if images:
-            click.get_current_context().meta[WORK] = "certify IMAGE"
-            _refuse_options_of_data()
-            if is_main():  # of several processes one has the work, and the files
-                certify_images(images, **options)
-            return
-        for name, what in (("data", "IMAGE... or --data"), ("out", "--out, a folder for the records, with --data")):
-            if options[name] is None:
-                raise ValueError(f"expected {what}, got neither" if name == "data" else f"expected {what}, got none")
-        certify_data(**options)
-
-    for parameter in command.params:
-        if parameter.name in ("data", "out"):
-            parameter.required = False
-    command.params.insert(0, click.Argument(["images"], nargs=-1, type=FILE, metavar="[IMAGE]..."))
-    command.callback = choose
-    return command
 
 
 def certify_images(
@@ -70,6 +44,10 @@ def certify_images(
     **options: Any,
 ) -> None:
     """Certify image files, say of each what is promised, and write picture, pixels and certificates."""
+    click.get_current_context().meta[WORK] = "certify IMAGE"
+    _refuse_options_of_data()
+    if not is_main():  # of several processes one has the work, and the files
+        return
     from robust_hub.certification.one import certify_image, contents_of
     from robust_hub.certification.smoothing import SmoothedClassifier
     from robust_hub.guarantee.plans import make_plan
@@ -86,22 +64,21 @@ def certify_images(
     size = _size_of(network) if size is None else size
     check_size(network, (channels_of(network), size, size))
     photographs = [read_photograph(path, size, channels_of(network)) for path in images]  # all, before the first vote
-    stems = stems_of(out, photographs)
+    stems = stems_of(out, images, photographs)
     keep_apart([name for stem in stems for name in names_of(out, stem, sigmas).values()], images)
     smoothed = SmoothedClassifier(network)
     picture = find_spec("matplotlib") is not None
     said, values = [], []
     certificates: list[Certificate] = []
-    for photograph, stem in zip(photographs, stems, strict=True):
+    for path, photograph, stem in zip(images, photographs, stems, strict=True):
         names = names_of(out, stem, sigmas)
         how: dict[str, Any] = {"batch_size": batch_size, "noise": noise, "seed": seed}
-        tell = None if quiet else lambda one: note(f"sigma {one.sigma:g} done: {one.samples:,} samples")
-        one = certify_image(smoothed, photograph.pixels, sigmas, plan, announce=tell, **how)
+        one = certify_image(smoothed, photograph.pixels, sigmas, plan, progress=not quiet, **how)
         files = contents_of(one, names, picture=picture)
         write(files)
         said.append(_in_words(photograph, one, list(files), model, picture))
         certificates += one.certificates
-        values.append({"image": photograph.path, "files": list(files), **_values(one)})
+        values.append({"image": path, "files": list(files), **_values(one)})
     said += [*_about_network(network, smoothed, model), *_about_samples(certificates, n is None)]
     emit(values, "\n\n".join(said))
 

@@ -13,14 +13,15 @@ FOLDER = Path("certificates")
 _PICTURES = (".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".json")
 
 
-def stems_of(out: Path | None, images: Sequence[Photograph]) -> list[Path]:
+def stems_of(out: Path | None, images: Sequence[Path], seen: Sequence[Photograph]) -> list[Path]:
     """Give folder and first letters of each image's files, all different, and those of no other image before."""
-    from robust_hub.certification.one import names_of_files, seen_as_png
+    from robust_hub.certification.one import names_of_files
     from robust_hub.evidence.figures import is_figure
+    from robust_hub.images.photograph import as_png
 
     def of_another(stem: Path, image: Photograph) -> bool:
-        seen = names_of_files(stem, ())["seen"]
-        return seen.is_file() and seen.read_bytes() != seen_as_png(image.pixels)
+        there = names_of_files(stem, ())["seen"]
+        return there.is_file() and there.read_bytes() != as_png(image.pixels)
 
     out = FOLDER if out is None else out
     if out.suffix.lower() == ".png":
@@ -32,10 +33,10 @@ def stems_of(out: Path | None, images: Sequence[Photograph]) -> list[Path]:
     if out.suffix.lower() in _PICTURES:
         raise ValueError(f"expected --out to be a folder or to end in .png, got {out}: name one of them")
     stems: list[Path] = []
-    for image in images:
-        stem, k = out / image.path.stem, 2
+    for path, image in zip(images, seen, strict=True):
+        stem, k = out / path.stem, 2
         while stem in stems or of_another(stem, image):
-            stem, k = out / f"{image.path.stem}-{k}", k + 1
+            stem, k = out / f"{path.stem}-{k}", k + 1
         stems.append(stem)
     return stems
 

@@ -90,13 +90,7 @@ model_option = partial(
     help="Name of a checkpoint (see robust-hub models), its folder, or a network of timm.",
     shell_complete=complete_model,
 )
-data_options = stack(
-    click.option(
-        "--data",
-        required=True,
-        help="digits, an image folder, a folder or Hub id of datasets, torch/cifar10 ...",
-        shell_complete=complete_data,
-    ),
+_of_data = (
     click.option("--image-column", help="Column of the images, where the data have several."),
     click.option("--label-column", help="Column of the labels, where the data have several."),
     click.option(
@@ -140,6 +134,12 @@ namespace_option = click.option(
     envvar="ROBUST_HUB_NAMESPACE",
     help="User or organisation on the Hub [env: ROBUST_HUB_NAMESPACE].",
 )
+
+
+def data_options(*, required: bool = True) -> Decorator[Any]:
+    """Give --data and the options that say how data are read."""
+    what = "digits, an image folder, a folder or Hub id of datasets, torch/cifar10 ..."
+    return stack(click.option("--data", required=required, help=what, shell_complete=complete_data), *_of_data)
 
 
 def load_to_train(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_option(default="resnet18s_ln", show_default=True)
-@data_options
+@data_options()
 @training_options
 @json_option
 @click.option("--batch-size", default=128, show_default=True, help="Images a step and process.")
@@ -55,7 +55,7 @@ def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **
 
 @click.command()
 @model_option(default="resnet18s_ln_mixednoise", show_default=True)
-@data_options
+@data_options()
 @training_options
 @json_option
 @click.option("--batch-size", type=int, help="Images a step and process [default: 128, of few images 32].")

@@ -197,23 +197,14 @@ def _load_array(path: Path) -> Tensor:
 
 
 def _load_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Decode a picture as data sets are decoded, fitted to the certificate's size where that is a square."""
-    import numpy as np
-    import torch
-    from PIL import Image
+    """Read a picture as data sets are read, fitted to the certificate's size where that is a square."""
+    from robust_hub.images.decoding import MODES
+    from robust_hub.images.photograph import read_photograph
 
-    from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
-
-    try:
-        picture = open_image(str(path))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"expected a picture that can be decoded, or a .npy, got {path} ({error})") from None
-    if not has_bytes(picture):
-        raise ValueError(f"expected an 8-bit picture, got {mode_of(picture)} of {path}: convert it to 8 bits")
     channels, height, width = shape
     if channels not in MODES:
         raise ValueError(f"expected a .npy with {channels} channels, got a picture, {path}: it has 1, 3 or 4")
-    return torch.from_numpy(np.array(fit(as_seen(picture, channels), height if height == width else None)))
+    return read_photograph(path, height if height == width else None, channels).pixels
 
 
 def _compare_fresh(network: nn.Module, image: Tensor, certificate: Certificate, samples: int) -> dict[str, Any]:

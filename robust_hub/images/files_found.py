@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, features
 
-from robust_hub.images.source import first_line
+from robust_hub.images.seen import first_line
 
 # Still pictures. Pillow opens more by their endings: documents, films and containers of several pictures.
 STILLS = {

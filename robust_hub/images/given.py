@@ -16,9 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from robust_hub.images.arrays import array_bytes, channels_first
-from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
+from robust_hub.images.decoding import fit
+from robust_hub.images.photograph import read_photograph
 from robust_hub.images.pixels import channels_of, check_levels, check_pixels
-from robust_hub.images.source import decodable
+from robust_hub.images.seen import decodable, seen
 from robust_hub.images.wrapped import config_of
 from robust_hub.numbers import whole_number
 
@@ -65,17 +66,14 @@ def prepare(
         size = own[0]
     size = whole_number("a size of at least 1 pixel", size)
     channels = channels_of(model) if channels is None else whole_number("channels of at least 1", channels)
-    where = _HERE
     if isinstance(image, str | PathLike):
-        where = fspath(image)
-        with decodable(where):
-            image = open_image(where)
+        return _unit(read_photograph(fspath(image), size, channels).pixels)
     if isinstance(image, Image.Image):
-        return _unit(torch.tensor(fit(_seen(image, channels, where), size)))
+        return _unit(torch.tensor(fit(_seen(image, channels), size)))
     image = image if isinstance(image, Tensor) else _array(image)
     if image.dtype in (torch.uint8, np.uint8):
-        check_levels(image, where)
-    return _unit(torch.tensor(array_bytes(image, size, channels, where)))
+        check_levels(image, _HERE)
+    return _unit(torch.tensor(array_bytes(image, size, channels, _HERE)))
 
 
 def size_of(model: nn.Module) -> tuple[int, int] | None:
@@ -106,7 +104,7 @@ def image_pixels(x: Picture, channels: int, size: tuple[int, int] | None) -> Ten
         check_levels(x, _HERE)
         return _unit(_sized(_matched(x, channels), size).to(x.device))
     if isinstance(x, Image.Image):
-        return _unit(_sized(torch.tensor(fit(_seen(x, channels, _HERE), None)), size))
+        return _unit(_sized(torch.tensor(fit(_seen(x, channels), None)), size))
     item = _array(x)
     if item.ndim not in (2, 3) or item.size == 0:
         raise ValueError(f"expected one image (H, W, C), (C, H, W) or (H, W), got shape {item.shape}")
@@ -156,21 +154,14 @@ def batch_pixels(x: Pictures, channels: int, size: tuple[int, int] | None) -> Te
     return torch.stack(images)
 
 
-def _seen(image: Image.Image, channels: int, where: str) -> Image.Image:
+def _seen(image: Image.Image, channels: int) -> Image.Image:
     """Give a picture as its owner sees it, in a mode of so many channels."""
     if getattr(image, "tile", None) and getattr(image, "fp", image) is None:
         raise ValueError(
-            f"expected an image that was read, got {where}, whose file is closed: call load() before it is"
+            f"expected an image that was read, got {_HERE}, whose file is closed: call load() before it is"
         )
-    if not has_bytes(image):
-        raise ValueError(f"expected an 8-bit image, got {mode_of(image)} at {where}: convert it to 8 bits")
-    if channels not in MODES:
-        raise ValueError(f"expected tensors of {channels} channels, got a picture at {where}: it has 1, 3 or 4")
-    with decodable(where):
-        try:
-            return as_seen(image, channels)
-        except ValueError as error:
-            raise ValueError(f"expected a grey or RGB image, got mode {image.mode} at {where} ({error})") from None
+    with decodable(_HERE):
+        return seen(image, channels, _HERE)
 
 
 def _array(x: Any) -> np.ndarray[Any, Any]:

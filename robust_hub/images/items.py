@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from robust_hub.images.nests import UNKNOWN, Names, Told, told
-from robust_hub.images.source import Source, decodable
+from robust_hub.images.seen import decodable
+from robust_hub.images.source import Source
 from robust_hub.images.tables import USUAL
 from robust_hub.names import two_spellings
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from robust_hub.images.files_found import Folder
 from robust_hub.images.labels import numbered_classes
-from robust_hub.images.source import Source, first_line, need
+from robust_hub.images.seen import first_line
+from robust_hub.images.source import Source, need
 from robust_hub.images.splits import pick, split_roles
 from robust_hub.images.tables import USUAL, label_texts
 from robust_hub.names import two_spellings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
-from robust_hub.images.source import decodable
+from robust_hub.images.decoding import MODES, as_seen, fit, open_image
+from robust_hub.images.seen import decodable, seen
 from robust_hub.parsing import shown
 
 
@@ -19,7 +20,7 @@ class Photograph:
     """An image file as a network sees it.
 
     Attributes:
-        path: The file.
+        name: What it is called: its path, as it may be shown.
         pixels: What the network sees, uint8 (C, H, W) in 0..255.
         width: Pixels of the image as its owner sees it, from left to right.
         height: From top to bottom.
@@ -27,7 +28,7 @@ class Photograph:
         transparent: Whether it is seen in front of white, since it is transparent somewhere.
     """
 
-    path: Path
+    name: str
     pixels: Tensor
     width: int
     height: int
@@ -39,7 +40,7 @@ class Photograph:
         _, height, width = self.pixels.shape
         which = f", the first of its {self.frames:,} pictures" if self.frames > 1 else ""
         seen = " in front of white" if self.transparent else ""
-        came = f"{shown(self.path)}{which}: {self.width}x{self.height} pixels{seen}"
+        came = f"{self.name}{which}: {self.width}x{self.height} pixels{seen}"
         if (self.width, self.height) == (width, height):
             return f"{came}, as the network sees them"
         what = "them" if self.width * height == self.height * width else "the central square"
@@ -47,13 +48,16 @@ class Photograph:
         return f"{came}; the network sees {what}, {done} to {width}x{height}: these pixels are what is certified"
 
 
-def read_photograph(path: str | Path, size: int | None, channels: int = 3) -> Photograph:
+def read_photograph(
+    file: str | Path | bytes, size: int | None, channels: int = 3, *, name: str | None = None
+) -> Photograph:
     """Read an image file as data sets are read: upright by its EXIF notes, what is transparent in front of white.
 
     Args:
-        path: The file, of any kind that Pillow decodes.
+        file: The file, of any kind that Pillow decodes; or what is in it.
         size: The shorter side is resized to this many pixels and the centre cut out; None keeps the image's own size.
         channels: 1 for grey, 3 for RGB, 4 for RGB and alpha.
+        name: What to call it; None calls it by its path.
 
     Returns:
         The image, with its size before.
@@ -71,31 +75,37 @@ def read_photograph(path: str | Path, size: int | None, channels: int = 3) -> Ph
         >>> photograph.pixels.shape, photograph.width
         (torch.Size([3, 32, 32]), 60)
     """
-    path = Path(path)
-    where = shown(path)
-    if path.is_dir():
-        raise ValueError(f"expected an image file, got the folder {where}: name its files, or certify it with --data")
-    if not path.exists():
-        raise ValueError(f"expected an image file, got {where}: there is none")
-    if channels not in MODES:
-        raise ValueError(f"expected a network of 1, 3 or 4 channels, as pictures have, got one of {channels}")
-    with decodable(where):
-        item = open_image(str(path))
-    if not has_bytes(item):
-        raise ValueError(f"expected an 8-bit image, got {mode_of(item)} at {where}: convert it to 8 bits")
-    try:
-        image = as_seen(item, channels)
-    except ValueError as error:
-        raise ValueError(f"expected a grey or RGB image, got mode {item.mode} at {where} ({error})") from None
+    if name is None:
+        name = "an image" if isinstance(file, bytes) else shown(file)
+    if not isinstance(file, bytes):
+        _check_file(Path(file), name)
+        file = str(file)
+    with decodable(name):
+        item = open_image(file)
+        image = seen(item, channels, name)
     clear = channels != 4 and item.has_transparency_data
     clear = clear and as_seen(item, 4).getchannel("A").getextrema() != (255, 255)
-    return Photograph(path, torch.tensor(fit(image, size)), *image.size, _frames(path), clear)
+    return Photograph(name, torch.tensor(fit(image, size)), *image.size, _frames(file), clear)
 
 
-def _frames(path: Path) -> int:
+def as_png(pixels: Tensor) -> bytes:
+    """Give an image, uint8 (C, H, W) of 1, 3 or 4 channels, as the bytes of a PNG with the very same pixels."""
+    content = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).contiguous().numpy(), MODES[len(pixels)]).save(content, "PNG")
+    return content.getvalue()
+
+
+def _check_file(path: Path, name: str) -> None:
+    if path.is_dir():
+        raise ValueError(f"expected an image file, got the folder {name}: name its files, or certify it with --data")
+    if not path.exists():
+        raise ValueError(f"expected an image file, got {name}: there is none")
+
+
+def _frames(file: str | bytes) -> int:
     """Count the pictures of a file that was decoded: those of a GIF, the pages of a TIFF."""
     try:
-        with Image.open(path) as item:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as item:
             return int(getattr(item, "n_frames", 1))
     except Exception:  # of a second picture that is damaged: the first one is there
         return 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from robust_hub.images.arrays import array_bytes
-from robust_hub.images.decoding import MODES, as_seen, fit, has_bytes, mode_of, open_image
+from robust_hub.images.decoding import fit, open_image
+from robust_hub.images.seen import decodable, seen
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,15 +55,7 @@ class Source:
             item = self._read(i)
             if not isinstance(item, Image.Image):
                 return array_bytes(item, size, channels, where)
-            if not has_bytes(item):
-                raise ValueError(f"expected an 8-bit image, got {mode_of(item)} at {where}: convert it to 8 bits")
-            if channels not in MODES:
-                raise ValueError(f"expected tensors of {channels} channels, got a picture at {where}: it has 1, 3 or 4")
-            try:
-                image = as_seen(item, channels)
-            except ValueError as error:
-                raise ValueError(f"expected a grey or RGB image, got mode {item.mode} at {where} ({error})") from None
-            return fit(image, size)
+            return fit(seen(item, channels, where), size)
 
     def cells(self, rows: list[int]) -> list[Any]:
         """Read several images of an encoded source, still encoded: bytes or paths."""
@@ -88,31 +80,6 @@ def _encoded(cell: Any) -> Any:
     return cell
 
 
-@contextmanager
-def decodable(where: str) -> Iterator[None]:
-    """Word what Pillow raises of a damaged image as one ValueError that says where the image is."""
-    try:
-        yield
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(unreadable(error, where)) from error
-
-
-def unreadable(error: Exception, where: str) -> str:
-    """Say why the image there cannot be read, and what to do."""
-    why = first_line(error)
-    if isinstance(error, Image.DecompressionBombError):
-        got = f"one above Pillow's limit at {where} ({why})"
-        return f"expected an image of moderate size, got {got}: make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
-    if isinstance(error, PermissionError):
-        return f"expected an image that may be read, got {where} ({error.strerror}): give yourself the right to read it"
-    if isinstance(error, FileNotFoundError):
-        return f"expected an image that is there, got {where}, which is not any more: bring it back"
-    if "MAX_TEXT" in why:
-        got = f"one with more text in it than Pillow takes at {where} ({why})"
-        return f"expected an image that can be decoded, got {got}: save it again without its text"
-    return f"expected an image that can be decoded, got a damaged one at {where} ({why}): replace or remove it"
-
-
 def need(module: str, purpose: str, package: str = '"robust-hub[data]"') -> Any:
     """Import an optional module.
 
@@ -123,8 +90,3 @@ def need(module: str, purpose: str, package: str = '"robust-hub[data]"') -> Any:
         return import_module(module)
     except ImportError:
         raise ImportError(f"{purpose} needs {module.split('.')[0]}: pip install {package}") from None
-
-
-def first_line(error: Exception) -> str:
-    """Give the first line of what an error says, or its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from robust_hub.images.items import items_source
 from robust_hub.images.layouts import read_folder
-from robust_hub.images.source import Source, first_line, need
+from robust_hub.images.seen import first_line
+from robust_hub.images.source import Source, need
 from robust_hub.images.splits import pick, split_roles
 from robust_hub.images.table_files import parquet_source
 from robust_hub.images.tables import cache_trouble, is_table, is_transformed, table_source

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from robust_hub.images.files_found import Folder
-from robust_hub.images.source import Source, first_line, need
+from robust_hub.images.seen import first_line
+from robust_hub.images.source import Source, need
 from robust_hub.images.splits import pick, split_roles
 from robust_hub.images.tables import cache_trouble, read_parquet, table_source
 

@@ -16,6 +16,7 @@ from PIL import Image
 from robust_hub.app.drawings import DRAWINGS, SIZE, drawing
 from robust_hub.app.upload import prepare_drawing, prepare_file
 from robust_hub.images.given import prepare
+from robust_hub.images.photograph import as_png
 
 
 def colours(mode: str = "RGB", size: tuple[int, int] = (90, 60)) -> Image.Image:
@@ -59,7 +60,7 @@ def test_a_picture_is_what_python_and_the_command_line_make_of_it(name: str, cha
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_png_holds_every_pixel_and_is_seen_as_the_same(channels: int, tmp_path: Path) -> None:
     prepared = prepare_drawing("cat", 32, channels)
-    (tmp_path / "image.png").write_bytes(prepared.png())
+    (tmp_path / "image.png").write_bytes(as_png(prepared.pixels))
     assert torch.equal(prepare_file(tmp_path / "image.png", 32, channels).pixels, prepared.pixels)
     assert torch.equal(prepared.x * 255, prepared.pixels.float())
 
@@ -88,14 +89,14 @@ def said_to_be(width: int, height: int) -> Callable[[Path], object]:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "text.jpg": (lambda path: path.write_text("no picture"), "a picture that can be read, .* of no format"),
+    "text.jpg": (lambda path: path.write_text("no picture"), "an image that can be decoded, .*of no format"),
     "empty.png": (lambda path: path.write_bytes(b""), "an empty file"),
-    "cut.jpg": (cut, "a picture that can be read, .* truncated"),
+    "cut.jpg": (cut, "an image that can be decoded, .* truncated"),
     "bomb.png": (said_to_be(30_000, 30_000), "at most 50 million pixels, got far more"),
     "wide.png": (said_to_be(9_000, 9_000), "at most 50 million pixels, got 9,000 x 9,0"),
     "moving.gif": (animated, "expected one picture, got 3 in moving.gif"),
-    "deep.png": (lambda path: Image.new("I;16", (9, 9)).save(path), "expected an 8-bit picture, got mode I;16"),
-    "float.tif": (lambda path: Image.new("F", (9, 9)).save(path), "expected an 8-bit picture, got mode F"),
+    "deep.png": (lambda path: Image.new("I;16", (9, 9)).save(path), "expected an 8-bit image, got mode I;16"),
+    "float.tif": (lambda path: Image.new("F", (9, 9)).save(path), "expected an 8-bit image, got mode F"),
     "vector.svg": (lambda path: path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "of no format"),
     "light.hdr": (lambda path: path.write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n1234"), "no format"),
 }

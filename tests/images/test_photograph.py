@@ -59,7 +59,7 @@ def test_channels_are_the_networks(tmp_path):
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "x.png")
     assert read_photograph(tmp_path / "x.png", 8).pixels.min() == 255  # transparent, so white
     assert [len(read_photograph(tmp_path / "x.png", 8, channels).pixels) for channels in (1, 3, 4)] == [1, 3, 4]
-    with pytest.raises(ValueError, match="expected a network of 1, 3 or 4 channels, as pictures have, got one of 2"):
+    with pytest.raises(ValueError, match="expected tensors of 2 channels, got a picture at .*x.png: it has 1, 3 or 4"):
         read_photograph(tmp_path / "x.png", 8, 2)
 
 
