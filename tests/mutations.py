@@ -504,7 +504,7 @@ MUTATIONS = [
         FUNCTION,
     ),
     ("pixels that are written over", "images/laws", ", copy=True)", ")", FUNCTION),
-    ("images of several shapes", "certification/smoothing", "if own != shape:", "if False:", FUNCTION),
+    ("images of several shapes", "certification/inputs", "if own != shape:", "if False:", FUNCTION),
     ("a long run tried at its end alone", "certification/sampler", "turn % AGAIN == 0", "False", FUNCTION),
     (
         "autocast around a call",

@@ -39,19 +39,17 @@ NETWORK = {"urllib", "http", "socket", "ssl", "requests", "httpx", "httpx2", "ai
 FILES = {"os", "pathlib", "io", "shutil", "tempfile", "pickle", "json", "sqlite3", "glob", "fileinput", "subprocess"}
 LIBRARIES = {"torch", "torchvision", "timm", "safetensors", "datasets", "accelerate", "pyarrow"}
 OURS = "robust_hub."
+BLIND = ("batches", "inputs", "queue", "sampler", "smoothing")  # what may not see the answer, in certification
 NEVER = {  # room -> what it may never import
     # JSON is text: what would make a file of it, pathlib and open, is forbidden here.
     "guarantee": {*LIBRARIES, *NETWORK, *FILES - {"json"}, *(OURS + name for name in GROUND - {"numbers"})},
     "evidence": {*LIBRARIES, OURS + "images"},
     "training": {OURS + "guarantee"},
     "publishing": {OURS + "certification"},
-    "certification/batches": {OURS + "images.data", OURS + "evidence"},
-    "certification/queue": {OURS + "images.data", OURS + "evidence"},
-    "certification/sampler": {OURS + "images.data", OURS + "evidence"},
-    "certification/smoothing": {OURS + "images.data", OURS + "evidence"},
+    **{f"certification/{name}": {OURS + "images.data", OURS + "evidence"} for name in BLIND},
     **{f"models/{name}": NETWORK for name in ("family", "entrypoints", "resnets", "shelves", "pins")},
 }
-NO_ANSWERS = ("guarantee", *(f"certification/{name}" for name in ("batches", "queue", "sampler", "smoothing")))
+NO_ANSWERS = ("guarantee", *(f"certification/{name}" for name in BLIND))
 NO_CALLS = {"guarantee": {"open", "__import__", "eval", "exec"}}
 
 

@@ -7,14 +7,15 @@ noise, normalisation and batches to its `Sampler`. It never sees a label.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from robust_hub.certification.inputs import check_each, check_images, check_indices
 from robust_hub.certification.origin import Origins
 from robust_hub.certification.sampler import Progress, Sampler
 from robust_hub.certification.stamp import Stamp, choose_law, choose_seed
@@ -22,16 +23,15 @@ from robust_hub.guarantee.bounds import check_alpha
 from robust_hub.guarantee.certificate import ABSTAIN, Certificate, check_sigma
 from robust_hub.guarantee.composite import JointCertificate, composite
 from robust_hub.guarantee.fixed import two_looks
+from robust_hub.guarantee.look import Course, Result
 from robust_hub.guarantee.plans import Plan, PlanArguments, check_samples, fixed_plan, make_plan
 from robust_hub.guarantee.prediction import check_prediction, prediction_course
-from robust_hub.images.given import Picture, Pictures, batch_pixels, image_pixels, size_of
+from robust_hub.images.given import Picture, Pictures
 from robust_hub.images.laws import Noise, NoiseChoice, make_noise
-from robust_hub.images.pixels import channels_of, check_pixels, mean_std
+from robust_hub.images.pixels import mean_std
 from robust_hub.models.calling import check_weights
 from robust_hub.models.classes import class_names
-from robust_hub.numbers import real_numbers, whole_number
-
-_EXPECTED = {3: "one image (C, H, W)", 4: "images (B, C, H, W)"}
+from robust_hub.numbers import real_numbers
 
 
 class SmoothedClassifier:
@@ -198,9 +198,9 @@ class SmoothedClassifier:
 
         Source: Cohen et al. 2019, Certify; Qiu et al. 2023, Eq. 2; with radii and lattice noise, docs/statistics.md.
         """
-        x = self._check(x, 3, ": use certify_batch for several")
+        x = check_images(self.sampler, x, 3, ": use certify_batch for several")
         plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-        return self._certify(x[None], _indices([index]), sigma, plan, batch_size, noise, seed, progress)[0]
+        return self._certify(x[None], check_indices([index]), sigma, plan, batch_size, noise, seed, progress)[0]
 
     def certify_batch(
         self,
@@ -237,8 +237,8 @@ class SmoothedClassifier:
             ValueError: As in `certify`.
         """
         plan = make_plan(plan, **arguments)
-        x = self._check(x, 4)
-        indices = range(len(x)) if indices is None else _indices(indices)
+        x = check_images(self.sampler, x, 4)
+        indices = range(len(x)) if indices is None else check_indices(indices)
         if len(indices) != len(x) or len(set(indices)) != len(x):
             raise ValueError(f"expected {len(x)} different indices, one an image, got {list(indices)[:8]}")
         return self._certify(x, indices, sigma, plan, batch_size, noise, seed)
@@ -274,7 +274,7 @@ class SmoothedClassifier:
         """
         law = choose_law(plan, noise, sigma)
         check_samples("batch_size", 1 if batch_size is None else batch_size)
-        checked = self._check_each(images)
+        checked = check_each(self.sampler, images)
         first = next(checked, None)
         if first is None:
             return
@@ -325,8 +325,8 @@ class SmoothedClassifier:
 
         Source: docs/several-sigmas.md.
         """
-        x = self._check(x, 3)
-        (index,) = _indices([index])
+        x = check_images(self.sampler, x, 3)
+        (index,) = check_indices([index])
         ordered = sorted(real_numbers("different finite sigmas > 0, at least one", sigmas, above=0))
         alpha = check_alpha(alpha)
         if not ordered or len(set(ordered)) < len(ordered):
@@ -339,11 +339,8 @@ class SmoothedClassifier:
         stamp = self._stamp(laws[0], x.shape, size, seed)
         votes = {}
         for law in laws:
-            jobs = self.sampler.jobs(
-                [(index, law.place(x.detach()))], partial(two_looks, plan.n0, plan.n), law, stamp.seed
-            )
-            (job,) = self.sampler.complete(jobs, law, size)
-            votes[law.sigma] = job.result
+            course = partial(two_looks, plan.n0, plan.n)
+            votes[law.sigma] = self._lead(index, law.place(x.detach()), course, law, stamp.seed, size)
         joint = composite(
             {sigma: both[0] for sigma, both in votes.items()},
             {sigma: both[1] for sigma, both in votes.items()},
@@ -389,15 +386,13 @@ class SmoothedClassifier:
         Source: Cohen et al. 2019, Predict.
         """
         n, alpha = check_prediction(n, alpha)
-        (index,) = _indices([index])
+        (index,) = check_indices([index])
         law = make_noise(noise, check_sigma(sigma))
-        x = self._check(x, 3)
+        x = check_images(self.sampler, x, 3)
         law.check_shape(x.shape)
         size = min(self._batch_size(batch_size, x.shape), n)
         course = partial(prediction_course, n, alpha, law.tau)
-        jobs = self.sampler.jobs([(index, law.place(x.detach()))], course, law, choose_seed(seed))
-        (job,) = self.sampler.complete(jobs, law, size)
-        return job.result
+        return self._lead(index, law.place(x.detach()), course, law, choose_seed(seed), size)
 
     def classify(self, x: Pictures, *, batch_size: int | None = None) -> Tensor:
         """Classify clean images with the base classifier: no noise, no guarantee.
@@ -414,7 +409,7 @@ class SmoothedClassifier:
             TypeError: If x is no image, or of other numbers than uint8 and floats.
             ValueError: If x has another shape, or the model returns NaN or no (B, K) logits.
         """
-        x = self._check(x, 4)
+        x = check_images(self.sampler, x, 4)
         one = batch_size is None and len(x) == 1
         return self.sampler.classify(x, 1 if one else self._batch_size(batch_size, x.shape[1:]))
 
@@ -444,51 +439,20 @@ class SmoothedClassifier:
         certificates = {job.index: stamp.on(job.index, job.result) for job in done}
         return [certificates[i] for i in indices]
 
+    def _lead(
+        self, index: int, x: Tensor, course: Callable[[], Course[Result]], law: Noise, seed: int, size: int
+    ) -> Result:
+        """Lead one placed image, (C, H, W), through a course, and give what it ends with."""
+        (job,) = self.sampler.complete(self.sampler.jobs([(index, x)], course, law, seed), law, size)
+        return job.result
+
     def _stamp(self, law: Noise, shape: Sequence[int], size: int, seed: int | None) -> Stamp:
         """Say what certificates are of, the network first: a seed that is not given is drawn after it is fixed."""
         origin = self._origins.of(shape, size)
         return Stamp(law, origin, choose_seed(seed), seed is not None, self.classes)
-
-    def _check_each(self, images: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, Tensor]]:
-        """Refuse what are no images of one shape with indices of their own: votes would be of other pixels."""
-        shape: torch.Size | None = None
-        seen: set[int] = set()
-        for index, image in images:
-            x = self._check(image, 3)
-            (index,) = _indices([index])
-            own = x.shape
-            shape = own if shape is None else shape
-            if own != shape:
-                raise ValueError(
-                    f"expected images of one shape, {tuple(shape)} as the first, got {tuple(x.shape)} at index "
-                    f"{index}: certify each shape by itself"
-                )
-            if index in seen:
-                raise ValueError(f"expected different indices, got {index} twice: equal indices mean equal noise")
-            seen.add(index)
-            yield index, x
-
-    def _check(self, x: Any, ndim: int, hint: str = "") -> Tensor:
-        """Give pixels in [0, 1] of so many dimensions and of the channels of mean and std; refuse what are none."""
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
-            channels = channels_of(self.model) if len(self.mean) == 1 else len(self.mean)
-            x = (image_pixels if ndim == 3 else batch_pixels)(x, channels, size_of(self.model)).to(self.device)
-        if x.ndim != ndim:
-            raise ValueError(f"expected {_EXPECTED[ndim]}, got shape {tuple(x.shape)}{hint}")
-        pixels = check_pixels(x)
-        if len(self.mean) not in (1, pixels.shape[-3]):
-            raise ValueError(
-                f"expected images of {len(self.mean)} channels, as mean and std have, got {pixels.shape[-3]}"
-            )
-        return pixels
 
     def _batch_size(self, batch_size: int | None, shape: Sequence[int]) -> int:
         """Give the batch size asked for, else one that suits the network and images of a shape, (C, H, W)."""
         if batch_size is None:
             return self.sampler.suited_batch_size(shape)
         return check_samples("batch_size", batch_size)
-
-
-def _indices(indices: Iterable[int]) -> list[int]:
-    """Take indices of images, which seed their noise: two that are cut to one number would have the same."""
-    return [whole_number("indices that are whole numbers, at least 0", index, 0, 2**63 - 1) for index in indices]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust_hub.certification import smoothing
+from robust_hub.certification import inputs
 from robust_hub.certification.evaluate import certify
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.evidence.records import read_run
@@ -89,7 +89,7 @@ def test_batch_size_and_grouping_do_not_change_records(model, digits, tmp_path):
 
 def test_pixels_are_checked_once_an_image(model, digits, tmp_path, monkeypatch):
     checked = []
-    monkeypatch.setattr(smoothing, "check_pixels", lambda x: (checked.append(tuple(x.shape)), x)[1])
+    monkeypatch.setattr(inputs, "check_pixels", lambda x: (checked.append(tuple(x.shape)), x)[1])
     run = certify(model, digits, 0.25, out=tmp_path, every=100, n=100, **FLAT)
     assert checked == [(3, 32, 32)] * len(run.records)
 

@@ -19,7 +19,7 @@ from scipy.stats import norm
 from seeds import SHIFT
 from torch import Tensor, nn
 
-from robust_hub.certification import sampler, smoothing
+from robust_hub.certification import inputs, sampler
 from robust_hub.certification.sampler import Sampler
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.guarantee.bounds import TAU
@@ -579,7 +579,7 @@ def test_indices_that_do_not_fit(indices: list[int]) -> None:
 def test_pixels_are_checked_once_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     # Each check waits for the device.
     checked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(smoothing, "check_pixels", lambda x: (checked.append(tuple(x.shape)), x)[1])
+    monkeypatch.setattr(inputs, "check_pixels", lambda x: (checked.append(tuple(x.shape)), x)[1])
     classifier, x = smoothed(), images(3)
     classifier.certify(x[0], 0.5, n0=5, n=20)
     classifier.predict(x[0], 0.5, n=20)
