@@ -185,7 +185,20 @@ def test_a_checkpoint_goes_on_a_shelf(tmp_path):
     source = checkpoint_folder("resnet18s_ln_mixednoise")
     result = run("shelve", source, "resnet18s_ln_mixednoise.copy", "--shelf", tmp_path, "--dtype", "bfloat16")
     assert result.exit_code == 0 and result.stdout.strip() == str(tmp_path / "resnet18s_ln_mixednoise.copy")
+    card = tmp_path / "resnet18s_ln_mixednoise.copy" / "README.md"
+    assert card.read_text().count("# resnet18s_ln_mixednoise.copy") == 1
     assert run("shelve", source, "resnet18s_gn.copy", "--shelf", tmp_path).exit_code == 2
+
+
+def test_a_shelf_without_matplotlib_says_which_command_writes_the_card(monkeypatch, tmp_path):
+    def lacking(*_):
+        raise ImportError("expected matplotlib for figures")
+
+    monkeypatch.setattr("robust_hub.publishing.cards.read_evidence", lacking)
+    result = run("shelve", checkpoint_folder("resnet18s_ln_mixednoise"), "resnet18s_ln.a", "--shelf", tmp_path / "a b")
+    assert result.exit_code == 0 and (tmp_path / "a b" / "resnet18s_ln.a" / "config.json").exists()
+    words = "no card is written yet: expected matplotlib for figures; then robust-hub card '"
+    assert words in result.stderr and not (tmp_path / "a b" / "resnet18s_ln.a" / "README.md").exists()
 
 
 def test_numbers_and_pairs_are_what_they_say():

@@ -96,8 +96,10 @@ def test_certification_and_report(home: Path, certified: dict[str, Any]) -> None
 def test_a_checkpoints_way(home: Path, certified: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     chosen = ("--certified", certified["runs"][0]["folder"], "--shelf", tmp_path)
-    folder = Path(said("shelve", home / "tuned", "resnet18s_ln.json", *chosen)["folder"])
-    assert folder == tmp_path / "resnet18s_ln.json"
+    shelved = said("shelve", home / "tuned", "resnet18s_ln.json", *chosen)
+    folder = Path(shelved["folder"])
+    assert folder == tmp_path / "resnet18s_ln.json" and shelved["card"] == str(folder / "README.md")
+    assert (folder / "README.md").exists() and (folder / "curves.png").exists()
     assert said("card", folder) == {"name": folder.name, "card": str(folder / "README.md")}
     assert said("verify", folder) == {"source": str(folder), "revision": None, "folder": str(folder), "well": True}
     sent = said("publish", folder, "--namespace", "me", "--dry-run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -125,7 +126,7 @@ def shelve(
     licence: str | None,
     shelf: Path,
 ) -> None:
-    """Put the checkpoint folder SOURCE on the shelf as NAME, with the records that certify it.
+    """Put the checkpoint folder SOURCE on the shelf as NAME, with the records that certify it and its model card.
 
     From then on every command, and timm, knows it by its name.
 
@@ -139,8 +140,19 @@ def shelve(
     kind = None if dtype is None else getattr(torch, dtype)
     folder = run(source, name, certified=certified, dtype=kind, base=base, license=licence, shelf=shelf)
     line = load_line(name, folder)
-    emit({"name": name, "folder": folder, "load": line}, str(folder))
+    emit({"name": name, "folder": folder, "card": _card_if_drawn(name, folder), "load": line}, str(folder))
     note(f"load it in Python with: {line}")
+
+
+def _card_if_drawn(name: str, folder: Path) -> Path | None:
+    """Write the card of what was shelved; without matplotlib it has to wait, and the checkpoint is sound without it."""
+    from robust_hub.publishing.cards import write_card
+
+    try:
+        return write_card(name, folder)
+    except ImportError as error:
+        note(f"no card is written yet: {error}; then robust-hub card {shlex.quote(str(folder))} writes it")
+        return None
 
 
 @click.command()
