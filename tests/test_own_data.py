@@ -200,7 +200,10 @@ def test_images_are_of_the_size_that_the_network_was_trained_at(
         certify(model, whole, 0.25, out=tmp_path / "x", n=50, progress=False)
     capsys.readouterr()
     larger = finetune_clean(model, whole, out=tmp_path / "larger", **QUICK).model
-    assert "the network was trained at 32x32: it is trained, and then certified, at 40x40" in capsys.readouterr().err
+    assert (
+        "the network was trained at 32x32: it is trained, and then certified, at 40x40 (load_data with size=32 "
+        in capsys.readouterr().err
+    )
     assert own_size(larger) == own_size(load_model(tmp_path / "larger")) == 40
     with pytest.raises(ValueError, match="expected images of 40x40"):
         certify(load_model(tmp_path / "larger"), load_data(photos, size=32), 0.25, out=tmp_path / "x", n=50)

@@ -7,6 +7,7 @@ import threading
 import click
 
 from robust_hub.cli.completion import complete_model
+from robust_hub.cli.output import note
 
 
 @click.command()
@@ -24,6 +25,7 @@ def app(model: str | None, host: str, port: int, browser: bool) -> None:
 
     Example: robust-hub app --open
     """
+    note("starting the page, which takes some seconds")
     try:
         import gradio  # noqa: F401
     except ImportError:

@@ -10,6 +10,7 @@ from robust_hub.images.files_found import Folder
 from robust_hub.images.splits import FILLERS, pick, split_roles
 from robust_hub.names import two_spellings
 
+TABLES = (".csv", ".jsonl", ".parquet")  # in which the labels of images may stand
 SAY = 'say layout="classes" if its folders are classes, layout="splits" if they are splits (--layout)'
 
 
@@ -74,7 +75,7 @@ def classes_of(parts: dict[str, Folder], split: str, where: str) -> tuple[Folder
         raise ValueError(f"expected one spelling of a class, got {got}: rename one of them")
     only = chosen.filled[0]
     if len(classes) == 1 and re.fullmatch(FILLERS, only.name.casefold()) and only.images:
-        _refuse_flat(only)
+        _refuse_flat(only, chosen)
     if len(classes) == 1 and len(only.filled) > 1 and not only.images:
         got = f"only {only.path}, which holds {_listed(list(only.filled))}"
         raise ValueError(f"expected at least two classes, got {got}: give {only.path} if these are the classes")
@@ -139,12 +140,17 @@ def _refuse_same_below(tree: Folder) -> None:
         _doubt(f"{got}: ask for one of them as the split, or")
 
 
-def _refuse_flat(folder: Folder) -> NoReturn:
+def _refuse_flat(folder: Folder, *above: Folder) -> NoReturn:
+    """Refuse images without classes; a table that lies there has another name, or other columns, than are read."""
+    tables = sorted(place.path / name for place in (folder, *above) for name in place.others if name.endswith(TABLES))
+    unread = next((table for table in tables if table.stem == "metadata"), tables[0] if tables else None)
+    way = "add a metadata.csv with the columns file_name and label"
+    if unread is not None:
+        way = f"rename {unread} to metadata{unread.suffix}, its columns file_name and label"
+        if unread.stem == "metadata":
+            way = f"say which column of {unread} has the names of the files (--image-column, --label-column)"
     got = f"{len(folder.images)} images directly in {folder.path}, such as {folder.images[0]}, and nothing that says "
-    raise ValueError(
-        f"expected images in one subfolder a class, got {got}their classes: sort them by class, or add a metadata.csv "
-        "with the columns file_name and label"
-    )
+    raise ValueError(f"expected images in one subfolder a class, got {got}their classes: sort them by class, or {way}")
 
 
 def _unwrapped(folder: Folder) -> Folder:

@@ -247,7 +247,8 @@ def _say_size(model: nn.Module, shape: tuple[int, int, int]) -> None:
     """Say so where a network that was trained at one size is trained further at another."""
     own = own_size(model)
     if provenance_of(unwrapped(model)) is not None and own is not None and shape[1:] != (own, own):
-        say(f"the network was trained at {own}x{own}: it is trained, and then certified, at {shape[1]}x{shape[2]}")
+        trained = f"it is trained, and then certified, at {shape[1]}x{shape[2]}"
+        say(f"the network was trained at {own}x{own}: {trained} (load_data with size={own} keeps it as it was)")
 
 
 def _features(model: nn.Module, head: nn.Module) -> str:

@@ -162,8 +162,12 @@ def test_flat_images_are_refused_with_what_is_missing(tmp_path: Path) -> None:
     words = "got 2 images directly in .*, such as {}, and nothing that says their classes: sort them by class, or add a"
     with pytest.raises(ValueError, match=words.format("ILSVRC2012_val_00000001.JPEG")):
         find(flat, "train")
-    with pytest.raises(ValueError, match=words.format("0.png")):
-        find(tree(tmp_path / "c", "images/0.png", "images/1.png", "labels.csv"), "train")
+    listed = tree(tmp_path / "c", "images/0.png", "images/1.png", "labels.csv")
+    with pytest.raises(ValueError, match="rename .*labels.csv to metadata.csv, its columns file_name and label"):
+        find(listed, "train")
+    (listed / "metadata.csv").write_text("filename,kind\nimages/0.png,cat\nimages/1.png,dog\n")
+    with pytest.raises(ValueError, match="say which column of .*metadata.csv has the names of the files .--image-col"):
+        find(listed, "train")
     half = tree(tmp_path / "b", *both("train"), "test/0.png", "test/1.png")
     assert len(read(half)) == 4
     with pytest.raises(ValueError, match=words.format("0.png")):
