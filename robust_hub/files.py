@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,10 @@ def replace_files(contents: Mapping[Path, bytes]) -> None:
         contents: New content by file, in folders that exist; put in place in this order.
 
     Raises:
-        OSError: If one cannot be written; all old files are kept, and nothing else stays.
+        OSError: If one cannot be written, which it names; all old files are kept, and nothing else stays.
     """
     fresh = {path: path.with_name(path.name + ".new") for path in contents}
+    path = Path()
     try:
         for path, content in contents.items():
             with open(fresh[path], "wb") as file:
@@ -47,13 +49,33 @@ def replace_files(contents: Mapping[Path, bytes]) -> None:
                 os.fsync(file.fileno())
         for path, beside in fresh.items():
             os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         for beside in fresh.values():
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = str(path)  # a full disk names none, and nobody knows of ".new"
         raise
     for folder in {path.parent for path in contents}:
         sync_folder(folder)
+
+
+def try_place(folder: Path) -> None:
+    """Write a few bytes where a folder is, or will be, and take them away: now, not after hours of work.
+
+    Args:
+        folder: The folder, there or not yet.
+
+    Raises:
+        OSError: If it cannot be written or the disk is full.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        error.filename = str(folder)
+        raise
 
 
 @contextlib.contextmanager

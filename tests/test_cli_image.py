@@ -12,7 +12,9 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from torch import nn
+from toys import full_disk
 
+from robust_hub import files
 from robust_hub.cli.main import main
 from robust_hub.guarantee.certificate import Certificate
 from robust_hub.models import resnets
@@ -164,6 +166,13 @@ def test_what_cannot_be_meant_is_one_sentence_before_anything_is_written(
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.split())
     assert sorted(path.name for path in photographs.iterdir()) == ["grey.png", "light.jpg"]
+
+
+def test_a_full_disk_is_said_before_the_first_vote(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", full_disk)
+    result = run("light.jpg", "--model", "bright", "--n", "100")
+    assert result.exit_code == 2 and "done" not in result.stderr
+    assert "expected a folder that can be written, got certificates (No space left on device): name an" in result.stderr
 
 
 def test_no_image_is_written_over(photographs: Path) -> None:

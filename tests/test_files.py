@@ -13,7 +13,7 @@ import pytest
 from toys import full_disk
 
 from robust_hub import files
-from robust_hub.files import rebuilt, replace_files, replace_text
+from robust_hub.files import rebuilt, replace_files, replace_text, try_place
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -60,6 +60,22 @@ def test_a_first_text_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="No space left"):
         replace_text(tmp_path / "first", "text")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_of_the_file_and_of_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        replace_text(tmp_path / "first", "text")
+    assert caught.value.filename == str(tmp_path / "first")
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try_place(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", full_disk)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        try_place(tmp_path / "a" / "b")
+    assert caught.value.filename == str(tmp_path / "a" / "b")
 
 
 def change(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 import warnings
@@ -17,6 +18,7 @@ from robust_hub.memory import ran_out
 from robust_hub.parsing import shown
 
 _EXPECTED = (ValueError, TypeError, ImportError, OSError, CheckpointError, FloatingPointError)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LONGEST = 4000
 _PATIENCE = 5.0  # seconds in which another process than the main one, which failed, waits for its fate
 WIDTH = 100  # columns of help at most
@@ -75,12 +77,17 @@ class MainGroup(Commands):
         except BrokenPipeError:  # a reader such as head has seen enough: click ends without a word
             raise
         except _EXPECTED as error:
-            _fail(str(error))
+            _fail(_no_room(error) if isinstance(error, OSError) and error.errno in _NO_ROOM else str(error))
         except (MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise
             ours = str(error).startswith("expected")
             _fail(str(error) if ours else f"memory ran out ({error}): try a smaller --batch-size")
+
+
+def _no_room(error: OSError) -> str:
+    where = error.filename or "one that cannot"
+    return f"expected a file or folder that can be written, got {where} ({error.strerror}): make room or name another"
 
 
 def _fail(said: str) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from robust_hub.cli.image_files import keep_apart, names_of, stems_of, write
+from robust_hub.cli.image_files import check_writable, keep_apart, names_of, stems_of, write
 from robust_hub.cli.output import emit, is_main
 from robust_hub.cli.stopping import WORK
 
@@ -66,6 +66,7 @@ def certify_images(
     photographs = [read_photograph(path, size, channels_of(network)) for path in images]  # all, before the first vote
     stems = stems_of(out, images, photographs)
     keep_apart([name for stem in stems for name in names_of(out, stem, sigmas).values()], images)
+    check_writable(stems[0].parent)
     smoothed = SmoothedClassifier(network)
     picture = find_spec("matplotlib") is not None
     said, values = [], []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,23 @@ def write(files: dict[Path, bytes]) -> None:
     from robust_hub.files import replace_files
 
     folder = next(iter(files)).parent
-    try:
+    with _in_words(folder):
         folder.mkdir(parents=True, exist_ok=True)
         replace_files(files)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before the first vote and not after the last."""
+    from robust_hub.files import try_place
+
+    with _in_words(folder):
+        try_place(folder)
+
+
+@contextmanager
+def _in_words(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ValueError(
             f"expected a folder that can be written, got {folder} ({error.strerror or error}): name another --out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from torch import nn
+from toys import full_disk
 
 from robust_hub.cli.main import main
 from robust_hub.errors import CheckpointError
@@ -162,6 +164,16 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0 and carried(load_model(folder)) == ("red", "light green", "blue"), done.output
     done = CliRunner().invoke(main, ["name-classes", str(folder)])
     assert done.exit_code == 2 and "expected either --data or --names" in done.output
+
+
+def test_a_full_disk_is_one_sentence_that_says_what_to_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "names.txt").write_text("red\ngreen\nblue\n")
+    monkeypatch.setattr(os, "fsync", full_disk)
+    done = CliRunner().invoke(main, ["name-classes", str(folder), "--names", str(tmp_path / "names.txt")])
+    said = f"can be written, got {folder / CONFIG} (No space left on device): make room or name another"
+    assert done.exit_code == 2 and said in done.output
 
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
