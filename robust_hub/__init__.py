@@ -12,7 +12,11 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from wrapt import register_post_import_hook
+from robust_hub.start import hush
+
+hush()  # what follows takes a while
+
+from wrapt import register_post_import_hook  # noqa: E402
 
 if TYPE_CHECKING:
     from robust_hub.certification.evaluate import certify

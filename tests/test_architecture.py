@@ -32,6 +32,7 @@ GROUND = {
     "markup",
     "bars",
     "notes",
+    "start",
 }  # lowest
 DOORS = {"app", "cli", "demo", "__main__"}  # above all rooms; nobody imports them but one another
 FOLDED = ("app", "cli")  # those that are folders

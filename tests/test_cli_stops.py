@@ -49,11 +49,34 @@ def test_ctrl_c_in_an_import(module: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", KEPT)
 
 
-def test_ctrl_c_before_the_command_line_is_imported_is_no_traceback() -> None:
-    code = PRESSING.replace("from robust_hub.cli.main import main", "from robust_hub.__main__ import run")
-    line = [sys.executable, "-c", code.replace('main(sys.argv[2:], prog_name="robust-hub")', "run()"), "click"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=200)
+@pytest.mark.parametrize("module", ["wrapt", "click"])
+def test_ctrl_c_before_the_command_line_is_imported_is_no_traceback(module: str, tmp_path: Path) -> None:
+    """As the package itself is imported, and after that."""
+    pressing = PRESSING.split("from robust_hub")[0].replace("sys.argv[1]", repr(module))
+    (tmp_path / "sitecustomize.py").write_text(pressing)
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    line = [sys.executable, "-m", "robust_hub", "models"]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_program_that_imports_the_package_keeps_its_ctrl_c() -> None:
+    code = "import robust_hub, signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_a_stop_within_an_exec_has_its_code_too() -> None:
+    """Python remembers that one passed through an exec, and would end itself by the signal after `-m` and `-c`."""
+    code = """
+from robust_hub.cli.stopping import end
+try:
+    exec("raise KeyboardInterrupt")
+except KeyboardInterrupt:
+    end(130)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=200).returncode == 130
 
 
 def test_a_stop_says_of_images_that_no_record_goes_on(tmp_path: Path) -> None:

@@ -122,5 +122,6 @@ def end(code: int) -> NoReturn:
         code: The exit code.
     """
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    exec("")  # without it, Python ends itself by SIGINT where Ctrl-C came within an exec, such as namedtuple's
     gc.freeze()  # the interpreter's last look through all that torch has made would take seconds
     sys.exit(code)
