@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from robust_hub.errors import CheckpointError
 from robust_hub.files import inside
-from robust_hub.images.pixels import mean_std
-from robust_hub.layout import CONFIG, SENT
-from robust_hub.models.checkpoint import check_plain_timm
+from robust_hub.layout import SENT
 from robust_hub.models.config import read_config
-from robust_hub.models.foreign import check_promised
-from robust_hub.models.identity import probe
 from robust_hub.models.pins import read_pins, write_pin
 from robust_hub.models.remote import WORLD, fetch, reach, short
 from robust_hub.models.resnets import load_model
@@ -33,9 +25,10 @@ from robust_hub.models.shelves import check_name
 from robust_hub.models.stored import copy_whole, sha256
 from robust_hub.parsing import shown
 from robust_hub.publishing.cards import write_card
-from robust_hub.publishing.evidence import certification, check_class_names
+from robust_hub.publishing.evidence import certification
 from robust_hub.publishing.licences import check_licence, record_licence, warn_of_inherited
-from robust_hub.publishing.shelf import check_run
+from robust_hub.publishing.refusals import check_repo_id, in_words
+from robust_hub.publishing.sound import check_folder
 
 
 @dataclass(frozen=True)
@@ -79,8 +72,8 @@ def verify(source: str | Path, *, revision: str | None = None) -> Path:
     """
     text = str(source)
     if Path(source).is_dir() or text.count("/") != 1 or text.startswith(("/", ".", "~")):
-        return _verified(Path(source))
-    return fetch(text, revision or "main", check=_verified)
+        return check_folder(Path(source))
+    return fetch(text, revision or "main", check=check_folder)
 
 
 def publish(
@@ -126,8 +119,8 @@ def publish(
     """
     folder = Path(folder)
     name = check_name(name or folder.resolve().name)
-    _check_repo_id(repo_id)
-    _verified(folder)
+    check_repo_id(repo_id)
+    check_folder(folder)
     config = read_config(folder)
     chosen, provenance = check_licence(license) if license else config.license, config.provenance
     if (provenance is None or provenance.job != "pretrain") and not certification(folder):
@@ -152,18 +145,8 @@ def publish(
         if dry_run:
             return Published(repo_id, None, files)
         reach(repo_id)
-        with _in_words(repo_id):
+        with in_words(repo_id):
             return _send(stage, repo_id, files, private=private, tag=tag)
-
-
-def _check_repo_id(repo_id: str) -> None:
-    """Refuse what the Hub would, before anything is loaded and in a dry run, too."""
-    try:
-        if repo_id.count("/") != 1:
-            raise HFValidationError("it has no owner and name with one / between them")
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(f"expected a repository owner/name, got {shown(repr(repo_id))} ({short(error)})") from None
 
 
 def list_published(namespace: str) -> list[tuple[str, str, bool]]:
@@ -181,7 +164,7 @@ def list_published(namespace: str) -> list[tuple[str, str, bool]]:
     """
     reach(namespace, f"{constants.ENDPOINT}/api/models?author={namespace}&limit=1")
     pins = {(pin["repo_id"], pin["revision"]) for pin in read_pins().values()}
-    with _in_words(namespace, "listed"):
+    with in_words(namespace, "listed"):
         models = list(HfApi().list_models(author=namespace, filter="randomized-smoothing", full=True))
     return [(one.id, str(one.sha), (one.id, str(one.sha)) in pins) for one in sorted(models, key=lambda one: one.id)]
 
@@ -203,46 +186,6 @@ def pin(name: str, published: Published) -> Path:
     if published.revision is None:
         raise ValueError("a dry run has no revision to pin")
     return write_pin(name, published.repo_id, published.revision)
-
-
-def _verified(folder: Path) -> Path:
-    """Check a folder: weights, hashes, norm, layers and logits by loading it, then every record."""
-    model = _sound(folder)
-    runs = certification(folder)
-    check_class_names(read_config(folder), runs, folder)
-    for run in runs:
-        check_run(run, model)
-    return folder
-
-
-def _sound(folder: Path) -> torch.nn.Module:
-    """Load a folder, refusing one whose files are not those that config.json promises."""
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
-    config = read_config(folder)
-    check_promised(config, folder)
-    model = load_model(folder)
-    check_plain_timm(config, model, folder)
-    _check_images(model, config.input_size, folder)
-    return model
-
-
-def _check_images(model: torch.nn.Module, size: tuple[int, ...], folder: Path) -> None:
-    """Refuse a checkpoint whose images nobody could certify, because of their channels or their size."""
-    why = ""
-    try:
-        channels = len(mean_std(model)[0])
-    except ValueError as error:
-        channels, why = 0, f" or none that can be ({error})"
-    if size and channels != size[0]:
-        raise CheckpointError(
-            f"{folder / CONFIG} names images of {size[0]} channels, with mean and std of another number{why}: train it "
-            "again"
-        )
-    if size and probe(model, size) is None:
-        raise CheckpointError(
-            f"{folder / CONFIG} names images of {'x'.join(map(str, size))}, which its network cannot take"
-        )
 
 
 def _stage(folder: Path, stage: Path) -> None:
@@ -278,7 +221,7 @@ def _send(
             raise error.__cause__ from None
         raise ConnectionError(short(error)) from None
     with tempfile.TemporaryDirectory() as fresh:
-        back = fetch(repo_id, commit.oid, cache_dir=fresh, check=_verified)
+        back = fetch(repo_id, commit.oid, cache_dir=fresh, check=check_folder)
         differing = [path for path, _, digest in files if not (back / path).is_file() or sha256(back / path) != digest]
         if differing:
             raise CheckpointError(f"{repo_id} gives back other bytes than were sent: {', '.join(differing)}")
@@ -294,28 +237,3 @@ def _same_logits(one: torch.nn.Module, two: torch.nn.Module, repo_id: str) -> No
     with torch.inference_mode():
         if not torch.equal(one.eval()(x), two.eval()(x)):
             raise CheckpointError(f"{repo_id} gives back a network with other logits than the one that was sent")
-
-
-@contextmanager
-def _in_words(repo_id: str, done: str = "published") -> Iterator[None]:
-    """Give the Hub's refusals in one sentence."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        hints = {
-            401: "log in with `hf auth login`, with a token that may write",
-            403: "the token may not write there",
-            404: "check the repository's name and the token",
-            412: "someone else has published in the meantime: look, then try again",
-            429: "the Hub asks for patience: try again later",
-        }
-        raise ConnectionError(
-            f"{repo_id} could not be {done} ({short(error)}): {hints.get(status or 0, 'try again')}"
-        ) from None
-    except HFValidationError as error:
-        raise ValueError(f"expected a repository owner/name, got {repo_id!r} ({short(error)})") from None
-    except WORLD as error:
-        raise ConnectionError(f"{repo_id} could not be {done} ({short(error)}): try again") from None

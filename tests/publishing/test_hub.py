@@ -38,11 +38,11 @@ from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.models.stored import sha256
 from robust_hub.provenance import Provenance
-from robust_hub.publishing import hub as publishing
 from robust_hub.publishing.cards import write_card
 from robust_hub.publishing.evidence import certification
 from robust_hub.publishing.hub import list_published, pin, publish, verify
 from robust_hub.publishing.shelf import shelve
+from robust_hub.publishing.sound import load_sound
 from robust_hub.training.finetune import finetune_clean
 
 PACKAGED_NAME = "resnet18s_ln_mixednoise"
@@ -50,7 +50,7 @@ NAME = f"{PACKAGED_NAME}.digits"
 REPO = f"{USER}/{NAME}"
 X = (torch.arange(2 * 3 * 32 * 32) % 256).view(2, 3, 32, 32) / 255
 
-fetch = partial(remote.fetch, check=publishing._sound)
+fetch = partial(remote.fetch, check=load_sound)
 
 pytest.importorskip("matplotlib")
 
