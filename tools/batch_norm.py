@@ -23,8 +23,8 @@ from timm.layers import freeze_batch_norm_2d  # type: ignore[attr-defined]
 from torch import nn
 
 from robust_hub import ImageData, NoiseMixture, finetune_clean, load_data, load_model
-from robust_hub.images.data import holdout_split
 from robust_hub.images.pixels import mean_std, normalize
+from robust_hub.images.set_aside import holdout_split
 from robust_hub.models.modes import eval_mode
 
 SECOND = "layer1.0.bn1"

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from robust_hub import ImageData, NoiseMixture, SmoothedClassifier, load_data, load_model
-from robust_hub.images.data import holdout_split
+from robust_hub.images.set_aside import holdout_split
 from robust_hub.models.config import read_config
 from robust_hub.paper.experiment import FINETUNE
 from robust_hub.provenance import Provenance

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from robust_hub.images.content import SAMPLE, evenly, from_texts, hashes_of
+from robust_hub.images.content import SAMPLE, from_texts, hashes_of
 from robust_hub.images.data import HASHED_IMAGES, ImageData
 from robust_hub.images.held_out import HeldOut
+from robust_hub.images.indices import evenly
 from robust_hub.images.parts import has_split
 from robust_hub.models.modes import unwrapped
 from robust_hub.models.sizes import check_size

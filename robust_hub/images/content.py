@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from robust_hub.images.data import ImageData
 from robust_hub.images.identity import image_hash
+from robust_hub.images.indices import evenly
 
 DIGITS = 16  # hexadecimal digits kept of an image's hash: two of a million images share them by chance once in 10^7
 SAMPLE = 1024  # images of a training that are recorded, evenly spaced: all of small data
@@ -24,16 +23,6 @@ def hashes_of(data: ImageData, indices: Sequence[int] | None = None) -> list[str
     chosen = range(len(data)) if indices is None else indices
     parts = (data.batch(list(chosen[at : at + _TOGETHER]))[0] for at in range(0, len(chosen), _TOGETHER))
     return [image_hash(image)[:DIGITS] for part in parts for image in part]
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """Give the indices of at most so many of `count` images, evenly spaced.
-
-    Example:
-        >>> evenly(3, 5), evenly(9, 3)
-        ([0, 1, 2], [0, 4, 8])
-    """
-    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))]
 
 
 def sample_of(data: ImageData) -> tuple[str, ...]:

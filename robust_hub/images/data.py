@@ -9,25 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from robust_hub.images.encoded import EncodedImages, too_large
-from robust_hub.images.indices import as_indices
+from robust_hub.images.indices import as_indices, evenly
 from robust_hub.images.labels import class_indices
 from robust_hub.images.shown import data_html, firsts
 from robust_hub.images.source import Source
-from robust_hub.images.sources import find, stratified
+from robust_hub.images.sources import find
 from robust_hub.memory import free
 from robust_hub.notes import say
-from robust_hub.numbers import real_number, whole_number
+from robust_hub.numbers import whole_number
 
 HASHED_IMAGES = 256
 
@@ -146,26 +145,24 @@ class ImageData(Dataset[tuple[Tensor, int]]):
             IndexError: If an index is outside the data.
             TypeError: If they are no whole numbers, and no mask of all images.
         """
-        return self._part(self._chosen(indices), self.split)
+        chosen = self._chosen(indices)
+        return self._with(self._pixels, self.labels[chosen], self._order[chosen])
 
     def renumbered(self, labels: Tensor, classes: Sequence[str]) -> ImageData:
         """Return the same images with other labels, int64 (N,), of other classes; pixels are shared, not copied."""
-        data = self._with(self._pixels, labels, self._order, self.split)
+        data = self._with(self._pixels, labels, self._order)
         data.classes = tuple(classes)
         return data
 
-    def _part(self, chosen: Tensor, split: str) -> ImageData:
-        return self._with(self._pixels, self.labels[chosen], self._order[chosen], split)
-
-    def _with(self, pixels: Tensor | EncodedImages, labels: Tensor, order: Tensor, split: str) -> ImageData:
-        data = ImageData(pixels, labels, self.classes, name=self.name, split=split, resized=self.resized, order=order)
-        data.named, data.came = self.named, self.came
+    def _with(self, pixels: Tensor | EncodedImages, labels: Tensor, order: Tensor) -> ImageData:
+        data = ImageData(pixels, labels, self.classes, name=self.name, split=self.split, order=order)
+        data.resized, data.named, data.came = self.resized, self.named, self.came
         return data
 
     def to(self, device: torch.device | str) -> ImageData:
         """Return the same images with their pixels on a device, so that batches are cut there; only if in memory."""
         pixels = self._pixels.to(device) if isinstance(self._pixels, Tensor) else self._pixels
-        return self._with(pixels, self.labels, self._order, self.split)
+        return self._with(pixels, self.labels, self._order)
 
     def keeping(self, indices: Sequence[int] | Tensor, *, progress: bool = False) -> ImageData:
         """Return the same images, with those at `indices` decoded now if they take at most half of the free memory.
@@ -183,7 +180,7 @@ class ImageData(Dataset[tuple[Tensor, int]]):
         rows = self._order[self._chosen(indices)]
         if self._pixels.bytes_of(len(rows)) > free() // 2:
             return self
-        return self._with(self._pixels.keeping(rows, progress=progress), self.labels, self._order, self.split)
+        return self._with(self._pixels.keeping(rows, progress=progress), self.labels, self._order)
 
     @property
     def device(self) -> torch.device:
@@ -209,9 +206,8 @@ class ImageData(Dataset[tuple[Tensor, int]]):
     @cached_property
     def data_hash(self) -> str:
         """Sha256 (hex) over shape, classes, all labels and the pixels of 256 evenly spaced images."""
-        chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), HASHED_IMAGES)).astype(np.int64))
         digest = self._digest()
-        digest.update(self.batch(chosen.tolist())[0].contiguous().numpy().tobytes())
+        digest.update(self.batch(evenly(len(self), HASHED_IMAGES))[0].contiguous().numpy().tobytes())
         return str(digest.hexdigest())
 
     @cached_property
@@ -329,53 +325,3 @@ def _check_labels(source: Source, split: str) -> tuple[Tensor, Sequence[str]]:
     if len(torch.unique(labels)) < 2:
         raise ValueError(f"expected at least two classes, got only '{classes[int(labels[0])]}' in {name}")
     return labels, classes
-
-
-def crop_flip(images: Tensor, generator: torch.Generator | None = None, padding: int = 4) -> Tensor:
-    """Move each image at random by up to `padding` pixels, reflecting at the edges, and mirror half of them.
-
-    Args:
-        images: (B, C, H, W), any dtype, H and W above `padding`; the result has the same shape and dtype.
-        generator: Source of the random numbers, two shifts and one flip an image.
-        padding: Largest shift in pixels, at least 0.
-
-    Raises:
-        ValueError: If the shape or the padding does not fit.
-    """
-    if images.ndim != 4 or not 0 <= padding < min(images.shape[2:]):
-        raise ValueError(
-            f"expected images (B, C, H, W) larger than the padding, got {tuple(images.shape)} and {padding}"
-        )
-    b, c, h, w = images.shape
-    device = generator.device if generator is not None else images.device
-    shift = torch.randint(2 * padding + 1, (2, b), generator=generator, device=device).to(images.device)
-    flip = torch.randint(0, 2, (b,), generator=generator, device=device).to(images.device)
-    rows, cols = _shifts(h, padding, images.device)[0], _shifts(w, padding, images.device)
-    at = rows[shift[0]].mul_(w).view(b, 1, h, 1) + cols[flip, shift[1]].view(b, 1, 1, w)
-    return images.flatten(2).gather(2, at.view(b, 1, h * w).expand(b, c, h * w)).view(b, c, h, w)
-
-
-@lru_cache(maxsize=16)
-def _shifts(length: int, padding: int, device: torch.device) -> Tensor:
-    """Give where the pixels of a line come from, int64 (2, 2 * padding + 1, length): mirrored or not, by its shift."""
-    with torch.inference_mode(mode=False):
-        last = length - 1
-        at = torch.arange(length) + torch.arange(-padding, padding + 1).view(-1, 1)
-        at = last - (last - at.abs()).abs()
-        return torch.stack([at, at.flip(1)]).to(device)
-
-
-def holdout_split(data: ImageData, fraction: float, seed: int) -> tuple[ImageData, ImageData]:
-    """Split data into a part to train on and a held-out part with about `fraction` of every class.
-
-    The same arguments give the same split; both parts keep the order of the data. Every class keeps at
-    least one image to train on.
-
-    Raises:
-        ValueError: If the fraction is outside (0, 1) or holds out no image.
-    """
-    fraction = real_number("a fraction in (0, 1)", fraction, above=0, below=1)
-    held = stratified(data.labels, fraction, whole_number("a seed that is a whole number", seed, -(2**63), 2**63 - 1))
-    if not bool(held.any()):
-        raise ValueError(f"expected a fraction that holds out an image, got {fraction} of {len(data)} images: raise it")
-    return data._part(torch.where(~held)[0], data.split), data._part(torch.where(held)[0], f"{data.split}-held-out")

@@ -1,4 +1,4 @@
-"""Indices: which images of a data set are meant, by numbers or by a mask."""
+"""Indices: which images of a data set are meant, by numbers, by a mask, or as so many of all."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ def as_indices(indices: Any, count: int) -> Tensor:
         got = type(indices).__name__ if given is None else f"{given.dtype} {tuple(given.shape)}".removeprefix("torch.")
         raise TypeError(f"expected whole numbers for indices, or a mask of {count} truth values, got {got}")
     return given.long().reshape(-1)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Give the indices of at most so many of `count` images, evenly spaced.
+
+    Example:
+        >>> evenly(3, 5), evenly(9, 3)
+        ([0, 1, 2], [0, 4, 8])
+    """
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))]

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from robust_hub.images.indices import evenly
 from robust_hub.images.nests import UNKNOWN, Names, Told, told
 from robust_hub.images.seen import decodable
 from robust_hub.images.source import Source
@@ -137,8 +138,7 @@ def _compare_readings(items: _Items) -> dict[int, Any]:
     Raises:
         ValueError: If one is not the same again.
     """
-    count = len(items.dataset)
-    chosen = sorted({*map(int, np.linspace(0, count - 1, min(count, READINGS)))})
+    chosen = evenly(len(items.dataset), READINGS)
     labels = {}
     for i in chosen:
         with decodable(items.where(i)):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import ConcatDataset, Subset
 
+from robust_hub.images.indices import evenly
 from robust_hub.images.tables import class_names, is_table, is_transformed
 
 UNKNOWN = object()  # a label that only the item itself tells
@@ -76,7 +77,7 @@ def _wrapper(
 ) -> Told:
     """Say what holds of a data set with labels of its own, which may be others than those of the one within."""
     meant = [m if label is UNKNOWN else label for label, m in zip(within.labels, within.meant, strict=True)]
-    for i in {*map(int, np.linspace(0, len(meant) - 1, min(len(meant), _COMPARED)))}:
+    for i in evenly(len(meant), _COMPARED):
         if meant[i] is UNKNOWN and within.names[i] is not None:
             meant[i] = label_of(*read[i])
     return Told(labels, within.names, meant)

@@ -13,11 +13,11 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-from torch import Tensor
 
 from robust_hub.images.items import items_source
 from robust_hub.images.layouts import read_folder
 from robust_hub.images.seen import first_line
+from robust_hub.images.set_aside import stratified
 from robust_hub.images.source import Source, need
 from robust_hub.images.splits import pick, split_roles
 from robust_hub.images.table_files import parquet_source
@@ -49,17 +49,6 @@ def find(
         name = Path(getattr(getattr(source, "info", None), "dataset_name", None) or "dataset").name
         return (items_source if is_transformed(source) else table_source)(source, columns=columns, name=name)
     return items_source(source, type(source).__name__, columns)
-
-
-def stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Mark about `fraction` of every class and never all of it: bool (N,), the same for the same arguments."""
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    for label in torch.unique(labels):
-        members = torch.where(labels == label)[0]
-        count = min(round(fraction * len(members)), len(members) - 1)
-        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return held
 
 
 def _named(source: str | Path, split: str, columns: tuple[str | None, str | None], layout: str | None) -> Source:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from robust_hub.images.content import SAMPLE, evenly, from_texts, hashes_of
+from robust_hub.images.content import SAMPLE, from_texts, hashes_of
 from robust_hub.images.data import ImageData
 from robust_hub.images.held_out import FEW, hold_out
+from robust_hub.images.indices import evenly
 from robust_hub.images.parts import has_split
 from robust_hub.images.splits import split_roles
 from robust_hub.models.modes import unwrapped

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from robust_hub.images.data import ImageData, crop_flip
+from robust_hub.images.augment import crop_flip
+from robust_hub.images.data import ImageData
 from robust_hub.images.pixels import normalize
 from robust_hub.images.views import Views, to_size
 from robust_hub.memory import batch_in_memory

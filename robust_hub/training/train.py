@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from robust_hub.images.content import sample_of
-from robust_hub.images.data import ImageData, holdout_split
+from robust_hub.images.data import ImageData
 from robust_hub.images.held_out import HeldOut
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.pixels import note_mean_std
+from robust_hub.images.set_aside import holdout_split
 from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import check_savable, save_checkpoint
 from robust_hub.models.classes import note_class_names

@@ -9,7 +9,9 @@ import torch
 from test_sources import Items, image_folder, picture, pixels
 
 from robust_hub.images import data as module
-from robust_hub.images.data import ImageData, crop_flip, holdout_split, load_data
+from robust_hub.images.augment import crop_flip
+from robust_hub.images.data import ImageData, load_data
+from robust_hub.images.set_aside import holdout_split
 
 
 def test_items_are_unit_floats_and_batches_are_bytes() -> None:
