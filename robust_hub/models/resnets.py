@@ -1,4 +1,4 @@
-"""ResNets whose norm and stem are named choices.
+"""Networks by name, with their weights: what timm makes of a name, and of a folder.
 
 `resnet{26,50,152}_{bn,gn,in,ln}` and the small `resnet18s_{bn,gn,in,ln}` are architectures; each has a
 `..._mixednoise` twin, the name of its pretrained weights. robust_hub.models.entrypoints registers them with timm.
@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from timm.models import build_model_with_cfg, get_pretrained_cfg, load_checkpoint, load_pretrained
-from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from timm.models import build_model_with_cfg, get_pretrained_cfg
 from torch import nn
 
 from robust_hub.errors import CheckpointError
-from robust_hub.layout import CONFIG, WEIGHTS
+from robust_hub.layout import CONFIG
 from robust_hub.memory import ran_out
 from robust_hub.models.addresses import folder_at
 from robust_hub.models.asked import asked_for, locate, overlay_of, said_of
@@ -27,8 +25,10 @@ from robust_hub.models.checkpoint import check_keys, read_weights
 from robust_hub.models.classes import note_class_names
 from robust_hub.models.config import CheckpointConfig, read_config
 from robust_hub.models.family import NAMES, SUFFIX
-from robust_hub.models.foreign import check_promised, described, warn_unchecked
+from robust_hub.models.filling import note_loaded, weights_for, without_state
+from robust_hub.models.foreign import described, warn_unchecked
 from robust_hub.models.loaded import check_computation, check_loaded
+from robust_hub.models.network import DEPTHS, STEMS, RobustResNet, check_name, plain_timm
 from robust_hub.models.norms import NORMS
 from robust_hub.models.remote import reach_file
 from robust_hub.models.shelves import checkpoint_folder
@@ -36,114 +36,8 @@ from robust_hub.models.sketch import sketch
 from robust_hub.models.stored import check_kind
 from robust_hub.names import did_you_mean
 from robust_hub.parsing import shown
-from robust_hub.provenance import note_provenance
-
-STEMS = {
-    "imagenet": "7x7 convolution of stride 2 and max-pool, timm's own, for 224x224",
-    "cifar": "3x3 convolution of stride 1, for 32x32",
-    "cifar_s2": "3x3 convolution of stride 2, for 32x32 at a quarter of the cost",
-}
-DEPTHS: dict[str, dict[str, Any]] = {
-    "resnet18s": {"block": BasicBlock, "layers": (2, 2, 2, 2), "channels": (32, 64, 128, 256), "stem": "cifar_s2"},
-    "resnet26": {"block": Bottleneck, "layers": (2, 2, 2, 2), "stem": "cifar"},
-    "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3), "stem": "cifar"},
-    "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3), "stem": "cifar"},
-}
-# The same networks in timm's own words, for whoever has no robust_hub; it has no instance norm and no CIFAR stem.
-PLAIN_DEPTHS: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet18s": ("resnet18", {"channels": [32, 64, 128, 256]}),
-    **{depth: (depth, {}) for depth in ("resnet26", "resnet50", "resnet152")},
-}
-PLAIN_NORMS: dict[str, dict[str, Any]] = {
-    "bn": {},
-    "gn": {"norm_layer": "groupnorm"},
-    "ln": {"norm_layer": "groupnorm1"},
-}
-
-
-class RobustResNet(ResNet):
-    """timm's ResNet with a norm and a stem chosen by name.
-
-    Args:
-        block: timm's BasicBlock or Bottleneck.
-        layers: Blocks per stage.
-        norm: "bn", "gn" (32 groups), "in" or "ln" (over C, H, W; affine per channel).
-        stem: "cifar", "cifar_s2" or "imagenet".
-        in_chans: Input channels.
-        kwargs: Whatever else timm's ResNet takes.
-
-    Attributes:
-        norm_kind: The norm.
-        stem: The stem.
-        plain_timm: Name and arguments with which timm alone makes the network; None where it cannot.
-
-    Raises:
-        ValueError: If norm or stem are unknown (the near names are offered), or an argument is about timm's own stem
-            and another one is asked for.
-    """
-
-    def __init__(
-        self,
-        block: type[BasicBlock] | type[Bottleneck],
-        layers: tuple[int, ...],
-        norm: str = "ln",
-        stem: str = "cifar",
-        in_chans: int = 3,
-        **kwargs: Any,
-    ) -> None:
-        _check_name("norm", norm, NORMS)
-        _check_name("stem", stem, STEMS)
-        _check_stem_arguments(stem, kwargs)
-        super().__init__(block, layers, in_chans=in_chans, norm_layer=NORMS[norm], **kwargs)  # type: ignore[arg-type]
-        self.norm_kind, self.stem = norm, stem
-        self.plain_timm: tuple[str, dict[str, Any]] | None = None  # TorchScript reads a class's own
-        if stem != "imagenet":
-            stride = 2 if stem == "cifar_s2" else 1
-            weight = next(self.conv1.parameters())
-            conv1 = nn.Conv2d(in_chans, len(weight), 3, stride, 1, bias=False, device=weight.device, dtype=weight.dtype)
-            nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
-            self.add_module("conv1", conv1)
-            self.add_module("maxpool", nn.Identity())
-            for info in self.feature_info:  # timm's own stem has stride 4, 2 of it before the pooling
-                theirs: Any = info["reduction"]
-                info["reduction"] = max(stride, theirs * stride // 4)
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Make a new classifier, as timm does; its outputs have no names yet."""
-        super().reset_classifier(num_classes, global_pool)
-        note_class_names(self, None)
-
-    def load_pretrained(self, path: str | Path) -> None:
-        """Load the checked weights that `timm.models.load_pretrained` is told of, or a file of weights as it is.
-
-        Args:
-            path: A checkpoint's folder, its weights, which need not lie there as one file, or any file of weights.
-
-        Raises:
-            CheckpointError: If a checkpoint's weights are missing, damaged or another network's.
-        """
-        folder = Path(path) if Path(path).is_dir() else Path(path).parent
-        if (folder / CONFIG).is_file() and (Path(path).is_dir() or Path(path).name == WEIGHTS):
-            _load_into(self, folder)
-        else:
-            load_checkpoint(self, str(path))
-
 
 _LARGE = {"input_size": (3, 224, 224), "pool_size": (7, 7)}  # what timm's own stem is for, where nobody says another
-
-
-def _check_name(what: str, name: str, names: Mapping[str, Any]) -> None:
-    if name not in names:
-        raise ValueError(f"unknown {what} {name!r}: {did_you_mean(name, names, names)}")
-
-
-def _check_stem_arguments(stem: str, kwargs: Mapping[str, Any]) -> None:
-    """Refuse what shapes timm's own stem, where it is replaced by another one."""
-    if stem == "imagenet":
-        return
-    for name in ("stem_type", "replace_stem_pool"):
-        if value := kwargs.get(name):
-            raise ValueError(f"expected no {name} with stem {stem!r}, got {value!r}: leave it out, or stem='imagenet'")
 
 
 def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
@@ -161,8 +55,8 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
         ValueError: If norm or stem are unknown, or the norm is another one than the name's.
     """
     args = {**DEPTHS[depth], "norm": norm, **kwargs}
-    _check_name("norm", args["norm"], NORMS)
-    _check_name("stem", args["stem"], STEMS)
+    check_name("norm", args["norm"], NORMS)
+    check_name("stem", args["stem"], STEMS)
     if args["norm"] != norm:
         raise ValueError(
             f"{variant} has norm {norm!r} in its name, got norm={args['norm']!r}: create {depth}_{args['norm']}"
@@ -181,86 +75,14 @@ def create(variant: str, depth: str, norm: str, pretrained: bool, kwargs: dict[s
         folder = locate(asked, name, args.get("cache_dir"))
         config = read_config(folder)
         args |= {key: value for key, value in config.model_args.items() if key not in kwargs}
-        state = _weights(folder, config, variant, norm, str(args["stem"]), promised=not asked.kind)
+        state = weights_for(folder, config, variant, norm, str(args["stem"]), promised=not asked.kind)
         model = build(pretrained_cfg_overlay=overlay_of(config, state, folder, overlay), **args)
         vars(model)["_model_args"] = dict(config.model_args)  # timm adds those of the call
         check_loaded(model, config, state, args)
         check_computation(model, config, name, kwargs, overlay)
-        note_provenance(model, config.as_base())
-        _note_names(model, config)
-    model.plain_timm = _plain_timm(depth, norm, str(args["stem"]))
-    return _without_state(model.eval() if pretrained else model)
-
-
-def _plain_timm(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
-    """Give timm's own name and arguments for a network, None where timm cannot make it."""
-    if stem != "imagenet" or norm not in PLAIN_NORMS:
-        return None
-    name, args = PLAIN_DEPTHS[depth]
-    return name, {**args, **PLAIN_NORMS[norm]}
-
-
-def _note_names(model: nn.Module, config: CheckpointConfig) -> None:
-    """Have a loaded model carry the names of its outputs, where it has the checkpoint's classifier."""
-    own_head = getattr(model, "num_classes", None) == config.num_classes
-    note_class_names(model, config.label_names if own_head else None)
-
-
-def _load_into(model: RobustResNet, folder: Path) -> None:
-    """Load a folder's checked weights into a network that is there, its head where it has as many outputs."""
-    cfg: Any = model.pretrained_cfg
-    config = read_config(folder)
-    state = _weights(folder, config, str(cfg["architecture"]), model.norm_kind, model.stem)
-    chans = next(model.conv1.parameters()).shape[1]
-    given = dict(getattr(model, "_model_args", None) or {})
-    load_pretrained(model, overlay_of(config, state, folder, {}), num_classes=model.num_classes, in_chans=chans)
-    check_loaded(model, config, state, given)
-    if config.model_args.keys() - given.keys():  # which the network was made without
-        check_computation(model, config, str(folder), {"in_chans": chans, **given}, {})
-    _note_images(model, config)
-    note_provenance(model, config.as_base())
-    _note_names(model, config)
-
-
-def _note_images(model: nn.Module, config: CheckpointConfig) -> None:
-    """Have a network say mean and std of weights that it was not made for, where its caller has not said others."""
-    cfg: Any = model.pretrained_cfg
-    usual = get_pretrained_cfg(".".join(filter(None, (cfg["architecture"], cfg.get("tag")))))
-    for name in ("mean", "std"):
-        if usual is not None and tuple(cfg[name]) == tuple(getattr(usual, name)) and name in config.pretrained_cfg:
-            cfg[name] = tuple(config.pretrained_cfg[name])
-
-
-def _without_state(model: nn.Module) -> nn.Module:
-    cfg: Any = model.pretrained_cfg
-    cfg.pop("state_dict", None)  # default_cfg is the same dict
-    return model
-
-
-def _weights(
-    folder: Path, config: CheckpointConfig, variant: str, norm: str, stem: str, *, promised: bool = False
-) -> dict[str, torch.Tensor]:
-    """Read a folder's weights and compare them with the architecture.
-
-    Args:
-        folder: The checkpoint's folder.
-        config: Its config.json.
-        variant: The network's name for timm.
-        norm: Its norm.
-        stem: Its stem.
-        promised: Whether a folder without hashes is refused, not warned of.
-    """
-    if promised:
-        check_promised(config, folder)
-    architecture = config.architecture.removesuffix(SUFFIX)
-    if architecture != variant.removesuffix(SUFFIX):
-        raise CheckpointError(f"{folder} holds weights of {architecture}, the model is {variant.removesuffix(SUFFIX)}")
-    state = read_weights(folder, norm=norm, stem=stem)
-    saved = sketch(config, len(state), folder)
-    check_keys(state, saved)
-    check_kind(folder, described(config, saved), {"norm": norm, "stem": stem})
-    warn_unchecked(config, folder)
-    return state
+        note_loaded(model, config)
+    model.plain_timm = plain_timm(depth, norm, str(args["stem"]))
+    return without_state(model.eval() if pretrained else model)
 
 
 def load_model(source: str | Path, **kwargs: Any) -> nn.Module:
@@ -341,9 +163,8 @@ def _load_folder(folder: Path, kwargs: dict[str, Any]) -> nn.Module:
         raise CheckpointError(f"{folder / CONFIG} describes images or layers unlike its weights ({words})") from None
     check_loaded(model, config, state, args)
     check_computation(model, config, str(folder), kwargs, overlay)
-    note_provenance(model, config.as_base())
-    _note_names(model, config)
-    return _without_state(model)
+    note_loaded(model, config)
+    return without_state(model)
 
 
 def _load_elsewhere(config: CheckpointConfig, args: dict[str, Any], overlay: Mapping[str, Any]) -> nn.Module:
@@ -355,4 +176,4 @@ def _load_elsewhere(config: CheckpointConfig, args: dict[str, Any], overlay: Map
     model: nn.Module = timm.create_model(
         config.architecture, **args, pretrained_cfg=base, pretrained_cfg_overlay=dict(overlay)
     )
-    return _without_state(model)
+    return without_state(model)

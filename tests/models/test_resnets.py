@@ -25,8 +25,9 @@ from robust_hub.models import shelves
 from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.family import NAMES
 from robust_hub.models.identity import weights_hash
+from robust_hub.models.network import DEPTHS, STEMS, RobustResNet
 from robust_hub.models.norms import NORMS
-from robust_hub.models.resnets import DEPTHS, STEMS, RobustResNet, load_model
+from robust_hub.models.resnets import load_model
 from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
 from robust_hub.models.stored import sha256
 
