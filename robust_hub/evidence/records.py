@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from robust_hub.evidence.columns import DIGITS, OURS, REQUIRED, decode_columns, decoder, encode
+from robust_hub.evidence.columns import encode
 from robust_hub.evidence.consistency import check_records
 from robust_hub.evidence.identity import check_identity, noise_words
-from robust_hub.evidence.record import Record, make_records
+from robust_hub.evidence.lines import read_file
+from robust_hub.evidence.record import Record
 from robust_hub.evidence.shown import run_html
 from robust_hub.evidence.sound import values_of
-from robust_hub.layout import RECORDS, RUN
+from robust_hub.layout import RUN
 from robust_hub.memory import uncollected
 from robust_hub.parsing import read_bounded_json, shown
 from robust_hub.provenance import Provenance
@@ -26,8 +26,6 @@ __all__ = ["Record", "Run", "check_unedited", "format_record", "read_json", "rea
 
 HASH = "records_sha256"  # of the file of records when the run ended, in run.json
 _PARTS = ("identity", "environment")
-_LONG = re.compile(rf"(?<![\d_])[\d_]{{{DIGITS + 1}}}")
-_MOST_BYTES = 1_000_000_000  # of a records.tsv
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,7 +107,7 @@ def read_records(path: str | Path, identity: Mapping[str, Any] | None = None) ->
     Source: https://github.com/locuslab/smoothing, ``certify.py``.
     """
     with uncollected():
-        records, file, _ = _read(Path(path))
+        records, file, _ = read_file(Path(path))
         try:
             check_records(records, identity or {}, file, finished=False)
         except ValueError:
@@ -144,35 +142,6 @@ def check_unedited(run: Mapping[str, Any], text: str, file: Path) -> None:
         )
 
 
-def _read(path: Path) -> tuple[list[Record], Path, str]:
-    """Read what stands in a file of records; nothing is said yet of whether it can be true."""
-    file = path / RECORDS if path.is_dir() else path
-    try:
-        text = _text(file)
-        records = _parse(text, file)
-    except OSError as error:
-        raise ValueError(
-            f"expected a run folder or a TSV of records, got {shown(path)} ({error.strerror or error}); "
-            "name the folder that certify wrote"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected a TSV of records, got {shown(file)}, not text; restore the file") from error
-    seen: set[int] = set()
-    for record in records if len({record.idx for record in records}) < len(records) else ():
-        if record.idx in seen:
-            raise ValueError(f"expected one record per image, got {record.idx} twice in {shown(file)}; remove one")
-        seen.add(record.idx)
-    return records, file, text
-
-
-def _text(file: Path) -> str:
-    if file.exists() and not file.is_file():
-        raise OSError("no file")
-    if file.stat().st_size > _MOST_BYTES:
-        raise OSError(f"more than {_MOST_BYTES:,} bytes")
-    return file.read_bytes().decode()
-
-
 def read_run(folder: str | Path) -> Run:
     r"""Read a run folder, or a single TSV (whose identity is then empty).
 
@@ -202,7 +171,7 @@ def read_run(folder: str | Path) -> Run:
     run: dict[str, Any] = read_json(folder / RUN) if folder.is_dir() else {"identity": {}, "finished": True}
     finished = run.get("finished") is not None
     with uncollected():
-        records, file, text = _read(folder)
+        records, file, text = read_file(folder)
         check_records(records, run["identity"], file, finished=finished and folder.is_dir())
         check_unedited(run, text, file)
     try:
@@ -219,66 +188,6 @@ def format_record(record: Record) -> str:
         record: The record.
     """
     return encode(record)
-
-
-def _parse(text: str, file: Path) -> list[Record]:
-    lines = (text.replace("\r\n", "\n") if "\r" in text else text).split("\n")
-    header = lines[0].rstrip("\r").split("\t")
-    if not set(REQUIRED) <= set(header):
-        raise ValueError(
-            f"expected the columns {' '.join(REQUIRED)} in {shown(file)}, got {lines[0][:80]!r}; name a log of "
-            "certification"
-        )
-    try:
-        ours, decode = OURS in header, decoder(header)
-    except ValueError as error:
-        raise ValueError(f"{error} in {shown(file)}; restore the file") from None
-    if "\r" not in text and lines[-1] == "" and (whole := _parse_at_once(header, lines[1:-1])) is not None:
-        return whole
-    return list(_parse_lines(header, lines, decode, file, ours=ours))
-
-
-def _parse_lines(
-    header: list[str], lines: list[str], decode: Callable[[Sequence[str]], dict[str, Any]], file: Path, *, ours: bool
-) -> Iterator[Record]:
-    """Read lines one by one, to say what is wrong with which."""
-    for number, raw in enumerate(lines[1:], start=2):
-        line = raw.rstrip("\r")
-        texts = line.split("\t")
-        if not line.strip() or texts == header:
-            continue
-        unfinished = number == len(lines)
-        if unfinished and ours:
-            return  # cut by a kill: even a line that parses may have lost digits
-        try:
-            if len(line) > DIGITS and _LONG.search(line):
-                raise ValueError("a number of too many digits")
-            if len(texts) != len(header):
-                raise ValueError(f"{len(texts)} values")
-            values = decode(texts)
-            yield Record(correct=int(values["predict"] == values["label"]), **values)
-        except ValueError as error:
-            if unfinished:
-                return
-            raise ValueError(
-                f"expected {len(header)} valid values in line {number} of {shown(file)}, got {line[:80]!r} "
-                f"({shown(error)}); restore or remove the line"
-            ) from error
-
-
-def _parse_at_once(header: list[str], lines: list[str]) -> list[Record] | None:
-    """Read lines that all hold a record; None of others."""
-    others = len(header) - 1
-    if set(map(str.count, lines, repeat("\t"))) != {others}:
-        return None
-    if any(map(_LONG.search, (line for line in lines if len(line) > DIGITS))):
-        return None
-    texts = "\t".join(lines).split("\t")
-    try:
-        values = decode_columns({name: texts[at :: others + 1] for at, name in enumerate(header)}, len(lines))
-        return make_records(values)
-    except ValueError:
-        return None
 
 
 def read_json(path: Path) -> dict[str, Any]:

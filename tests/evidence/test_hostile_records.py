@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from logs import make
 
 from robust_hub.cli.main import main
-from robust_hub.evidence import records as reading
+from robust_hub.evidence import lines as reading
 from robust_hub.evidence.columns import COLUMNS
 from robust_hub.evidence.records import Run, format_record, read_run
 

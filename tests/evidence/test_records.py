@@ -13,7 +13,7 @@ import pytest
 from logs import IDENTITY, make
 from scipy.special import ndtr
 
-from robust_hub.evidence import records as records_module
+from robust_hub.evidence import lines
 from robust_hub.evidence.columns import CODEC, COLUMNS, REQUIRED, Column, decoder
 from robust_hub.evidence.records import Record, format_record, read_records, read_run
 from robust_hub.evidence.writer import open_run
@@ -202,6 +202,6 @@ def test_lines_read_at_once_are_those_read_one_by_one(
     rows.append(Record(20, 1, 1, 0.25, 1, 1.5, radii=(0.0, 0.25)))
     path = tmp_path / "records.tsv"
     path.write_bytes((end.join(["\t".join(COLUMNS), *map(format_record, rows)]) + end).encode())
-    at_once = list(records_module._parse(path.read_bytes().decode(), path))
-    monkeypatch.setattr(records_module, "_parse_at_once", lambda *_: None)
-    assert at_once == list(records_module._parse(path.read_bytes().decode(), path)) == rows
+    at_once = list(lines._parse(path.read_bytes().decode(), path))
+    monkeypatch.setattr(lines, "_parse_at_once", lambda *_: None)
+    assert at_once == list(lines._parse(path.read_bytes().decode(), path)) == rows
