@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from robust_hub.certification.batches import Parts, suggest_batch_size
+from robust_hub.certification.copies import count_votes, deliver, draw, refuse_nan, size_of, write_copies
 from robust_hub.certification.function import ROWS, Witness, try_rows, warn_of_logits
 from robust_hub.certification.queue import Chunk, Job, fill
 from robust_hub.guarantee.look import Course, Result
 from robust_hub.images.laws import Noise
-from robust_hub.images.noise import BLOCK, NoiseStream, Samples
+from robust_hub.images.noise import BLOCK
 from robust_hub.images.pixels import normalize
 from robust_hub.memory import batch_in_memory, free
 from robust_hub.models.calling import ROWS as TRIED
@@ -107,7 +106,7 @@ class Sampler:
     def classify(self, x: Tensor, batch_size: int) -> Tensor:
         """Classify clean images, float (B, C, H, W); classes, int64 (B,), on the CPU."""
         logits = torch.cat([self.logits(batch) for batch in torch.split(x, batch_size)])
-        _refuse_nan(bool(logits.isnan().any()))
+        refuse_nan(bool(logits.isnan().any()))
         return logits.argmax(1).cpu()
 
     def logits(self, images: Tensor, wanted: int | None = None) -> Tensor:
@@ -137,8 +136,8 @@ class Sampler:
         """
         device = self.device
         for index, x in images:
-            draw = partial(_draw, seed, index, noise, x.shape, device)
-            yield Job(index, x.detach().to(device), course(), draw)
+            own = partial(draw, seed, index, noise, x.shape, device)
+            yield Job(index, x.detach().to(device), course(), own)
 
     def complete(
         self, jobs: Iterator[Job[Result]], noise: Noise, batch_size: int, progress: Progress | None = None
@@ -174,25 +173,25 @@ class Sampler:
         begun, turn = time.perf_counter(), 0
         while True:
             active += itertools.islice(jobs, max(0, together - len(active)))
-            chunks += fill(active, batch_size - _size(chunks), ahead=not pending)
-            if chunks and (_size(chunks) == batch_size or not pending):
+            chunks += fill(active, batch_size - size_of(chunks), ahead=not pending)
+            if chunks and (size_of(chunks) == batch_size or not pending):
                 if batch is None:
                     batch = self._batch(batch_size, chunks[0].job.image.shape)
-                filled = _fill(batch, chunks, noise)
+                filled = write_copies(batch, chunks, noise)
                 first, witness = witness is None, witness or self._witness(batch, filled)
                 logits = self.logits(batch, filled)
                 if first:
                     self._try(batch, logits[:filled])
-                pending.append((chunks, _votes(chunks, filled, logits)))
+                pending.append((chunks, count_votes(chunks, filled, logits)))
                 chunks, turn = [], turn + 1
                 if len(pending) <= depth:
                     continue
             if not pending:
                 return
             counted, votes = pending.popleft()
-            _deliver(counted, votes, begun)
+            deliver(counted, votes, begun)
             if progress is not None:
-                progress(_size(counted))
+                progress(size_of(counted))
             done = [job for job in active if job.done]
             if witness is not None and (done or turn % AGAIN == 0):
                 witness.check()  # before anything is given away
@@ -253,64 +252,3 @@ class Sampler:
             )
         with eval_mode(self.model), torch.autocast(device, enabled=False):
             yield
-
-
-def _votes(chunks: Sequence[Chunk], filled: int, logits: Tensor) -> Tensor:
-    """Count the votes of each chunk: int64 (chunks + 2, K), then a row for padding and a mark of NaN."""
-    rows, classes = len(chunks) + 2, logits.shape[1]
-    sizes = torch.tensor([*(chunk.size for chunk in chunks), len(logits) - filled, 0])
-    row = torch.repeat_interleave(torch.arange(rows), sizes).to(logits.device, non_blocking=True)
-    cell = row * classes + logits.argmax(1)
-    votes = torch.zeros(rows * classes, dtype=torch.int64, device=logits.device)
-    votes.scatter_add_(0, cell, torch.ones_like(cell))
-    votes[-classes] = logits[:filled].isnan().any()
-    return votes.view(rows, classes)
-
-
-def _fill(batch: Tensor, chunks: Sequence[Chunk], noise: Noise) -> int:
-    """Write noisy copies, then zeros, as every batch has one shape and so one function; count the copies."""
-    filled = 0
-    noises = [chunk.noise for chunk in chunks]  # all drawn before threads are wanted for something else
-    for chunk, drawn in zip(chunks, noises, strict=True):
-        end = filled + chunk.size
-        noise.add(chunk.job.image, drawn, out=batch[filled:end])
-        filled = end
-    batch[filled:] = 0
-    return filled
-
-
-def _deliver(chunks: Sequence[Chunk], votes: Tensor, begun: float) -> None:
-    """Give jobs the votes of their chunks, and each its share of the seconds since `begun`."""
-    table = votes.cpu().numpy()
-    _refuse_nan(bool(table[-1, 0]))
-    seconds = (time.perf_counter() - begun) / _size(chunks)
-    for chunk, row in zip(chunks, table, strict=False):
-        chunk.job.seconds += seconds * chunk.size
-        chunk.job.count(chunk, row)
-
-
-def _size(chunks: Iterable[Chunk]) -> int:
-    return sum(chunk.size for chunk in chunks)
-
-
-def _refuse_nan(nan: bool) -> None:
-    if nan:
-        raise ValueError("the model returned NaN logits, which are no vote: check its weights and input type")
-
-
-@lru_cache(maxsize=1)
-def _drawing(process: int) -> ThreadPoolExecutor:
-    """Give the threads that draw noise in a process; a forked one must not wait for its parent's."""
-    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="noise")
-
-
-def _draw(
-    seed: int, index: int, noise: Noise, shape: Sequence[int], device: torch.device, purpose: str, k: int
-) -> Future[Tensor | Samples]:
-    """Draw a block of noise; on the CPU several are drawn at a time, as each has a stream of its own."""
-    stream = NoiseStream(seed, index, purpose, noise, shape, device)
-    if device.type == "cpu":
-        return _drawing(os.getpid()).submit(stream.samples, k)
-    drawn: Future[Tensor | Samples] = Future()
-    drawn.set_result(stream.block(k))
-    return drawn

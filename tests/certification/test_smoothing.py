@@ -19,7 +19,7 @@ from scipy.stats import norm
 from seeds import SHIFT
 from torch import Tensor, nn
 
-from robust_hub.certification import inputs, sampler
+from robust_hub.certification import copies, inputs
 from robust_hub.certification.sampler import Sampler
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.guarantee.bounds import TAU
@@ -186,11 +186,11 @@ def test_noise_drawn_on_several_threads_is_that_of_the_stream() -> None:
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_a_forked_process_draws_with_threads_of_its_own() -> None:
     draw = (7, 0, make_noise("lattice", 0.25), SHAPE, torch.device("cpu"), ESTIMATION, 0)
-    want = sampler._draw(*draw).result()
+    want = copies.draw(*draw).result()
     child = os.fork()
     if child == 0:  # nothing but the drawing: torch's own threads do not survive a fork either
         try:
-            same = np.array_equal(sampler._draw(*draw).result(timeout=20).numpy(), want.numpy())
+            same = np.array_equal(copies.draw(*draw).result(timeout=20).numpy(), want.numpy())
         except BaseException:
             same = False
         os._exit(0 if same else 1)
