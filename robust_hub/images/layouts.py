@@ -6,7 +6,8 @@ from pathlib import Path
 
 from robust_hub.images.files_found import Folder, look_into
 from robust_hub.images.folders import folder_source
-from robust_hub.images.metadata import lists_images, metadata_source, tables_of
+from robust_hub.images.metadata import metadata_source
+from robust_hub.images.metadata_lines import lists_images, tables_of
 from robust_hub.images.source import Source
 from robust_hub.images.splits import split_roles
 from robust_hub.images.table_files import has_images, is_saved, parquet_source, saved_source, shard_source
