@@ -34,6 +34,7 @@ from robust_hub.models.config import CheckpointConfig, Difference, read_config
 from robust_hub.models.difference import encode
 from robust_hub.models.identity import probe
 from robust_hub.models.labels import writable_names
+from robust_hub.models.plain import in_plain_timm
 from robust_hub.models.stored import find_base, metadata_of, read_stored
 from robust_hub.models.tensors import pack
 from robust_hub.parsing import shown
@@ -116,7 +117,7 @@ def _take(model: nn.Module, dtype: torch.dtype) -> tuple[CheckpointConfig, dict[
     made = make_again(config.architecture, {**config.model_args, "num_classes": config.num_classes}, state)
     if (pool := pooling(plain)) and pool != pooling(made):
         config = replace(config, model_args={**config.model_args, "global_pool": pool})
-        config = replace(config, plain_timm=_in_plain_timm(plain, config.model_args))
+        config = replace(config, plain_timm=in_plain_timm(plain, config.model_args))
         made = make_again(config.architecture, {**config.model_args, "num_classes": config.num_classes}, state)
     words = f"{config.architecture} with {dict(config.model_args)}" if config.model_args else config.architecture
     check_again(plain, made, state, config.input_size, words)
@@ -169,7 +170,7 @@ def _describe(model: nn.Module, architecture: str) -> CheckpointConfig:
         },
         norm=str(getattr(model, "norm_kind", "")),
         stem=str(getattr(model, "stem", "")),
-        plain_timm=_in_plain_timm(model, args),
+        plain_timm=in_plain_timm(model, args),
         label_names=writable_names(class_names(model)),
     )
 
@@ -245,35 +246,3 @@ def check_keys(state: Mapping[str, Tensor], model: nn.Module) -> None:
                 if keys
             )
         )
-
-
-def check_plain_timm(config: CheckpointConfig, model: nn.Module, folder: str | Path) -> None:
-    """Refuse a config.json that would have plain timm make another network than ours.
-
-    Args:
-        config: The checkpoint's config.
-        model: The network that robust_hub made from it.
-        folder: Its folder, for the error.
-
-    Raises:
-        CheckpointError: If name or arguments in timm's words are not those of the model.
-    """
-    if config.plain_timm is None:
-        return
-    ours = _in_plain_timm(model, config.model_args)
-    if ours != config.plain_timm:
-        name, args = config.plain_timm
-        as_ours = None if ours is None else {"architecture": ours[0], "model_args": ours[1]}
-        raise CheckpointError(
-            f"{Path(folder) / CONFIG} has plain timm make {name} with {args}, these weights are of "
-            f"{as_ours or 'a network that it does not know'}"
-        )
-
-
-def _in_plain_timm(model: nn.Module, model_args: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Give name and arguments with which plain timm makes this network; None where it cannot."""
-    theirs: Any = getattr(model, "plain_timm", None)
-    if theirs is None:
-        return None
-    name, args = theirs
-    return name, {**args, **{k: v for k, v in model_args.items() if k != "stem"}}

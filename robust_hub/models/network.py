@@ -27,16 +27,6 @@ DEPTHS: dict[str, dict[str, Any]] = {
     "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3), "stem": "cifar"},
     "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3), "stem": "cifar"},
 }
-# The same networks in timm's own words, for whoever has no robust_hub; it has no instance norm and no CIFAR stem.
-PLAIN_DEPTHS: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet18s": ("resnet18", {"channels": [32, 64, 128, 256]}),
-    **{depth: (depth, {}) for depth in ("resnet26", "resnet50", "resnet152")},
-}
-PLAIN_NORMS: dict[str, dict[str, Any]] = {
-    "bn": {},
-    "gn": {"norm_layer": "groupnorm"},
-    "ln": {"norm_layer": "groupnorm1"},
-}
 
 
 class RobustResNet(ResNet):
@@ -124,11 +114,3 @@ def _check_stem_arguments(stem: str, kwargs: Mapping[str, Any]) -> None:
     for name in ("stem_type", "replace_stem_pool"):
         if value := kwargs.get(name):
             raise ValueError(f"expected no {name} with stem {stem!r}, got {value!r}: leave it out, or stem='imagenet'")
-
-
-def plain_timm(depth: str, norm: str, stem: str) -> tuple[str, dict[str, Any]] | None:
-    """Give timm's own name and arguments for a network, None where timm cannot make it."""
-    if stem != "imagenet" or norm not in PLAIN_NORMS:
-        return None
-    name, args = PLAIN_DEPTHS[depth]
-    return name, {**args, **PLAIN_NORMS[norm]}

@@ -28,8 +28,9 @@ from robust_hub.models.family import NAMES, SUFFIX
 from robust_hub.models.filling import note_loaded, weights_for, without_state
 from robust_hub.models.foreign import described, warn_unchecked
 from robust_hub.models.loaded import check_computation, check_loaded
-from robust_hub.models.network import DEPTHS, STEMS, RobustResNet, check_name, plain_timm
+from robust_hub.models.network import DEPTHS, STEMS, RobustResNet, check_name
 from robust_hub.models.norms import NORMS
+from robust_hub.models.plain import plain_timm
 from robust_hub.models.remote import reach_file
 from robust_hub.models.shelves import checkpoint_folder
 from robust_hub.models.sketch import sketch

@@ -9,10 +9,10 @@ from torch import nn
 from robust_hub.errors import CheckpointError
 from robust_hub.images.pixels import mean_std
 from robust_hub.layout import CONFIG
-from robust_hub.models.checkpoint import check_plain_timm
 from robust_hub.models.config import read_config
 from robust_hub.models.foreign import check_promised
 from robust_hub.models.identity import probe
+from robust_hub.models.plain import check_plain_timm
 from robust_hub.models.resnets import load_model
 from robust_hub.publishing.evidence import certification, check_class_names
 from robust_hub.publishing.shelf import check_run

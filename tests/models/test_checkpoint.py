@@ -18,8 +18,9 @@ from torch import nn
 from robust_hub.errors import CheckpointError
 from robust_hub.layout import CONFIG, INDEX, WEIGHTS
 from robust_hub.models import checkpoint, identity
-from robust_hub.models.checkpoint import check_keys, check_plain_timm, read_weights, save_checkpoint
+from robust_hub.models.checkpoint import check_keys, read_weights, save_checkpoint
 from robust_hub.models.config import read_config
+from robust_hub.models.plain import check_plain_timm
 from robust_hub.models.resnets import load_model
 from robust_hub.models.stored import sha256
 from robust_hub.provenance import Provenance
