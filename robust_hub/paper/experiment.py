@@ -18,7 +18,7 @@ from robust_hub.guarantee.plans import make_plan
 from robust_hub.paper.rows import Row, Scale
 from robust_hub.provenance import CLEAN, Provenance
 from robust_hub.training import finetune, pretrain
-from robust_hub.training.options import Training, difference
+from robust_hub.training.sameness import Training, difference
 
 PRETRAIN = {
     "epochs": pretrain.EPOCHS,

@@ -25,8 +25,9 @@ from robust_hub.paper.results import results
 from robust_hub.paper.rows import SIGMAS, Row, Scale, Table
 from robust_hub.provenance import provenance_of
 from robust_hub.training.finetune import finetune
-from robust_hub.training.options import Options, Training
+from robust_hub.training.options import Options
 from robust_hub.training.pretrain import pretrain
+from robust_hub.training.sameness import Training
 from robust_hub.training.state import check_destination
 
 SIZE = 32  # pixels; what is larger is resized

@@ -1,13 +1,9 @@
-"""The options of a training, and whether two trainings were the same.
-
-`Options` is built once at a public door, passed on and recorded. `Training` is what decides the weights beside data and
-start; two of them are compared with `==`, and `difference` words in what they differ.
-"""
+"""The options of a training: built once at a public door, passed on and recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -17,7 +13,7 @@ from torch import nn
 from robust_hub.images.pixels import mean_std
 from robust_hub.names import did_you_mean
 from robust_hub.numbers import described, real_number, real_numbers, truth_value, whole_number
-from robust_hub.provenance import CLEAN, OPTIONS, Provenance
+from robust_hub.provenance import OPTIONS
 
 _WITHOUT_EFFECT = ("save_every", "num_workers", "progress")  # on the weights
 # Settings that older trainings do not have: they are left out where they are off.
@@ -103,7 +99,7 @@ class Options:
     judge_sigma: float | None = None
 
     def __post_init__(self) -> None:
-        rates = _rates(self.learning_rate)
+        rates = rates_of(self.learning_rate)
         if not rates or len(set(rates)) < len(rates):
             raise ValueError(f"expected {_RATES}, got {rates}")
         object.__setattr__(self, "learning_rate", rates)
@@ -153,7 +149,7 @@ class Options:
             TypeError: If there is no such option.
         """
         centre, scale = mean_std(model, mean, std)
-        return cls(mean=centre, std=scale, learning_rate=_rates(learning_rate), **rest)
+        return cls(mean=centre, std=scale, learning_rate=rates_of(learning_rate), **rest)
 
     def recorded(self, *, pixels: bool) -> dict[str, Any]:
         """Give the options that a provenance has no field for and that are not the defaults, as JSON values.
@@ -164,7 +160,7 @@ class Options:
         defaults = {one.name: one.default for one in fields(self)}
         names = [n for n in OPTIONS if (pixels if n in ("mean", "std") else getattr(self, n) != defaults[n])]
         values = {name: getattr(self, name) for name in names}
-        return {name: _plain(value) for name, value in values.items()}
+        return {name: plain(value) for name, value in values.items()}
 
     def shape_of(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Give the shape (C, H, W) in which the network is given images of a shape."""
@@ -174,105 +170,20 @@ class Options:
         """Give what a resumed training must share, as JSON values."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _WITHOUT_EFFECT}
         values["holdout"] = self.holdout if len(self.learning_rate) > 1 else None
-        return {name: _plain(value) for name, value in values.items() if name not in _LATER or value}
+        return {name: plain(value) for name, value in values.items() if name not in _LATER or value}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """What decides the weights that a training gives, beside its data and the weights that it starts from.
-
-    Attributes:
-        job: "pretrain" or "finetune".
-        sigmas: Sigmas of the noise mixture, [0, 1]-pixel units.
-        head_only: Whether only the classifier is trained.
-        head_scale: Factor on the learning rate of the classifier.
-        options: The options.
-        chosen: Whether the learning rate is the best of several on held-out images.
-    """
-
-    job: str
-    sigmas: tuple[float, ...]
-    options: Options
-    head_only: bool = False
-    head_scale: float = 1.0
-    chosen: bool = False
-
-    @classmethod
-    def asked(
-        cls, job: str, sigmas: Sequence[float], *, head_only: bool = False, head_scale: float = 1.0, **options: Any
-    ) -> Training:
-        """Give the training that keywords of a job ask for, its defaults included; see `Options.of`."""
-        rates = _rates(options.pop("learning_rate"))
-        options = {name: value for name, value in options.items() if name not in ("mean", "std")}  # of the data
-        built = Options(mean=(), std=(), learning_rate=rates, **options)
-        return cls(
-            job=job,
-            sigmas=tuple(sigmas),
-            options=built,
-            head_only=head_only,
-            head_scale=head_scale,
-            chosen=len(rates) > 1,
-        )
-
-    @classmethod
-    def recorded(cls, provenance: Provenance, defaults: Mapping[str, Any]) -> Training:
-        """Give the training that a provenance records.
-
-        Args:
-            provenance: How the weights came about.
-            defaults: epochs, learning_rate and weight_decay where it does not say them.
-
-        Raises:
-            ValueError: If it records no training that there can be.
-            TypeError: Likewise.
-        """
-        values = {name: getattr(provenance, name) for name in ("epochs", "weight_decay", "seed", "learning_rate")}
-        options = {**defaults, **{name: value for name, value in values.items() if value is not None}}
-        training = cls.asked(
-            str(provenance.job),
-            provenance.sigmas or CLEAN,
-            head_only=bool(provenance.head_only),
-            head_scale=1.0 if provenance.head_scale is None else provenance.head_scale,
-            **{**options, **provenance.options},
-        )
-        return training.of_rate(training.options.learning_rate, provenance.held_out_accuracy is not None)
-
-    def of_rate(self, rates: tuple[float, ...], chosen: bool) -> Training:
-        """Give the same training with another learning rate."""
-        return replace(self, options=replace(self.options, learning_rate=rates), chosen=chosen)
-
-
-_COMPARED = {one.name for one in fields(Options) if one.compare}
-
-
-def difference(have: Training, asked: Training) -> str:
-    """Say in what a training differs from the one that is asked for, in words; empty if in nothing."""
-    rates = asked.options.learning_rate
-    if have.options.learning_rate[0] in rates:  # one that was chosen stands for all that were tried
-        asked = asked.of_rate(have.options.learning_rate, asked.chosen)
-    if have == asked:
-        return ""
-    for name, value, other in _pairs(have, asked):
-        if value != other and name != "learning_rate":
-            return f"{name} {_plain(value)}, not {_plain(other)}"
-    best = "the best of " if asked.chosen else ""
-    return f"learning_rate {have.options.learning_rate[0]}, not {best}{', '.join(f'{rate:g}' for rate in rates)}"
-
-
-def _pairs(have: Training, asked: Training) -> list[tuple[str, Any, Any]]:
-    """Give name and values of everything that is compared, the learning rates aside."""
-    names = ("job", "sigmas", "head_only", "head_scale")
-    pairs = [(name, getattr(have, name), getattr(asked, name)) for name in names]
-    return pairs + [(name, getattr(have.options, name), getattr(asked.options, name)) for name in sorted(_COMPARED)]
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Give a value as JSON has it, for a sentence."""
     return list(value) if isinstance(value, tuple) else value
 
 
-def _rates(learning_rate: float | Sequence[float]) -> tuple[float, ...]:
-    """Give one or several learning rates as a tuple."""
+def rates_of(learning_rate: float | Sequence[float]) -> tuple[float, ...]:
+    """Give one or several learning rates as a tuple.
+
+    Raises:
+        ValueError: If one is no number above 0.
+    """
     one = (
         isinstance(learning_rate, str)
         or not isinstance(learning_rate, Iterable)

@@ -13,7 +13,7 @@ from robust_hub.paper.experiment import Experiment
 from robust_hub.paper.rows import CLEAN, MIXED, SCALES, Row, Scale
 from robust_hub.paper.tables import TABLES
 from robust_hub.provenance import Provenance
-from robust_hub.training.options import Training
+from robust_hub.training.sameness import Training
 
 ROW = Row("mixed", "digits", CLEAN, MIXED)
 SCALE = Scale(

@@ -25,8 +25,9 @@ import robust_hub.models.resnets
 from robust_hub.provenance import OPTIONS, Provenance
 from robust_hub.training.compilation import compiled, repeated_blocks
 from robust_hub.training.loop import _Loop
-from robust_hub.training.options import Options, Training, difference
+from robust_hub.training.options import Options
 from robust_hub.training.pretrain import pretrain_mixed_noise
+from robust_hub.training.sameness import Training, difference
 
 full = pytest.mark.full
 needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler")

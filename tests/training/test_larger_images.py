@@ -21,8 +21,9 @@ from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.views import whole_view
 from robust_hub.models.config import read_config
 from robust_hub.provenance import Provenance, provenance_of
-from robust_hub.training.options import Options, Training
+from robust_hub.training.options import Options
 from robust_hub.training.pretrain import EPOCHS, LEARNING_RATE, WEIGHT_DECAY, pretrain_mixed_noise
+from robust_hub.training.sameness import Training
 
 CLEAN = NoiseMixture((0.0,))
 QUICK: dict[str, Any] = {"mixture": CLEAN, "batch_size": 8, "epochs": 2, "progress": False}
