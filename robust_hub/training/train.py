@@ -1,11 +1,9 @@
-"""Training: checks, the choice of the learning rate, the result and its checkpoint."""
+"""Training: checks, the result and its checkpoint."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robust_hub.images.content import sample_of
 from robust_hub.images.data import ImageData
 from robust_hub.images.held_out import HeldOut
-from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.pixels import note_mean_std
-from robust_hub.images.set_aside import holdout_split
 from robust_hub.layout import TRAINING
 from robust_hub.models.checkpoint import check_savable, save_checkpoint
 from robust_hub.models.classes import note_class_names
@@ -29,11 +25,12 @@ from robust_hub.models.sizes import note_size
 from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
 from robust_hub.training.admission import admit
 from robust_hub.training.bf16 import warn_slow_bf16
-from robust_hub.training.judged import Judged, count_right, judge
-from robust_hub.training.loop import Corrupt, Job, make_accelerator, train_at
+from robust_hub.training.judged import Judged, judge
+from robust_hub.training.loop import Corrupt, Job, make_accelerator
 from robust_hub.training.options import Options
+from robust_hub.training.rates import Trained, train_rates
 from robust_hub.training.shown import result_html, result_line
-from robust_hub.training.state import claimed, read_result, write_in_main, write_result
+from robust_hub.training.state import claimed, write_in_main
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,15 +84,6 @@ class Apart:
         """Give JSON values."""
         which = {} if self.which is None else {**self.which.to_json(), "whole": self.whole}
         return {"split": self.data.split, **which}
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """History, learning rate and, of several, held-out accuracy of what was trained."""
-
-    history: list[dict[str, Any]]
-    learning_rate: float
-    accuracy: float | None = None
 
 
 def train(
@@ -161,7 +149,7 @@ def train(
         with torch.random.fork_rng(devices=devices), _only(model, parameters) as trained:
             job = Job(model, corrupt, trained, scales, admitted.memory)
             with fast_norms(model, options.fast_norm):
-                done = _train_rates(job, data, options, folder)
+                done = train_rates(job, data, options, folder)
                 judged = None if apart is None else judge(job, apart.data, options)
         model.to(memory_format=torch.contiguous_format)
         model.eval()
@@ -177,7 +165,7 @@ def train(
     return TrainResult(model, folder, history, done.learning_rate, done.accuracy, provenance, judged, held)
 
 
-def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: Options, done: _Trained) -> Provenance:
+def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: Options, done: Trained) -> Provenance:
     """Say how trained weights came about; those that the model started from become the base."""
     return replace(
         start,
@@ -195,55 +183,6 @@ def _provenance(start: Provenance, model: nn.Module, data: ImageData, options: O
         commit=commit(),
         base=provenance_of(unwrapped(model)),
     )
-
-
-def _train_rates(job: Job, data: ImageData, options: Options, folder: Path | None) -> _Trained:
-    """Train with the learning rate, or once with each of several, leaving the weights of the best in the model."""
-    rates = options.learning_rate
-    if len(rates) == 1:
-        return _Trained(train_at(job, data, options, rates[0], folder), rates[0])
-    part, held = holdout_split(data, options.holdout, options.seed)
-    initial = copy.deepcopy(job.model.state_dict())
-    best: tuple[_Trained, dict[str, Tensor]] | None = None
-    for rate in rates:
-        job.model.load_state_dict(initial)
-        tried = _try_rate(job, part, held, options, rate, None if folder is None else folder / f"lr-{rate:g}")
-        if tried is not None and (best is None or _accuracy_of(tried) > _accuracy_of(best[0])):
-            best = tried, {k: v.detach().cpu().clone() for k, v in job.model.state_dict().items()}
-    if best is None:
-        raise FloatingPointError(
-            f"training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in rates)}): try smaller ones"
-        )
-    job.model.load_state_dict(best[1])
-    return best[0]
-
-
-def _try_rate(
-    job: Job, part: ImageData, held: ImageData, options: Options, rate: float, folder: Path | None
-) -> _Trained | None:
-    """Train with one of several learning rates and judge it; None if it diverged."""
-    earlier = read_result(folder)
-    try:
-        if "diverged" in earlier:
-            raise FloatingPointError(earlier["diverged"])
-        history = train_at(job, part, options, rate, folder)
-    except FloatingPointError as error:
-        warnings.warn(f"learning rate {rate:g} is left out: {error}", stacklevel=5)
-        write_result(folder, {"learning_rate": rate, "diverged": str(error)})
-        return None
-    accuracy = earlier["accuracy"] if "accuracy" in earlier else _accuracy(job, held, options)
-    write_result(folder, {"learning_rate": rate, "accuracy": accuracy, "held_out_images": len(held)})
-    return _Trained(history, rate, accuracy)
-
-
-def _accuracy_of(trained: _Trained) -> float:
-    return -1.0 if trained.accuracy is None else trained.accuracy
-
-
-def _accuracy(job: Job, data: ImageData, options: Options) -> float:
-    """Give the accuracy on data under the corruption of training, or under the noise that the options name."""
-    corrupt = job.corrupt if options.judge_sigma is None else NoiseMixture((options.judge_sigma,)).add
-    return count_right(job, data, options, corrupt) / len(data)
 
 
 @contextmanager

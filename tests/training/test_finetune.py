@@ -24,7 +24,7 @@ from robust_hub.models.resnets import load_model
 from robust_hub.provenance import commit, provenance_of, versions
 from robust_hub.publishing.cards import card
 from robust_hub.publishing.evidence import read_evidence
-from robust_hub.training import train as training
+from robust_hub.training import rates
 from robust_hub.training.finetune import finetune_clean, reset_head
 from robust_hub.training.options import Options
 from robust_hub.training.pretrain import pretrain_mixed_noise
@@ -161,7 +161,7 @@ def hand_made(job: str) -> nn.Module:
 def test_what_could_not_be_loaded_is_refused_before_the_training(
     job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "train_at", lambda *_: pytest.fail("trained in vain"))
+    monkeypatch.setattr(rates, "train_at", lambda *_: pytest.fail("trained in vain"))
     run = finetune_clean if job == "finetune" else pretrain_mixed_noise
     with pytest.raises(ValueError, match=r"differs from resnet18s_ln (with .* )?in act1, GELU.*act_layer="):
         run(hand_made(job), toy_data(), out=tmp_path / "out", epochs=1, **OPTIONS)
