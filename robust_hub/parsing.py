@@ -45,7 +45,7 @@ def read_bounded_json(source: Path | str, what: str, most_bytes: int = MOST_BYTE
     """
     name = what if isinstance(source, str) else f"{what} in {shown(source)}"
     try:
-        text = source if isinstance(source, str) else _text(source, most_bytes)
+        text = source if isinstance(source, str) else read_text(source, most_bytes)
         value = json.loads(
             text, object_pairs_hook=_object, parse_int=_whole, parse_float=_finite, parse_constant=_no_number
         )
@@ -61,6 +61,30 @@ def read_bounded_json(source: Path | str, what: str, most_bytes: int = MOST_BYTE
     else:
         return value
     raise ValueError(f"expected a readable {name}, got {reason}; restore the file")
+
+
+def read_text(path: Path, most_bytes: int) -> str:
+    """Read a file of text.
+
+    Raises:
+        OSError: If there is none, or it is no file or longer.
+        UnicodeDecodeError: If it is no text.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("no file")
+    if path.stat().st_size > most_bytes:
+        raise OSError(f"more than {most_bytes:,} bytes")
+    return path.read_bytes().decode()
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value of JSON is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_whole(value: object, least: int, most: int = 2**63 - 1) -> bool:
+    """Tell whether a value of JSON is a whole number within bounds."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def shown(value: object, most: int = _SHOWN) -> str:
@@ -91,14 +115,6 @@ def table_cell(value: object) -> str:
         'a\\|b\\n'
     """
     return shown(value).replace("|", "\\|")
-
-
-def _text(path: Path, most: int) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("no file")
-    if path.stat().st_size > most:
-        raise ValueError(f"more than {most:,} bytes")
-    return path.read_bytes().decode()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

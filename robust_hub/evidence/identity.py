@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from robust_hub.evidence.consistency import PLANS
 from robust_hub.guarantee.bounds import BOUNDS
-from robust_hub.parsing import shown
+from robust_hub.parsing import is_number, is_whole, shown
 
 # What runs of one network on the same images may differ in; whatever else run.json says must be equal, the noise, the
 # images and all that moves a logit included.
@@ -79,16 +79,8 @@ def noise_words(noise: str, reproduction: bool | None) -> str:
     return f"{_NOISES.get(noise, f'of the kind {shown(noise, 40)}')}; {_SEEDS[reproduction]}"
 
 
-def _is_whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_grid(value: Any) -> bool:
-    if not (isinstance(value, list) and value and all(map(_is_number, value)) and value[0] >= 0):
+    if not (isinstance(value, list) and value and all(map(is_number, value)) and value[0] >= 0):
         return False
     return all(low < high for low, high in itertools.pairwise(value))
 
@@ -102,18 +94,18 @@ def _are_texts(value: Any) -> bool:
 
 
 def _are_outputs(value: Any) -> bool:
-    return isinstance(value, list) and all(one is None or _is_whole(0)(one) for one in value)
+    return isinstance(value, list) and all(one is None or is_whole(one, 0) for one in value)
 
 
 _TEXT = (_is_text, "a text")
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "sigma": (lambda value: _is_number(value) and value > 0, "a finite number > 0"),
-    "alpha": (lambda value: _is_number(value) and 0 < value < 1, "a number in (0, 1)"),
-    "n": (_is_whole(1), "a whole number, at least 1"),
-    "n0": (_is_whole(0), "a whole number, at least 0"),
-    "every": (_is_whole(1), "a whole number, at least 1"),
-    "images": (_is_whole(0), "a whole number, at least 0"),
-    "trained_on": (_is_whole(0), "a whole number, at least 0"),
+    "sigma": (lambda value: is_number(value) and value > 0, "a finite number > 0"),
+    "alpha": (lambda value: is_number(value) and 0 < value < 1, "a number in (0, 1)"),
+    "n": (partial(is_whole, least=1), "a whole number, at least 1"),
+    "n0": (partial(is_whole, least=0), "a whole number, at least 0"),
+    "every": (partial(is_whole, least=1), "a whole number, at least 1"),
+    "images": (partial(is_whole, least=0), "a whole number, at least 0"),
+    "trained_on": (partial(is_whole, least=0), "a whole number, at least 0"),
     "seed": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
     "plan": (lambda value: isinstance(value, str) and value in PLANS, f"one of {', '.join(PLANS)}"),
     "bound": (lambda value: isinstance(value, str) and value in BOUNDS, f"one of {', '.join(BOUNDS)}"),

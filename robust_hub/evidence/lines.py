@@ -11,7 +11,7 @@ from typing import Any
 from robust_hub.evidence.columns import DIGITS, OURS, REQUIRED, decode_columns, decoder
 from robust_hub.evidence.record import Record, make_records
 from robust_hub.layout import RECORDS
-from robust_hub.parsing import shown
+from robust_hub.parsing import read_text, shown
 
 _LONG = re.compile(rf"(?<![\d_])[\d_]{{{DIGITS + 1}}}")
 _MOST_BYTES = 1_000_000_000  # of a records.tsv
@@ -31,7 +31,7 @@ def read_file(path: Path) -> tuple[list[Record], Path, str]:
     """
     file = path / RECORDS if path.is_dir() else path
     try:
-        text = _text(file)
+        text = read_text(file, _MOST_BYTES)
         records = _parse(text, file)
     except OSError as error:
         raise ValueError(
@@ -46,14 +46,6 @@ def read_file(path: Path) -> tuple[list[Record], Path, str]:
             raise ValueError(f"expected one record per image, got {record.idx} twice in {shown(file)}; remove one")
         seen.add(record.idx)
     return records, file, text
-
-
-def _text(file: Path) -> str:
-    if file.exists() and not file.is_file():
-        raise OSError("no file")
-    if file.stat().st_size > _MOST_BYTES:
-        raise OSError(f"more than {_MOST_BYTES:,} bytes")
-    return file.read_bytes().decode()
 
 
 def _parse(text: str, file: Path) -> list[Record]:
