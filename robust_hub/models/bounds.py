@@ -6,20 +6,18 @@ lie. How large the network is, the weights themselves bound: see `robust_hub.mod
 
 from __future__ import annotations
 
-import math
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from robust_hub.models.shelves import is_name
-from robust_hub.parsing import shown
+from robust_hub.parsing import is_number, is_whole, shown
 
 LARGEST_IMAGE = 1024  # pixels of a side
 _CHANNELS = 1024
 _CLASSES = 10**9
 _INTEGER = 100_000  # of a network's argument: blocks, channels, pixels
-_LONGEST, _MOST = 4096, 1000  # characters of a text, values in one list
+_MOST = 1000  # values in one list
 # Of create_model, build_model_with_cfg and PretrainedCfg: what leads to other weights, networks or devices.
 _ELSEWHERE = {
     *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load"),
@@ -31,13 +29,6 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.,:+-]{0,200}")  # of layers and functions that
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 _LEAST_STD = 1e-6  # of pixels in [0, 1]: by a smaller one a network in half precision gets infinities
 _HASH = re.compile(r"[0-9a-f]{64}")
-_RECIPE: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("architecture", "job", "pretrained", "data", "split", "fingerprint", "commit"), str),
-    **dict.fromkeys(("epochs", "seed", "images"), int),
-    **dict.fromkeys(("head_scale", "weight_decay", "learning_rate", "held_out_accuracy"), (int, float)),
-    **{"head_only": bool, "sigmas": list, "weights": list, "versions": dict, "base": dict, "history": list},
-    **{"held_out": dict, "trained_on": list},
-}
 
 
 def check_architecture(name: Any) -> str:
@@ -90,7 +81,7 @@ def check_count(name: str, value: Any) -> int:
     Raises:
         ValueError: If it is none.
     """
-    if not _is_whole(value, 0, _CLASSES):
+    if not is_whole(value, 0, _CLASSES):
         raise ValueError(f"{name} {shown(repr(value))}, expected a whole number from 0 to {_CLASSES:,}")
     return int(value)
 
@@ -141,43 +132,6 @@ def check_probe(probe: Any) -> dict[str, list[list[float]]] | None:
     return {str(name): [list(row) for row in rows] for name, rows in probe.items()}
 
 
-def check_recipe(recipe: Any) -> dict[str, Any]:
-    """Take how weights came about.
-
-    Raises:
-        ValueError: If a value is of another type than it is written with, or a text holds control characters.
-    """
-    if recipe is None:
-        return {}
-    if not isinstance(recipe, Mapping):
-        raise ValueError(f"the recipe {shown(repr(recipe), 60)}, expected names and values")
-    one: Any = recipe
-    while isinstance(one, Mapping):
-        for name, kind in _RECIPE.items():
-            value = one.get(name)
-            if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-                raise ValueError(f"{name} {shown(repr(value), 60)} in its recipe, expected another type")
-        for name in ("sigmas", "weights"):
-            if not all(_is_number(value) for value in one.get(name) or ()):
-                raise ValueError(f"{name} {shown(repr(one[name]), 60)} in its recipe, expected numbers")
-        if not all(isinstance(row, Mapping) for row in one.get("history") or ()):
-            raise ValueError("a history in its recipe that is no list of epochs")
-        one = one.get("base")
-    for text in _texts(recipe):
-        if len(text) > _LONGEST or any(unicodedata.category(c) == "Cc" for c in text):
-            raise ValueError(f"{shown(repr(text), 60)} in its recipe, expected a line of text")
-    return dict(recipe)
-
-
-def printable(value: Any) -> Any:
-    """Give JSON values with control characters escaped, as `check_recipe` wants the texts."""
-    if isinstance(value, str):
-        return shown(value, _LONGEST) if any(unicodedata.category(c) == "Cc" for c in value) else value[:_LONGEST]
-    if isinstance(value, Mapping):
-        return {printable(name): printable(inner) for name, inner in value.items()}
-    return [printable(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
 def _check_argument(name: str, value: Any, deep: int) -> None:
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
     if inner is not None:
@@ -190,32 +144,12 @@ def _check_argument(name: str, value: Any, deep: int) -> None:
     elif isinstance(value, str):
         if _PLAIN.fullmatch(value):
             return
-    elif _is_number(value) and abs(value) <= _INTEGER:
+    elif is_number(value) and abs(value) <= _INTEGER:
         return
     raise ValueError(
         f"the model argument {shown(name)} = {shown(repr(value), 60)}, expected plain names and numbers of at most "
         f"{_INTEGER:,}"
     )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield str(name)
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _list(value: Any, most: int) -> list[Any]:
@@ -224,16 +158,16 @@ def _list(value: Any, most: int) -> list[Any]:
 
 def _is_size(value: Any) -> bool:
     size = _list(value, 3)
-    return len(size) == 3 and _is_whole(size[0], 1, _CHANNELS) and all(_is_whole(v, 1, LARGEST_IMAGE) for v in size[1:])
+    return len(size) == 3 and is_whole(size[0], 1, _CHANNELS) and all(is_whole(v, 1, LARGEST_IMAGE) for v in size[1:])
 
 
 def _are_numbers(value: Any) -> bool:
-    return bool(value) and all(_is_number(v) and abs(v) <= _INTEGER for v in _list(value, _CHANNELS))
+    return bool(value) and all(is_number(v) and abs(v) <= _INTEGER for v in _list(value, _CHANNELS))
 
 
 def _are_rows(value: Any) -> bool:
     rows = _list(value, 8)
-    numbers = all(isinstance(row, list) and all(_is_number(v) for v in _list(row, 64)) for row in rows)
+    numbers = all(isinstance(row, list) and all(is_number(v) for v in _list(row, 64)) for row in rows)
     return numbers and len({len(row) for row in rows}) <= 1
 
 
@@ -245,13 +179,13 @@ def _are_layers(value: Any) -> bool:
 _CFG: dict[str, Callable[[Any], bool]] = {
     "input_size": _is_size,
     "interpolation": lambda value: isinstance(value, str) and bool(_PLAIN.fullmatch(value)),
-    "crop_pct": lambda value: _is_number(value) and 0 < value <= 16,
+    "crop_pct": lambda value: is_number(value) and 0 < value <= 16,
     "crop_mode": lambda value: isinstance(value, str) and bool(_PLAIN.fullmatch(value)),
     "mean": _are_numbers,
     "std": lambda value: _are_numbers(value) and min(value) >= _LEAST_STD,
     "first_conv": _are_layers,
     "classifier": _are_layers,
-    "num_classes": lambda value: _is_whole(value, 0, _CLASSES),
+    "num_classes": lambda value: is_whole(value, 0, _CLASSES),
 }
 _EXPECTED = {
     "input_size": f"channels, height and width of at most {LARGEST_IMAGE} pixels",

@@ -12,6 +12,7 @@ from robust_hub.files import inside
 from robust_hub.layout import CONFIG, WEIGHTS
 from robust_hub.models import bounds
 from robust_hub.models.labels import FIELD, check_label_names
+from robust_hub.models.recipe import check_recipe, printable
 from robust_hub.models.shelves import is_name
 from robust_hub.parsing import MOST_BYTES, read_bounded_json, shown
 from robust_hub.provenance import Provenance
@@ -101,7 +102,7 @@ class CheckpointConfig:
                 "sha256": self.sha256[WEIGHTS] if whole else dict(self.sha256),
                 **({"difference": _difference_to_json(self.difference)} if self.difference else {}),
                 "fingerprint": self.probe,
-                "recipe": {} if self.provenance is None else bounds.printable(self.provenance.to_json()),
+                "recipe": {} if self.provenance is None else printable(self.provenance.to_json()),
             },
         }
 
@@ -195,7 +196,7 @@ def _from_json(values: Mapping[str, Any], ours: Mapping[str, Any]) -> Checkpoint
         sha256=_hashes(ours.get("sha256")) if "robust_hub" in values else {},
         difference=_difference_from_json(ours.get("difference")),
         probe=bounds.check_probe(ours.get("fingerprint")),
-        provenance=Provenance.from_json(bounds.check_recipe(ours.get("recipe"))),
+        provenance=Provenance.from_json(check_recipe(ours.get("recipe"))),
         plain_timm=theirs,
         label_names=_label_names(values, count),
         license=bounds.check_license(ours.get(LICENSE)),
