@@ -7,8 +7,7 @@ that was killed therefore continues exactly where its last saved state stands, a
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,15 @@ from accelerate.utils import broadcast
 from timm.optim import create_optimizer_v2, param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from robust_hub.images.augment import crop_flip
 from robust_hub.images.data import ImageData
 from robust_hub.images.pixels import normalize
-from robust_hub.images.views import Views, to_size
+from robust_hub.images.views import to_size
 from robust_hub.memory import batch_in_memory
 from robust_hub.models.logits import logits_of
 from robust_hub.training.compilation import compiled
+from robust_hub.training.feed import batches_of, near, views_of
 from robust_hub.training.monitor import Monitor
 from robust_hub.training.muon import batch_muon
 from robust_hub.training.options import Options
@@ -100,7 +99,7 @@ class _Loop:
         if self.scaler.is_enabled():
             accelerator.register_for_checkpointing(self.scaler)
         _set_modes(job, self.network)
-        self.data = _views(_near(data, options, self.device), options)
+        self.data = views_of(near(data, options, self.device), options)
         self.per_epoch = len(epoch_batches(len(self.data), options.batch_size, options.seed, 0, self.rank, self.world))
         self.total = options.epochs * self.per_epoch
         share = min(10, options.epochs / 10) / options.epochs if options.warmup is None else options.warmup
@@ -128,9 +127,8 @@ class _Loop:
         for epoch in range(done.step // self.per_epoch, options.epochs):
             batches = epoch_batches(len(self.data), options.batch_size, options.seed, epoch, self.rank, self.world)
             self.monitor.begin()
-            for images, labels in _batches(
-                self.data, batches[done.step - epoch * self.per_epoch :], options, self.device
-            ):
+            left = batches[done.step - epoch * self.per_epoch :]
+            for images, labels in batches_of(self.data, left, options, self.device):
                 with batch_in_memory(len(images)):
                     self.step(images, labels)
             self.monitor.end_epoch(epoch, self.rate_at(done.step - 1))
@@ -223,38 +221,3 @@ def _groups(model: nn.Module, weight_decay: float, scales: Mapping[nn.Parameter,
             chosen = [p for p in group["params"] if scales.get(p, 1.0) == scale]
             groups.append({**group, "params": chosen, "lr_scale": scale})
     return groups
-
-
-def _near(data: ImageData, options: Options, device: torch.device) -> ImageData:
-    """Put the images on the accelerator if they take no more than a quarter of its free memory."""
-    if device.type != "cuda" or options.num_workers or not data.in_memory:
-        return data
-    free, _ = torch.cuda.mem_get_info(device)
-    return data.to(device) if len(data) * math.prod(data.image_shape) <= free // 4 else data
-
-
-def _views(data: ImageData, options: Options) -> ImageData | Views:
-    """Give the views of the images that are the same in every epoch, if such views are trained on."""
-    if options.view_count is None or options.view_size is None:
-        return data
-    seeds = [seed_of(options.seed, "view", view) for view in range(1, options.view_count)]
-    return Views(data, options.view_size, seeds)
-
-
-def _batches(
-    data: ImageData | Views, batches: Tensor, options: Options, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (uint8 images, labels) of each row of indices, on the device; workers read whole batches."""
-    if data.device.type == device.type and not options.num_workers:
-        yield from data.batches(batches)
-        return
-    source: Any = DataLoader(
-        batches,  # type: ignore[arg-type]
-        batch_size=None,
-        collate_fn=data.batch,
-        num_workers=options.num_workers,
-        pin_memory=device.type == "cuda" and data.device.type == "cpu",
-        generator=torch.Generator(),
-    )
-    for images, labels in source:
-        yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
