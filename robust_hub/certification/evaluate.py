@@ -139,11 +139,7 @@ def certify(
     smoothed = SmoothedClassifier(model, mean=mean, std=std)
     if smoothed.dtype == torch.bfloat16:
         warn_slow_bf16(smoothed.device, "certify the network in float32, if it is to be deployed so")
-    if len(smoothed.mean) not in (1, data.image_shape[0]):
-        raise ValueError(
-            f"expected images of as many channels as mean and std have, {len(smoothed.mean)}, got {data.image_shape}: "
-            f"load them with load_data(..., channels={len(smoothed.mean)})"
-        )
+    _check_channels(data, len(smoothed.mean))
     law.check_shape(data.image_shape)
     matched = match(smoothed, data, classes)
     task = choose_form(Task(smoothed, data, law, plan, batch_size, matched), compile, out, len(indices), state)
@@ -167,6 +163,15 @@ def _load(model: nn.Module, dataset: Any, channels: int) -> ImageData:
     data = find_part(model, dataset, read)
     say_resized(data)
     return data
+
+
+def _check_channels(data: ImageData, channels: int) -> None:
+    """Refuse images of another number of channels than mean and std have, where that is not one number for all."""
+    if channels not in (1, data.image_shape[0]):
+        raise ValueError(
+            f"expected images of as many channels as mean and std have, {channels}, got {data.image_shape}: "
+            f"load them with load_data(..., channels={channels})"
+        )
 
 
 def _shared(task: Task, indices: Sequence[int], seed: int, state: PartialState) -> Iterator[Record]:
