@@ -61,6 +61,6 @@ def check_prediction(n: int, alpha: float) -> tuple[int, float]:
 
 
 def prediction_course(n: int, alpha: float, tau: float = 0.0) -> Course[int]:
-    """Lead one image to a prediction: the class, or ABSTAIN; see `robust_hub.guarantee.certificate.predict_counts`."""
+    """Lead one image to a prediction: the class, or ABSTAIN; see `predict_counts`."""
     (votes,) = yield (Look(PREDICTION, n, n),)
     return predict_counts(votes, alpha, tau)
