@@ -1,7 +1,7 @@
 """How weights came about, and which code made something: versions of the packages, commit of this one.
 
 A module that was trained or loaded carries its provenance with it, so that what is made from it can say where it
-started: `provenance_of` reads it, `note_provenance` writes it. It is the one value of ours on a user's module, plain
+started: `provenance_of` reads it, `note_provenance` writes it. It is a value of ours on a user's module, plain
 JSON in the attribute `robust_hub_provenance`, so that a pickled module needs no robust_hub to be read.
 """
 

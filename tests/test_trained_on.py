@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,22 @@ def test_a_folder_named_test_that_grew_gives_its_held_out_part(tmp_path: Path) -
     (tmp_path / "more" / "dark" / "000.png").rename(photos / "dark" / "new.png")
     run = certify(model, photos, 0.25, out=tmp_path / "run", **SHORT)
     assert len(run.records) == 2 and run.identity["split"] == "train-held-out"
+
+
+def test_what_was_held_out_is_unseen_no_more_once_somebody_else_trains_on(tmp_path: Path) -> None:
+    """A loop of the user's own tells nobody what it sees; types, copies and pickles are no training."""
+    photos = write_photos(tmp_path / "photos")
+    model = finetune_clean(network(), str(photos), **QUICK).model
+    for k, same in enumerate((model, copy.deepcopy(model).bfloat16(), pickle.loads(pickle.dumps(model)))):
+        assert len(certify(same, photos, 0.25, out=tmp_path / f"run{k}", **SHORT).records) == 2
+    with torch.no_grad():
+        next(model.parameters()).mul_(0.99)
+    with pytest.raises(ValueError, match="a network that says of no image that it was held out: fine-tune with --val"):
+        certify(model, photos, 0.25, out=tmp_path / "later", **SHORT)
+    train = load_data(str(photos), split="train", size=32)
+    run = certify(model, train, 0.25, out=tmp_path / "later", **SHORT)
+    assert run.provenance is not None and run.provenance.job is None  # how these weights came about, nobody says
+    assert run.identity["trained_on"] and "on which the network was trained" in markdown_table([run])
 
 
 @pytest.mark.parametrize("val", [0, 0.1])

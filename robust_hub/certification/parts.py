@@ -14,8 +14,9 @@ from robust_hub.images.indices import evenly
 from robust_hub.images.parts import has_split
 from robust_hub.models.modes import unwrapped
 from robust_hub.models.sizes import check_size
+from robust_hub.models.untouched import training_of
 from robust_hub.notes import say
-from robust_hub.provenance import Provenance, provenance_of
+from robust_hub.provenance import Provenance
 
 MOST_SEEN = 0.1  # of the images of a split: of more, it is no chance that a training had them, too
 _NAMED = "or say --split train (in Python load_data(..., split='train')) to certify training images all the same"
@@ -58,7 +59,7 @@ def count_seen(model: nn.Module, data: ImageData, indices: Sequence[int]) -> int
 
 
 def _lineage(model: nn.Module) -> list[Provenance]:
-    return list((provenance_of(unwrapped(model)) or Provenance()).lineage())
+    return list((training_of(unwrapped(model)) or Provenance()).lineage())
 
 
 def _held_out(data: ImageData, trained: list[Provenance]) -> ImageData:

@@ -36,8 +36,8 @@ from robust_hub.images.laws import Noise
 from robust_hub.layout import RUN
 from robust_hub.models.identity import weights_hash
 from robust_hub.models.modes import unwrapped
+from robust_hub.models.untouched import training_of
 from robust_hub.notes import say
-from robust_hub.provenance import provenance_of
 
 USUAL = 500  # images that are certified where the caller does not say
 _TOGETHER = 256  # images that are hashed at a time
@@ -167,7 +167,7 @@ def open_task(
             fixed = identity()
             drawn = _seed(out, seed)
             writer = open_run(
-                out, {**fixed, "seed": drawn}, provenance=provenance_of(unwrapped(model)), reproduction=seed is not None
+                out, {**fixed, "seed": drawn}, provenance=training_of(unwrapped(model)), reproduction=seed is not None
             )
             stack.enter_context(writer)
             shared = [drawn, sorted(writer.done)]

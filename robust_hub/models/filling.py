@@ -20,7 +20,7 @@ from robust_hub.models.foreign import check_promised, described, warn_unchecked
 from robust_hub.models.loaded import check_computation, check_loaded
 from robust_hub.models.sketch import sketch
 from robust_hub.models.stored import check_kind
-from robust_hub.provenance import note_provenance
+from robust_hub.models.untouched import note_training
 
 
 def load_into(model: ResNet, folder: Path, norm: str, stem: str) -> None:
@@ -79,7 +79,7 @@ def weights_for(
 
 def note_loaded(model: nn.Module, config: CheckpointConfig) -> None:
     """Have a loaded model say how its weights came about, and name its outputs where the classifier is theirs."""
-    note_provenance(model, config.as_base())
+    note_training(model, config.as_base())
     own_head = getattr(model, "num_classes", None) == config.num_classes
     note_class_names(model, config.label_names if own_head else None)
 

@@ -22,7 +22,8 @@ from robust_hub.models.checkpoint import check_savable, save_checkpoint
 from robust_hub.models.classes import note_class_names
 from robust_hub.models.modes import fast_norms, unwrapped
 from robust_hub.models.sizes import note_size
-from robust_hub.provenance import Provenance, commit, note_provenance, provenance_of, versions
+from robust_hub.models.untouched import note_training
+from robust_hub.provenance import Provenance, commit, provenance_of, versions
 from robust_hub.training.admission import admit
 from robust_hub.training.bf16 import warn_slow_bf16
 from robust_hub.training.judged import Judged, judge
@@ -156,7 +157,7 @@ def train(
         provenance = _provenance(start, model, data, options, done)
         if apart is not None and judged is not None:
             provenance = replace(provenance, held_out={**apart.to_json(), **judged.to_json()})
-        note_provenance(unwrapped(model), provenance)
+        note_training(unwrapped(model), provenance)
         if out is not None:
             whole = replace(provenance, history=tuple(done.history))
             write_in_main(Path(out), lambda: save_checkpoint(model, Path(out), provenance=whole))
