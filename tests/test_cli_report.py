@@ -102,3 +102,26 @@ def test_json_of_a_log_says_null_of_what_it_does_not_tell(tmp_path: Path) -> Non
     (run,) = json.loads(report(log, "--json").stdout)["runs"]
     assert run["clean"] is None and run["noise"] is None and run["sigma"] is None
     assert run["certified"][0]["accuracy"]["value"] == 1.0
+
+
+def test_columns_have_a_column_a_run_and_markdown_is_what_a_pipe_gets(parent: Path) -> None:
+    lines = report(parent, "--format", "columns").stdout.splitlines()
+    assert lines[0].split("  ")[0] == "run" and lines[0].endswith(
+        "sigma = 0.25       sigma = 0.5        best per radius"
+    )
+    assert next(line for line in lines if line.startswith("r = 0.25")).split() == [
+        *("r", "=", "0.25", "0.0", "[0.0,", "49.0]", "25.0", "[4.6,", "69.9]", "(50.0)", "25.0")
+    ]
+    prose = " ".join(lines)
+    assert "Last column: (accuracy at 0)" in prose and "r: right, and certified at least so far" in prose
+    assert report(parent).stdout == report(parent, "--format", "markdown").stdout
+
+
+def test_a_zero_for_want_of_samples_is_said_to_be_one(tmp_path: Path) -> None:
+    with open_run(tmp_path / "few", {"sigma": 0.25, "images": 1, "data": "toys"}) as writer:
+        writer.append(Record(0, 0, 0, 0.4, True, 0.1, base=0, sigma=0.25, n=200, alpha=0.001, count=200))
+        writer.close({"records": 1})
+    short = "A 0.0 may be for want of samples: at sigma = 0.25, n = 200 certifies no more than about 0.456"
+    for kind in ("columns", "markdown"):
+        assert short in " ".join(report(tmp_path / "few", "--format", kind).stdout.split())
+        assert "for want of samples" not in report(tmp_path / "few", "--format", kind, "--radii", "0,0.25").stdout

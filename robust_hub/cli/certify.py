@@ -23,6 +23,7 @@ from robust_hub.cli.options import (
     test_split_option,
 )
 from robust_hub.cli.output import emit, is_main, json_option
+from robust_hub.cli.tables import table_words
 from robust_hub.files import replace_text
 
 
@@ -135,7 +136,6 @@ def _certify_data(
     from robust_hub.certification.evaluate import certify as run
     from robust_hub.certification.matching import BY_POSITION
     from robust_hub.certification.task import choose_every
-    from robust_hub.evidence.tables import markdown_table
     from robust_hub.evidence.values import runs_values
     from robust_hub.guarantee.plans import RADII, check_samples
     from robust_hub.models.sizes import check_size
@@ -153,8 +153,8 @@ def _certify_data(
     matching = BY_POSITION if classes == "by-position" else None
     rest |= {"every": every, "radii": radii, "classes": matching, "progress": not quiet}
     runs = [run(model, data, sigma, out=out / f"sigma_{sigma:g}", **rest) for sigma in sigmas]
-    shown = [radius for radius in radii if radius] if radii else RADII
-    emit({"out": out, **runs_values(runs, shown)}, lambda: markdown_table(runs, shown))
+    shown = radii or (0.0, *RADII)
+    emit({"out": out, **runs_values(runs, shown)}, lambda: table_words(runs, shown))
 
 
 @click.group(cls=Commands)

@@ -9,6 +9,7 @@ import click
 from robust_hub.cli.completion import complete_run
 from robust_hub.cli.options import FILE, FOLDER, NUMBERS
 from robust_hub.cli.output import emit, json_option, note
+from robust_hub.cli.tables import table_words
 from robust_hub.layout import RECORDS, RUN
 from robust_hub.memory import uncollected
 from robust_hub.models.shelves import checkpoint_folder
@@ -22,15 +23,13 @@ DEEPEST = 2  # folders between the one that is named and a run, as in model_card
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["markdown", "latex"]),
-    default="markdown",
-    show_default=True,
-    help="How the table is written.",
+    type=click.Choice(["columns", "markdown", "latex"]),
+    help="How the table is written [default: columns on a terminal, else markdown].",
 )
 @click.option(
     "--radii",
     type=NUMBERS,
-    default="0.25,0.5,0.75,1.0",
+    default="0,0.25,0.5,0.75,1.0",
     show_default=True,
     metavar="R,R,...",
     help="Radii of the table's columns, l2 distances for pixels in [0, 1].",
@@ -38,7 +37,7 @@ DEEPEST = 2  # folders between the one that is named and a run, as in model_card
 @click.option("--plot", type=FILE, help="Write the certified-accuracy curves to this PNG.")
 @json_option
 @uncollected()
-def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Path | None) -> None:
+def report(runs: tuple[Path, ...], kind: str | None, radii: tuple[float, ...], plot: Path | None) -> None:
     """Make a table and curves of what certify recorded.
 
     RUNS are run folders, folders of these such as the --out of certify, a checkpoint's folder or name, or logs in the
@@ -48,13 +47,11 @@ def report(runs: tuple[Path, ...], kind: str, radii: tuple[float, ...], plot: Pa
     """
     from robust_hub.evidence.plots import plot_curves
     from robust_hub.evidence.records import read_run
-    from robust_hub.evidence.tables import latex_table, markdown_table
     from robust_hub.evidence.values import runs_values
 
     read = [read_run(folder) for path in runs for folder in run_folders(path)]
-    table = markdown_table if kind == "markdown" else latex_table
     curves = None if plot is None else plot_curves(read, plot)
-    emit({**runs_values(read, radii), "curves": curves}, lambda: table(read, radii))
+    emit({**runs_values(read, radii), "curves": curves}, lambda: table_words(read, radii, kind))
     if curves is not None:
         note(f"curves: {curves}")
 

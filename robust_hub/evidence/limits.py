@@ -50,6 +50,32 @@ def limits_of(runs: Runs) -> dict[str, Limit]:
     return {label: limit for label, limit in found.items() if limit is not None}
 
 
+def limits_note(runs: Runs, radii: Sequence[float]) -> str:
+    """Say which runs had too few samples for the radii of a table, so that nobody takes their 0 for the network's.
+
+    Args:
+        runs: Records by label, or runs.
+        radii: The table's radii, l2 in [0, 1]-pixel units.
+
+    Returns:
+        A sentence; empty where the samples allow every radius.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+
+    Example:
+        >>> records = [Record(0, 3, 3, 0.6, True, 1.0, n=1000, sigma=0.25, alpha=0.001)]
+        >>> limits_note({"sigma = 0.25": records}, (0.25, 0.75)).partition(":")[2]
+        ' at sigma = 0.25, n = 1,000 certifies no more than about 0.616, whatever the network.'
+    """
+    short = {label: one for label, one in limits_of(runs).items() if max(radii, default=0.0) >= one.radius}
+    words = [
+        f"at {label}, {one.words}" + (f" than about {one.radius:.3f}" if one.words.endswith("no more") else "")
+        for label, one in short.items()
+    ]
+    return f"A 0.0 may be for want of samples: {'; '.join(words)}, whatever the network." if words else ""
+
+
 def _limit(records: Sequence[Record], identity: Mapping[str, Any]) -> Limit | None:
     if any(one.radii is not None for one in records):
         return _limit_of_grid(records, identity)

@@ -35,10 +35,26 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> Table:
         >>> print(markdown_table({"mine": records}, radii=(0.25,)).splitlines()[2])
         | mine | 2 | - | 0.0 [0.0, 65.8] | 50.0 [9.5, 90.5] |
     """
-    header, lines, best, below = _cells(runs, radii)
-    lines = [*lines, *([best] if best else [])]
+    (header, *lines), below = table_cells(runs, radii)
     text = f"{set_rows(header, ([table_cell(cell) for cell in line] for line in lines))}\n\n{below}\n"
     return Table(text, rows(header, lines) + note(below))
+
+
+def table_cells(runs: Runs, radii: Sequence[float] = RADII) -> tuple[list[list[str]], str]:
+    """Give the cells of `markdown_table` as plain texts, for whatever else sets them, and the note below it.
+
+    Args:
+        runs: Records by label, or a run or several.
+        radii: Radii, l2 in [0, 1]-pixel units.
+
+    Returns:
+        The rows, the first their headings; and the note.
+
+    Raises:
+        ValueError: If there are no runs, or one without records.
+    """
+    header, lines, best, below = _cells(runs, radii)
+    return [header, *lines, *([best] if best else [])], below
 
 
 def set_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
