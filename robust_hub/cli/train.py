@@ -100,6 +100,6 @@ def _report_training(result: TrainResult, out: Path) -> None:
             "judged": None if result.judged is None else result.judged.to_json(),
             "history": result.history,
         },
-        f"{out}: {last['epoch']} epoch{'' if last['epoch'] == 1 else 's'}, loss {last['loss']:.3f}, training accuracy {100 * last['accuracy']:.1f} %, "
-        f"learning rate {result.learning_rate:g}",
+        f"{out}: {last['epoch']} epoch{'' if last['epoch'] == 1 else 's'}, loss {last['loss']:.3f}, training accuracy "
+        f"{100 * last['accuracy']:.1f} %, learning rate {result.learning_rate:g}",
     )
