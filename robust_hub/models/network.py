@@ -81,6 +81,13 @@ class RobustResNet(ResNet):
         super().reset_classifier(num_classes, global_pool)
         note_class_names(self, None)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a linear layer in the place of the classifier has outputs without names, too."""
+        before = self.__dict__.get("_modules", {}).get(name) if name == "fc" else None
+        super().__setattr__(name, value)
+        if isinstance(before, nn.Linear) and isinstance(value, nn.Linear) and value is not before:
+            note_class_names(self, None)
+
     def load_pretrained(self, path: str | Path) -> None:
         """Load the checked weights that `timm.models.load_pretrained` is told of, or a file of weights as it is.
 

@@ -70,6 +70,9 @@ def test_another_classifier_has_no_names(folder: Path, model: nn.Module, tmp_pat
     assert carried(loaded) is None
     assert read_config(save_checkpoint(loaded, tmp_path / "other")).label_names is None
     assert "label_names" not in json.loads((tmp_path / "other" / CONFIG).read_text())
+    replaced: Any = load_model(folder)
+    replaced.fc = nn.Linear(replaced.fc.in_features, 3)
+    assert carried(replaced) is None, "of as many classes, and others"
 
 
 def test_a_new_classifier_keeps_the_pooling(folder: Path) -> None:
