@@ -125,3 +125,12 @@ def test_a_zero_for_want_of_samples_is_said_to_be_one(tmp_path: Path) -> None:
     for kind in ("columns", "markdown"):
         assert short in " ".join(report(tmp_path / "few", "--format", kind).stdout.split())
         assert "for want of samples" not in report(tmp_path / "few", "--format", kind, "--radii", "0,0.25").stdout
+
+
+def test_several_runs_with_too_few_samples_are_said_together(tmp_path: Path) -> None:
+    for name in "ab":
+        with open_run(tmp_path / "runs" / name, {"sigma": 0.25, "images": 1, "data": "toys"}) as writer:
+            writer.append(Record(0, 0, 0, 0.4, True, 0.1, base=0, sigma=0.25, n=200, alpha=0.001, count=200))
+            writer.close({"records": 1})
+    said = " ".join(report(tmp_path / "runs").stdout.split())
+    assert "want of samples: in 2 runs, the first of them sigma = 0.25" in said and said.count("n = 200 certifies") == 1

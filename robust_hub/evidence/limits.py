@@ -68,12 +68,17 @@ def limits_note(runs: Runs, radii: Sequence[float]) -> str:
         >>> limits_note({"sigma = 0.25": records}, (0.25, 0.75)).partition(":")[2]
         ' at sigma = 0.25, n = 1,000 certifies no more than about 0.616, whatever the network.'
     """
-    short = {label: one for label, one in limits_of(runs).items() if max(radii, default=0.0) >= one.radius}
-    words = [
-        f"at {label}, {one.words}" + (f" than about {one.radius:.3f}" if one.words.endswith("no more") else "")
-        for label, one in short.items()
-    ]
+    short: dict[str, list[str]] = {}
+    for label, one in limits_of(runs).items():
+        if max(radii, default=0.0) >= one.radius:
+            than = f" than about {one.radius:.3f}" if one.words.endswith("no more") else ""
+            short.setdefault(one.words + than, []).append(label)
+    words = [f"{_listed(labels)}, {what}" for what, labels in short.items()]
     return f"A 0.0 may be for want of samples: {'; '.join(words)}, whatever the network." if words else ""
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return f"at {labels[0]}" if len(labels) == 1 else f"in {len(labels)} runs, the first of them {labels[0]}"
 
 
 def _limit(records: Sequence[Record], identity: Mapping[str, Any]) -> Limit | None:
