@@ -72,7 +72,7 @@ def reproduce(
     waiting = [experiment for experiment in experiments if not read_own(experiment)]
     images = _load(table, scale, _needed_data(waiting), data)
     for experiment in waiting:
-        announce(f"{table.name}, {scale.name}: {experiment.row.label}")
+        announce(f"{table.name}, {scale.name}: {table.label(experiment.row)}")
         _run(experiment, images, progress)
     return results(table, scale, out)
 
@@ -81,12 +81,12 @@ def _choose_rows(table: Table, parts: Sequence[str] | None) -> list[Row]:
     """Give the rows whose label has one of the parts; each part must be in one."""
     if parts is None:
         return list(table.rows)
-    rows = [row for row in table.rows if any(part in row.label for part in parts)]
+    rows = [row for row in table.rows if any(part in table.label(row) for part in parts)]
     if not rows:
-        labels = "; ".join(row.label for row in table.rows)
+        labels = "; ".join(map(table.label, table.rows))
         raise ValueError(f"expected rows of {table.name} among {labels}; got {', '.join(parts) or 'none'}")
     for part in parts:
-        if not any(part in row.label for row in rows):
+        if not any(part in table.label(row) for row in rows):
             raise ValueError(f"expected rows of {table.name}, got {part!r}, which is in no label; leave it out")
     return rows
 

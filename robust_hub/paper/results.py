@@ -43,7 +43,7 @@ def results(table: Table, scale: Scale, out: str | Path | None) -> str:
         header += [f"r = {radius:g}", "paper"]
     read = [read_recorded(experiment) for experiment in _experiments(table, scale, out)]
     rows = [
-        [row.label, *_in_turn(_our_cells(recorded.runs, table.radii), _paper_cells(row, table.radii))]
+        [table.label(row), *_in_turn(_our_cells(recorded.runs, table.radii), _paper_cells(row, table.radii))]
         for row, recorded in zip(table.rows, read, strict=True)
     ]
     title = f"**{table.name}: {table.title}.** Ours at the scale {scale.name!r}: {scale.title}."
@@ -78,7 +78,7 @@ def results_values(table: Table, scale: Scale, out: str | Path | None) -> dict[s
         certified = [{"radius": radius, "at_zero": zero, "accuracy": value} for radius, (zero, value) in paired]
         rows.append(
             {
-                "row": row.label,
+                "row": table.label(row),
                 "checkpoint": recorded.checkpoint,
                 "ours": runs_values(recorded.runs, table.radii) if recorded.runs else None,
                 "paper": {"clean": row.paper_clean, "certified": certified},

@@ -85,6 +85,10 @@ class Table:
     rows: tuple[Row, ...]
     radii: tuple[float, ...] = RADII
 
+    def label(self, row: Row) -> str:
+        """Give a row's name in this table: with its data set, where the rows are of several."""
+        return row.label if len({one.dataset for one in self.rows}) == 1 else f"{row.dataset}, {row.label}"
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -14,6 +14,7 @@ from robust_hub.paper.experiment import Experiment
 from robust_hub.paper.recorded import Recorded
 from robust_hub.paper.results import draw, results
 from robust_hub.paper.rows import CLEAN, MIXED, SIGMAS, Row, Scale, Table
+from robust_hub.paper.tables import TABLES
 
 SCALE = Scale("tiny", "a test", "resnet18s", "shapes", pretrain={}, scratch={}, tune={}, head={}, long={}, certify={})
 TABLE = Table(
@@ -94,3 +95,10 @@ def test_a_row_has_a_curve_for_each_sigma(
     labels = [f"digits, {label}, sigma = {sigma:g}" for label in ("first", "third") for sigma in SIGMAS]
     assert list(drawn["curves"]) == labels and drawn["title"] == "table0, scale tiny"
     assert drawn["curves"][labels[1]] == RUNS[1].records
+
+
+def test_rows_of_several_data_sets_are_told_apart_by_their_labels() -> None:
+    for table in TABLES.values():
+        labels = [table.label(row) for row in table.rows]
+        assert len(set(labels)) == len(labels), table.name
+    assert TABLES["figure3"].label(TABLES["figure3"].rows[2]) == "flowers102, mixed noise"
