@@ -333,11 +333,18 @@ def test_cards_and_tables_say_which_part_was_certified(trained: tuple[Path, Path
     assert "hashes" not in text
     again = certify(load_model(folder), photos, 0.25, out=tmp_path / "shelved", n=50, progress=False)
     assert len(again.records) == 2
-    config = json.loads((folder / "config.json").read_text())
-    config["robust_hub"]["recipe"]["held_out"]["right"] = 3
+    before = (folder / "config.json").read_text()
+    damaged = {"right": -1, "right_under_noise": [1], "images": 0, "sigma": "x", "split": ["test"]}
+    for name, value in (("right", 3), *damaged.items()):
+        config = json.loads(before)
+        config["robust_hub"]["recipe"]["held_out"][name] = value
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match="expected right answers on images kept apart, got .*: restore config"):
+            card(read_evidence("resnet18s_ln.photos", folder))
+    config["robust_hub"]["recipe"]["held_out"]["split"] = "test"
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="expected right answers on images kept apart, got .*: restore config.json"):
-        card(read_evidence("resnet18s_ln.photos", folder))
+    run = certify(load_model(folder), photos, 0.25, out=tmp_path / "called", n=50, progress=False)
+    assert run.identity["split"] == "train-held-out", "a record does not say of them what they are not"
 
 
 class OfAClass(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 
 from robust_hub.images.content import SAMPLE, from_texts, hashes_of
 from robust_hub.images.data import HASHED_IMAGES, ImageData
-from robust_hub.images.held_out import HeldOut
+from robust_hub.images.held_out import SUFFIX, HeldOut
 from robust_hub.images.indices import evenly
 from robust_hub.images.parts import has_split
 from robust_hub.models.modes import unwrapped
@@ -86,7 +86,8 @@ def _held_out(data: ImageData, trained: list[Provenance]) -> ImageData:
         )
     found = data.subset([i for i, one in enumerate(hashes) if one in chosen])
     split = found.split
-    found.split = str((trained[0].held_out or {}).get("split", split))
+    said = (trained[0].held_out or {}).get("split")
+    found.split = said if isinstance(said, str) and said.endswith(SUFFIX) else f"{split}{SUFFIX}"
     missing = kept.images - len(found)
     less = f"; {missing} of those that were held out are not there any more, or were trained on" if missing > 0 else ""
     none = f"{data.name} has no test split" if split == "train" else f"the network was trained on {data.name}"

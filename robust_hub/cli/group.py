@@ -86,7 +86,7 @@ class MainGroup(Commands):
 
 
 def _no_room(error: OSError) -> str:
-    where = error.filename or "one that cannot"
+    where = error.filename or "standard output, or a file"
     return f"expected a file or folder that can be written, got {where} ({error.strerror}): make room or name another"
 
 

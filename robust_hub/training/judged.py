@@ -14,6 +14,7 @@ from robust_hub.images.held_out import SUFFIX
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.memory import batch_in_memory
 from robust_hub.models.logits import logits_of
+from robust_hub.numbers import real_number, whole_number
 from robust_hub.training.loop import Corrupt, Job, autocast, make_accelerator, network_input
 from robust_hub.training.options import Options
 from robust_hub.training.schedule import seed_of
@@ -66,10 +67,22 @@ class Judged:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Judged | None:
-        """Read what `to_json` gave, among other values; None where nothing was counted."""
+        """Read what `to_json` gave, among other values; None where nothing was counted.
+
+        Raises:
+            KeyError: If a value is missing.
+            TypeError: If the split is no text.
+            ValueError: If a number is none that can be.
+        """
         if "right" not in values:
             return None
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        if not isinstance(values["split"], str):
+            raise TypeError("a split that is no text")
+        images = whole_number("images >= 1", values["images"])
+        right, noisy = (
+            whole_number(f"{name} in [0, images]", values[name], 0, images) for name in ("right", "right_under_noise")
+        )
+        return cls(values["split"], images, right, noisy, real_number("sigma > 0", values["sigma"], above=0))
 
 
 def judge(job: Job, data: ImageData, options: Options) -> Judged:
