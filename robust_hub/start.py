@@ -15,7 +15,8 @@ def hush() -> None:
     The package is imported before its `__main__`, and takes a moment.
     """
     first, *_ = getattr(sys, "argv", None) or [""]
-    command = not set(_MODULE).isdisjoint(sys.orig_argv) if first == "-m" else PurePath(first).stem == _SCRIPT
+    script = PurePath(first).stem == _SCRIPT and first in sys.orig_argv  # a worker has the argv of its parent
+    command = not set(_MODULE).isdisjoint(sys.orig_argv) if first == "-m" else script
     if command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it may be ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -61,10 +61,21 @@ def test_ctrl_c_before_the_command_line_is_imported_is_no_traceback(module: str,
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
-def test_a_program_that_imports_the_package_keeps_its_ctrl_c() -> None:
-    code = "import robust_hub, signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+@pytest.mark.parametrize("name", ["-c", "/bin/robust-hub"])
+def test_a_program_that_imports_the_package_keeps_its_ctrl_c(name: str) -> None:
+    """A worker, too, which multiprocessing gives the arguments of its parent."""
+    said = "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    code = f"import signal, sys; sys.argv[0] = {name!r}; import robust_hub; {said}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_the_installed_script_is_no_traceback_either(tmp_path: Path) -> None:
+    (tmp_path / "robust-hub").write_text("import robust_hub, signal; print(signal.getsignal(signal.SIGINT).name)")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    line = [sys.executable, str(tmp_path / "robust-hub")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.stdout == "SIG_DFL\n", done.stderr
 
 
 def test_a_stop_within_an_exec_has_its_code_too() -> None:
