@@ -61,10 +61,11 @@ def test_the_whole_way_on_the_command_line(tmp_path):
     assert run("pretrain", *words, "--epochs", 1, "--out", tmp_path / "again", "--batch-size", 256).exit_code == 0
     twice = [read_weights(tmp_path / name) for name in ("mixed", "again")]
     assert all(torch.equal(value, twice[1][key]) for key, value in twice[0].items())  # first weights have the seed too
-    tuned = run(
-        "finetune", "--model", tmp_path / "mixed", *words, "--head-only", "--epochs", 1, "--out", tmp_path / "tuned"
-    )
-    assert tuned.exit_code == 0, tuned.output
+    tuning = ("finetune", "--model", tmp_path / "mixed", *words, "--head-only", "--epochs", 1)
+    tuned, once_more = (run(*tuning, "--out", tmp_path / "tuned") for _ in range(2))
+    assert tuned.exit_code == 0 and "1 epoch, loss" in tuned.stdout, tuned.output
+    assert once_more.stdout == tuned.stdout and "was finished before" not in tuned.stderr
+    assert "tuned was finished before: this is what it came to, nothing was trained anew" in once_more.stderr
     config = json.loads((tmp_path / "tuned" / "config.json").read_text())
     assert config["robust_hub"]["norm"] == "ln"
     assert config["num_classes"] == 10

@@ -123,10 +123,11 @@ def test_training_images_that_are_asked_for_are_counted_and_said(
     assert "photos: at least 4 of these 8 images are ones that the network was trained on" in capsys.readouterr().err
     assert run.identity["trained_on"] == runs_values([run])["runs"][0]["trained_on"] == 4
     assert "Images: of photos, at least 4 of 8 ones on which the network was trained." in markdown_table([run])
+    assert "At least 4 of them are ones on which the network was trained." in run._repr_html_()
     again = certify(model, mixed, 0.25, out=tmp_path / "certified", **SHORT)
     assert again.identity == run.identity
     other = certify(model, data.subset(range(20, 24)), 0.25, out=tmp_path / "unseen", **SHORT)
-    assert "trained_on" not in other.identity
+    assert "trained_on" not in other.identity and "was trained" not in other._repr_html_()
 
 
 def test_a_record_of_held_out_images_that_names_trained_ones_is_contradicted(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from robust_hub.cli.options import NUMBERS, data_options, load_to_train, model_option, training_options
-from robust_hub.cli.output import emit, json_option
+from robust_hub.cli.output import emit, json_option, note
+from robust_hub.layout import CONFIG
 
 if TYPE_CHECKING:
     from robust_hub.training.train import TrainResult
@@ -49,8 +50,9 @@ def pretrain(sigmas: tuple[float, ...], size: int | None, resize: int | None, **
     from robust_hub.training.pretrain import pretrain_mixed_noise
 
     model, data, rest = load_to_train(size=resize, whole=True, **options)
+    finished = (rest["out"] / CONFIG).exists()
     result = pretrain_mixed_noise(model, data, mixture=NoiseMixture(sigmas), size=size, **rest)
-    _report_training(result, rest["out"])
+    _report_training(result, rest["out"], finished)
 
 
 @click.command()
@@ -86,12 +88,16 @@ def finetune(head_only: bool, **options: Any) -> None:
     from robust_hub.training.finetune import finetune_clean
 
     model, data, rest = load_to_train(**options)
+    finished = (rest["out"] / CONFIG).exists()
     result = finetune_clean(model, data, head_only=head_only, **rest)
-    _report_training(result, rest["out"])
+    _report_training(result, rest["out"], finished)
 
 
-def _report_training(result: TrainResult, out: Path) -> None:
+def _report_training(result: TrainResult, out: Path, finished: bool) -> None:
+    if finished:
+        note(f"{out} was finished before: this is what it came to, nothing was trained anew")
     last = result.history[-1]
+    epochs = f"{last['epoch']} epoch{'' if last['epoch'] == 1 else 's'}"
     emit(
         {
             "folder": out,
@@ -100,6 +106,6 @@ def _report_training(result: TrainResult, out: Path) -> None:
             "judged": None if result.judged is None else result.judged.to_json(),
             "history": result.history,
         },
-        f"{out}: {last['epoch']} epoch{'' if last['epoch'] == 1 else 's'}, loss {last['loss']:.3f}, training accuracy "
-        f"{100 * last['accuracy']:.1f} %, learning rate {result.learning_rate:g}",
+        f"{out}: {epochs}, loss {last['loss']:.3f}, training accuracy {100 * last['accuracy']:.1f} %, "
+        f"learning rate {result.learning_rate:g}",
     )

@@ -57,7 +57,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         noise = noise_words(self.noise, self.reproduction) if self.identity else ""
-        return run_html(repr(self), self.records, noise)
+        return run_html(repr(self), self.records, noise, self.identity.get("trained_on") or 0)
 
     @property
     def noise(self) -> str:

@@ -11,13 +11,14 @@ from robust_hub.guarantee.plans import RADII
 from robust_hub.markup import block, note, rows
 
 
-def run_html(heading: str, records: Sequence[Record], noise: str) -> str:
+def run_html(heading: str, records: Sequence[Record], noise: str, seen: int = 0) -> str:
     """Show a run.
 
     Args:
         heading: What the run is.
         records: One record per image, of one sigma.
         noise: What is said of its noise, see `robust_hub.evidence.identity.noise_words`; empty for nothing.
+        seen: How many of the images are known to be ones that the network was trained on.
     """
     if not records:
         return block(heading, note("no image is certified yet"))
@@ -29,4 +30,5 @@ def run_html(heading: str, records: Sequence[Record], noise: str) -> str:
     shares += [(f"certified at radius {radius:g}", certified_accuracy(counted, radius)) for radius in radii]
     cells = [(name, f"{share.percent} %") for name, share in shares]
     words = f"Shares of all {counted.n:,} images with 95 % intervals; an abstention counts as wrong."
+    words += f" At least {seen:,} of them are ones on which the network was trained." if seen else ""
     return block(heading, rows([], cells), note(words + (f" Noise: {noise}." if noise else "")))
