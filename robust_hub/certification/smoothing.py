@@ -7,6 +7,7 @@ noise, normalisation and batches to its `Sampler`. It never sees a label.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from robust_hub.bars import tqdm
 from robust_hub.certification.inputs import check_each, check_images, check_indices
 from robust_hub.certification.origin import Origins
 from robust_hub.certification.sampler import Progress, Sampler
@@ -32,6 +34,8 @@ from robust_hub.images.pixels import mean_std
 from robust_hub.models.calling import check_weights
 from robust_hub.models.classes import class_names
 from robust_hub.numbers import real_numbers
+
+_WORTH_A_BAR = 2.0  # seconds
 
 
 class SmoothedClassifier:
@@ -185,7 +189,8 @@ class SmoothedClassifier:
                 that is given makes the certificate a reproduction, since a network may have been made for it.
             index: The image's index: equal seeds, indices and sigmas mean equal noise.
             progress: Called after each network batch with the number of samples counted in it, as a bar's `update` is;
-                an exception that it raises stops the work. It is told no vote, and changes none.
+                an exception that it raises stops the work. It is told no vote, and changes none. None shows a bar, in
+                a terminal or a notebook, where it takes more than some seconds.
 
         Returns:
             The certificate: prediction, radius and the counts that they rest on.
@@ -200,7 +205,11 @@ class SmoothedClassifier:
         """
         x = check_images(self.sampler, x, 3, ": use certify_batch for several")
         plan = make_plan(plan, n0=n0, n=n, alpha=alpha, bound=bound, radii=radii)
-        return self._certify(x[None], check_indices([index]), sigma, plan, batch_size, noise, seed, progress)[0]
+        placed = check_indices([index])
+        hidden = True if progress is not None or sys.stderr is None else None  # None: where there is a terminal
+        with tqdm(total=plan.most, unit="sample", delay=_WORTH_A_BAR, leave=False, disable=hidden) as bar:
+            told = bar.update if progress is None else progress
+            return self._certify(x[None], placed, sigma, plan, batch_size, noise, seed, told)[0]
 
     def certify_batch(
         self,

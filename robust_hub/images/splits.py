@@ -70,7 +70,10 @@ def pick(parts: Any, split: str, name: str) -> Any:
     if len(found) > 1:
         raise ValueError(f"expected one split of {name} for '{split}', got {', '.join(found)}: ask for one by its name")
     if not found:
-        raise ValueError(f"expected one of the splits {', '.join(parts)} of {name}, got '{split}'")
+        way = ""
+        if split_roles([split]).get(split) in ("val", "test") and "train" in split_roles(parts).values():
+            way = ": sort some images into a folder of that name, or have finetune hold a part out (val=, --val)"
+        raise ValueError(f"expected one of the splits {', '.join(parts)} of {name}, got '{split}'{way}")
     return parts[found[0]]
 
 

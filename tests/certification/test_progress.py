@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from robust_hub.certification import smoothing
 from robust_hub.certification.smoothing import SmoothedClassifier
 from robust_hub.guarantee.plans import Plan, fixed_plan, radius_plan, sequential_plan
 
@@ -42,6 +48,29 @@ def test_every_sample_is_told_once() -> None:
         image(), 0.25, n0=20, n=300, batch_size=64, seed=5, progress=told.append
     )
     assert told == [64] * 5 and sum(told) == certificate.samples
+
+
+class Terminal(io.StringIO):
+    """A stream that takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_a_bar_where_nobody_listens_and_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    certifier = SmoothedClassifier(tiny(), **PIXELS)
+    short: dict[str, Any] = {"n0": 20, "n": 300, "batch_size": 64, "seed": 5}
+
+    def said(stream: io.StringIO | None, **more: Any) -> str:
+        monkeypatch.setattr(sys, "stderr", stream)
+        certifier.certify(image(), 0.25, **short, **more)
+        return "" if stream is None else stream.getvalue()
+
+    assert said(Terminal()) == ""  # it took no second
+    monkeypatch.setattr(smoothing, "_WORTH_A_BAR", 0.0)
+    monkeypatch.setattr(smoothing, "tqdm", partial(smoothing.tqdm, mininterval=0.0))
+    assert "320/320" in said(Terminal())
+    assert said(Terminal(), progress=lambda _: None) == said(io.StringIO()) == said(None) == ""
 
 
 class EnoughError(Exception):
