@@ -25,7 +25,13 @@ def config_of(model: nn.Module) -> Mapping[str, Any]:
 
     Args:
         model: Any module.
+
+    Raises:
+        TypeError: If it is none, such as the name of one.
     """
+    if not isinstance(model, nn.Module):
+        got = repr(model) if isinstance(model, str) else type(model).__name__
+        raise TypeError(f"expected a torch module, got {got}: robust_hub.load_model makes one of a name or a folder")
     own = _config(model)
     if own:
         return own

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
 
+from robust_hub import certify, finetune_clean, pretrain_mixed_noise
 from robust_hub.images.pixels import mean_std
 from robust_hub.images.wrapped import config_of
 
@@ -96,3 +98,12 @@ def test_other_channels_have_the_defaults_only_where_all_are_equal() -> None:
     with pytest.raises(ValueError, match=r"expected mean and std of the 2 channels .* of 3: pass mean=\.\.\. and std="):
         mean_std(timm.create_model(NAME, in_chans=2))
     assert mean_std(timm.create_model(NAME, in_chans=1), 0.5, 0.25) == ((0.5,), (0.25,))
+
+
+def test_a_name_is_no_model() -> None:
+    doors: list[Callable[..., object]] = [finetune_clean, pretrain_mixed_noise, partial(certify, sigma=0.25, out="x")]
+    for door in doors:
+        with pytest.raises(
+            TypeError, match="got 'resnet18s_ln': robust_hub.load_model makes one of a name or a folder"
+        ):
+            door("resnet18s_ln", "digits")
