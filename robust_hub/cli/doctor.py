@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from robust_hub.cli.output import emit, json_option, wants_json
+from robust_hub.cli.output import emit, json_option, note, wants_json
 
 if TYPE_CHECKING:
     from robust_hub.publishing.surroundings import Finding
@@ -30,6 +30,8 @@ def doctor(deep: bool) -> None:
 
     Example: robust-hub doctor
     """
+    if sys.stderr is not None and sys.stderr.isatty():
+        note(f"looking at versions, device, network and every checkpoint: {'minutes' if deep else 'some seconds'}")
     from robust_hub.publishing.diagnosis import diagnose
 
     found = list(diagnose(deep=deep))

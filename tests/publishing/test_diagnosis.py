@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -199,6 +200,24 @@ def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["versions", "timm", "1.0"] and lines[1].split() == ["x" * 44, "WRONG:", "absent,"]
     assert lines[2].split() == ["x" * 6, "absent,", "absent,"] and len(lines) == 6
+
+
+def test_a_terminal_is_told_at_once_that_it_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def found(**_: object) -> list[Finding]:
+        said.append(stream.getvalue())
+        return [Finding("versions", "timm", "1.0")]
+
+    said: list[str] = []
+    monkeypatch.setattr("robust_hub.publishing.diagnosis.diagnose", found)
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with pytest.raises(SystemExit, match="0"):
+            command.doctor.main([], standalone_mode=False)
+    assert said == ["looking at versions, device, network and every checkpoint: some seconds\n", ""]
 
 
 def test_a_terminal_needs_no_package_that_is_not_declared(monkeypatch: pytest.MonkeyPatch) -> None:
