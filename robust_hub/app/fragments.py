@@ -125,12 +125,16 @@ def radii(certificates: Sequence[Certificate], chosen: float, classes: Sequence[
         for one, limit in zip(ordered, limits, strict=True)
     )
     together = confidence(sum(one.alpha for one in certificates))
-    several = f" All {len(certificates)} are true at once with {together} confidence." if len(certificates) > 1 else ""
+    several = len(certificates) > 1
+    heading = "Radius at each sigma, the chosen one in bold" if several else "Radius at this sigma"
+    apart = (
+        " Each sigma makes a classifier of its own, and each radius is a promise of its own: the largest of them is "
+        f"not one for all. All {len(certificates)} are true at once with {together} confidence."
+    )
     return (
-        f'<h4>Radius at each sigma, the chosen one in bold</h4><div class="rh-bars" id="radii">{lines}</div>'
+        f'<h4>{heading}</h4><div class="rh-bars" id="radii">{lines}</div>'
         f'<p class="rh-small">The line at the end of a row is the largest radius that {ordered[0].n:,} samples can '
-        "give. Each sigma makes a classifier of its own, and each radius is a promise of its own: the largest of them "
-        f"is not one for all.{several}</p>"
+        f"give.{apart if several else ''}</p>"
     )
 
 
