@@ -127,7 +127,7 @@ def test_within_timms_import_no_module_of_ours_waits_for_timm() -> None:
     ours = "import sys, robust_hub, timm; print(*sorted(m for m in sys.modules if m.startswith('robust_hub.')))"
     models = [
         f"robust_hub.models.{name}"
-        for name in ("bounds", "config", "entrypoints", "family", "labels", "pins", "shelves")
+        for name in ("bounds", "config", "entrypoints", "family", "labels", "pins", "recipe", "shelves")
     ]
     ground = [
         f"robust_hub.{name}" for name in ("errors", "files", "layout", "models", "parsing", "provenance", "start")
