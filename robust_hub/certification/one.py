@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +23,6 @@ from robust_hub.models.norms import warn_batch_norm
 from robust_hub.models.stems import warn_small_stem
 from robust_hub.training.bf16 import warn_slow_bf16
 
-LONGEST_NAME = 200  # letters of a class's name that are kept
 COPIES = 3  # noisy ones that are kept to be looked at
 
 
@@ -115,17 +114,10 @@ def certify_image(
         with tqdm(desc=f"sigma {law.sigma:g}", total=plan.most, unit="sample", disable=hidden) as bar:
             one = smoothed.certify(pixels, law.sigma, noise=noise, progress=bar.update, **how)  # type: ignore[arg-type]
             bar.total = bar.n  # of a plan that may stop early
-        one = replace(one, class_name=_name(smoothed, one))
         assert one.seed is not None
         certificates.append(one)
         noisy.append(noisy_copies(pixels, law, one.seed, index, COPIES, ESTIMATION))
     return CertifiedImage(image, base, tuple(certificates), tuple(noisy), smoothed.classes)
-
-
-def _name(smoothed: SmoothedClassifier, certificate: Certificate) -> str | None:
-    """Name the certified class, where it has a name that a certificate's file may hold."""
-    name = None if certificate.abstained or smoothed.classes is None else smoothed.classes[certificate.prediction]
-    return name if name is not None and name.isprintable() and len(name) <= LONGEST_NAME else None
 
 
 def names_of_files(stem: Path, sigmas: Sequence[float]) -> Mapping[str, Path]:
