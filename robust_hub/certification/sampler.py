@@ -55,16 +55,12 @@ class Sampler:
     @property
     def device(self) -> torch.device:
         """Where the model is, and so where noise is drawn and votes are counted."""
-        return next(self._tensors, torch.empty(0)).device
+        return next(itertools.chain(self.model.parameters(), self.model.buffers()), torch.empty(0)).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The model's floating-point type: of its first tensor that has one, since quantised ones hold integers."""
         return first_type(self.model)
-
-    @property
-    def _tensors(self) -> Iterator[Tensor]:
-        return itertools.chain(self.model.parameters(), self.model.buffers())
 
     @property
     def _depth(self) -> int:
