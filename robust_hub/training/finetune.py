@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from robust_hub.images.data import ImageData, load_data
@@ -23,7 +21,7 @@ from robust_hub.notes import say
 from robust_hub.numbers import real_number, truth_value
 from robust_hub.provenance import CLEAN, Provenance, provenance_of
 from robust_hub.training.apart import keep_apart, unseen_before, validation_of
-from robust_hub.training.heads import reset_head
+from robust_hub.training.heads import features_hash, reset_head
 from robust_hub.training.options import Options
 from robust_hub.training.recipes import PLAIN_BATCH, Recipe, suited_recipe
 from robust_hub.training.state import check_destination
@@ -221,7 +219,7 @@ def finetune(
     start = Provenance(
         job="finetune",
         head_only=head_only,
-        pretrained=_features(model, head),
+        pretrained=features_hash(model, head),
         head_scale=None if head_scale == 1.0 else head_scale,
         sigmas=mixture.sigmas if noisy else None,
         weights=tuple(mixture.weights) if noisy and mixture.weights else None,
@@ -249,14 +247,3 @@ def _say_size(model: nn.Module, shape: tuple[int, int, int]) -> None:
     if provenance_of(unwrapped(model)) is not None and own is not None and shape[1:] != (own, own):
         trained = f"it is trained, and then certified, at {shape[1]}x{shape[2]}"
         say(f"the network was trained at {own}x{own}: {trained} (load_data with size={own} keeps it as it was)")
-
-
-def _features(model: nn.Module, head: nn.Module) -> str:
-    """Hash all weights but the classifier's, so that a resume starts from the same pretrained ones."""
-    own = {id(p) for p in head.parameters()}
-    digest = hashlib.sha256()
-    for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) not in own:
-            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(name.encode() + raw.numpy().tobytes())
-    return digest.hexdigest()[:16]

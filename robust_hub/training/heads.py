@@ -1,7 +1,8 @@
-"""A network's classifier, found and replaced by a new random one."""
+"""A network's classifier, found and replaced by a new random one, and the features before it."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -42,6 +43,17 @@ def reset_head(model: nn.Module, num_classes: int, seed: int) -> nn.Module:
             f"model = nn.Sequential(model, nn.Linear(features, {num_classes}))"
         )
     return head
+
+
+def features_hash(model: nn.Module, head: nn.Module) -> str:
+    """Hash all weights but the classifier's, so that a resume starts from the same pretrained ones."""
+    own = {id(p) for p in head.parameters()}
+    digest = hashlib.sha256()
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in own:
+            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(name.encode() + raw.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _reset(model: nn.Module, num_classes: int, where: torch.device) -> nn.Module | None:
