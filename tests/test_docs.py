@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"
 MAKERS = (
     *("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "make_attack", "make_trust"),
-    *("make_read", "make_choose", "make_home", "simulate_plans"),
+    *("make_read", "make_choose", "make_home", "make_own_data", "simulate_plans"),
 )
 PARTS = re.compile(r"(<!-- (?!end of )(.+?) -->\n).*?(?=<!-- end of \2 -->)", flags=re.DOTALL)
 
