@@ -6,7 +6,9 @@ has.
 """
 
 import os
+import signal
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ os.environ.pop("ROBUST_HUB_SHELF", None)
 os.environ["XDG_DATA_HOME"] = str(Path(__file__).parent / "no checkpoints of the user")
 _no_pins = tempfile.TemporaryDirectory(prefix="no pins of the user ")  # matplotlib makes a folder in it
 os.environ["XDG_CONFIG_HOME"] = _no_pins.name
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
