@@ -184,7 +184,7 @@ def test_what_is_no_picture_is_refused_and_the_page_goes_on(visitor: Visitor, tm
     (tmp_path / "text.jpg").write_text("no picture")
     visitor.upload(tmp_path / "text.jpg")
     said = visitor.wait("#refused", "text.jpg")
-    assert said.startswith("Expected a picture that can be read")
+    assert said.startswith("Expected an image that can be decoded")
     assert visitor.page.inner_text("#seen").strip() == ""
     visitor.page.click("#go")
     assert visitor.wait("#status", "text.jpg") == said
