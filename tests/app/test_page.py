@@ -287,6 +287,14 @@ def test_a_third_visitor_waits_and_may_stop_waiting(browser: Any, address: str) 
     assert ends(lambda: not working())
 
 
+def test_the_bare_word_of_work_that_was_cancelled_is_not_shown(visitor: Visitor) -> None:
+    """Gradio's "Error" beside "Stopped.", where a place was free in the moment that the visitor stopped waiting."""
+    for part in ("status", "result", "copies", "check"):
+        bare = "beforeend', '<span class=error>Error</span>"
+        visitor.page.evaluate(f"document.querySelector('#{part}').insertAdjacentHTML('{bare}')")
+        assert "Error" not in visitor.page.inner_text(f"#{part}")
+
+
 def test_several_sigmas_have_a_radius_each_and_a_note_where_none_was_trained_on(visitor: Visitor) -> None:
     visitor.choose(samples=100, sigma=0.4)
     visitor.certify()
