@@ -77,14 +77,15 @@ def _content(path: Path, name: str) -> bytes:
 def _check_size(content: bytes, name: str) -> None:
     """Refuse, before anything is decoded, what would fill the memory, and what is more than one picture."""
     most = f"expected at most {MOST_PIXELS // 10**6} million pixels"
+    width, height, frames = 0, 0, 1
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a telephone's, with a preview
     except Image.DecompressionBombError:
         raise ValueError(f"{most}, got far more in {name}: save it smaller") from None
-    except Exception:  # of damaged bytes, decoders raise much: whoever decodes it says what
-        return
+    except Exception:  # of damaged bytes, decoders raise much: whoever decodes it says what, within the limit
+        pass
     if width * height > MOST_PIXELS:
         raise ValueError(f"{most}, got {width:,} x {height:,} in {name}: save it smaller")
     if frames > 1:

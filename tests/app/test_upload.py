@@ -122,6 +122,19 @@ def test_a_file_that_is_gone_or_too_large(tmp_path: Path, monkeypatch: pytest.Mo
         prepare_file(tmp_path / "large.png", 32, 3)
 
 
+def test_a_file_whose_pictures_cannot_be_counted_is_within_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(_: object) -> int:
+        raise ValueError("damaged")
+
+    animated(tmp_path / "moving.gif")
+    monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.n_frames", property(damaged))
+    monkeypatch.setattr("robust_hub.app.upload.MOST_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"million pixels, got 90 x 60 in moving.gif"):
+        prepare_file(tmp_path / "moving.gif", 32, 3)
+
+
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_drawings_differ_and_are_the_same_every_time(name: str) -> None:
     assert drawing(name).size == (SIZE, SIZE) and drawing(name).mode == "RGB"
