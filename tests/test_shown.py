@@ -117,6 +117,14 @@ def test_a_line_is_short_and_has_no_walls_of_numbers(name: str) -> None:
     assert "\n" not in line and "\x1b" not in line and len(line) < 200
 
 
+@pytest.mark.parametrize(("n", "limit"), [(1000, "0.616"), (1_000_000, None)])
+def test_a_run_says_where_its_samples_end(n: int, limit: str | None) -> None:
+    rows = tuple(replace(row, n=n, alpha=0.001, sigma=0.25) for row in RECORDS)
+    page = Page(Run(rows, {"sigma": 0.25}, Path("run"))._repr_html_()).text
+    assert ("A 0.0 may be for want of samples: n = " in page) == (limit is not None)
+    assert limit is None or f"n = {n:,} certifies no more than about {limit}, whatever the network." in page
+
+
 def test_lines_say_what_matters() -> None:
     cert = certificate("cat")
     said = "Certificate(prediction=0, class_name='cat', radius=0.494, sigma=0.25, n=1000, alpha=0.001)"

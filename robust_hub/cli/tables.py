@@ -25,19 +25,16 @@ def table_words(runs: Sequence[Run], radii: Sequence[float], kind: str | None = 
         kind: "columns", a column a run, "markdown" or "latex", a row a run; None is columns on a terminal, else
             Markdown.
     """
-    from robust_hub.evidence.limits import limits_note
     from robust_hub.evidence.tables import latex_table, markdown_table, table_cells
 
     if kind == "latex":
         return latex_table(runs, radii)
-    short = limits_note(runs, radii)
     terminal = sys.stdout.isatty()
     if kind == "markdown" or (kind is None and not terminal):
-        return markdown_table(runs, radii) + (f"\n{short}\n" if short else "")
+        return markdown_table(runs, radii)
     width = shutil.get_terminal_size().columns
     rows, below = table_cells(runs, radii)
     below = below.replace("Last row:", "Last column:")  # a row a run is a column a run here
     below = f"r: right, and certified at least so far (l2 distance, pixel values from 0 to 1). {below}"
     columns = in_columns([*zip(*rows, strict=True)], width if terminal else None)
-    prose = (textwrap.fill(words, min(width, _WIDEST)) for words in (below, short) if words)
-    return "\n\n".join([columns, *prose])
+    return f"{columns}\n\n{textwrap.fill(below, min(width, _WIDEST))}"

@@ -1,27 +1,11 @@
-"""Where a curve ends because of its samples, and not because of the network."""
+"""Where curves and rows of a table end because of their samples, and not because of the network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from robust_hub.evidence.comparisons import Runs, labelled, listed
-from robust_hub.evidence.record import Record
-from robust_hub.guarantee.reach import largest_radius
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A radius from which on a run could certify nothing, whatever the network.
-
-    Attributes:
-        radius: The radius, l2 in [0, 1]-pixel units.
-        words: Why, in a few words.
-    """
-
-    radius: float
-    words: str
+from robust_hub.evidence.limit import Limit, limit_of
 
 
 def limits_of(runs: Runs) -> dict[str, Limit]:
@@ -46,7 +30,7 @@ def limits_of(runs: Runs) -> dict[str, Limit]:
     runs = listed(runs)
     table = labelled(runs)
     said = {} if isinstance(runs, Mapping) else {id(run.records): run.identity for run in runs}
-    found = {label: _limit(records, said.get(id(records), {})) for label, records in table.items()}
+    found = {label: limit_of(records, said.get(id(records), {})) for label, records in table.items()}
     return {label: limit for label, limit in found.items() if limit is not None}
 
 
@@ -71,32 +55,10 @@ def limits_note(runs: Runs, radii: Sequence[float]) -> str:
     short: dict[str, list[str]] = {}
     for label, one in limits_of(runs).items():
         if max(radii, default=0.0) >= one.radius:
-            than = f" than about {one.radius:.3f}" if one.words.endswith("no more") else ""
-            short.setdefault(one.words + than, []).append(label)
+            short.setdefault(one.sentence, []).append(label)
     words = [f"{_listed(labels)}, {what}" for what, labels in short.items()]
     return f"A 0.0 may be for want of samples: {'; '.join(words)}, whatever the network." if words else ""
 
 
 def _listed(labels: Sequence[str]) -> str:
     return f"at {labels[0]}" if len(labels) == 1 else f"in {len(labels)} runs, the first of them {labels[0]}"
-
-
-def _limit(records: Sequence[Record], identity: Mapping[str, Any]) -> Limit | None:
-    if any(one.radii is not None for one in records):
-        return _limit_of_grid(records, identity)
-    if any(None in (one.n, one.sigma, one.alpha) or one.plan not in (None, "fixed") for one in records):
-        return None
-    asked = {(one.n or 0, one.sigma or 0.0, one.alpha or 0.0, one.tau or 0.0) for one in records}
-    bound = str(identity.get("bound", "complement"))
-    radius, n = max((largest_radius(n, sigma, alpha, bound, tau), n) for n, sigma, alpha, tau in asked)
-    return Limit(radius, f"n = {n:,} certifies no more")
-
-
-def _limit_of_grid(records: Sequence[Record], identity: Mapping[str, Any]) -> Limit | None:
-    """Give the smallest radius that no image of a grid's run could reach."""
-    beyond = set.intersection(*(set(one.out_of_reach or ()) for one in records))
-    if not beyond:
-        return None
-    radius, n = min(beyond), identity.get("n")
-    samples = f"n = {n:,}" if isinstance(n, int) else "its n"
-    return Limit(radius, f"{samples} cannot certify {radius:g}")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from robust_hub.evidence.accuracy import certified_accuracy, curve, grid_of, wilson
 from robust_hub.evidence.comparisons import Runs, labelled, listed
 from robust_hub.evidence.figures import image_of, literal, new_figure, save
-from robust_hub.evidence.limits import Limit, limits_of
+from robust_hub.evidence.limit import Limit
+from robust_hub.evidence.limits import limits_of
 from robust_hub.evidence.tally import Tally, tally
 
 SIZE = (6.0, 4.0)  # inches

@@ -13,6 +13,7 @@ from typing import Any
 from robust_hub.evidence.columns import encode
 from robust_hub.evidence.consistency import check_records
 from robust_hub.evidence.identity import check_identity, noise_words
+from robust_hub.evidence.limit import limit_of
 from robust_hub.evidence.lines import read_file
 from robust_hub.evidence.record import Record
 from robust_hub.evidence.shown import run_html
@@ -57,7 +58,8 @@ class Run:
 
     def _repr_html_(self) -> str:
         noise = noise_words(self.noise, self.reproduction) if self.identity else ""
-        return run_html(repr(self), self.records, noise, self.identity.get("trained_on") or 0)
+        limit = limit_of(self.records, self.identity)
+        return run_html(repr(self), self.records, noise, self.identity.get("trained_on") or 0, limit)
 
     @property
     def noise(self) -> str:

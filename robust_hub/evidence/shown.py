@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides, grid_of
+from robust_hub.evidence.limit import Limit
 from robust_hub.evidence.record import Record
 from robust_hub.evidence.tally import tally
 from robust_hub.guarantee.plans import RADII
 from robust_hub.markup import block, note, rows
 
 
-def run_html(heading: str, records: Sequence[Record], noise: str, seen: int = 0) -> str:
+def run_html(heading: str, records: Sequence[Record], noise: str, seen: int = 0, limit: Limit | None = None) -> str:
     """Show a run.
 
     Args:
@@ -19,6 +20,7 @@ def run_html(heading: str, records: Sequence[Record], noise: str, seen: int = 0)
         records: One record per image, of one sigma.
         noise: What is said of its noise, see `robust_hub.evidence.identity.noise_words`; empty for nothing.
         seen: How many of the images are known to be ones that the network was trained on.
+        limit: Where the certificates end for want of samples, see `robust_hub.evidence.limit.limit_of`.
     """
     if not records:
         return block(heading, note("no image is certified yet"))
@@ -31,4 +33,7 @@ def run_html(heading: str, records: Sequence[Record], noise: str, seen: int = 0)
     cells = [(name, f"{share.percent} %") for name, share in shares]
     words = f"Shares of all {counted.n:,} images with 95 % intervals; an abstention counts as wrong."
     words += f" At least {seen:,} of them are ones on which the network was trained." if seen else ""
-    return block(heading, rows([], cells), note(words + (f" Noise: {noise}." if noise else "")))
+    words += f" Noise: {noise}." if noise else ""
+    if limit is not None and limit.radius <= radii[-1]:
+        words += f" A 0.0 may be for want of samples: {limit.sentence}, whatever the network."
+    return block(heading, rows([], cells), note(words))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides
 from robust_hub.evidence.comparisons import Best, Runs, best_of, incomparable, labelled, listed
 from robust_hub.evidence.identity import noise_words
+from robust_hub.evidence.limits import limits_note
 from robust_hub.evidence.records import Record, Run
 from robust_hub.evidence.tally import tally
 from robust_hub.guarantee.plans import RADII
@@ -24,7 +25,8 @@ def markdown_table(runs: Runs, radii: Sequence[float] = RADII) -> Table:
         radii: Radii, l2 in [0, 1]-pixel units.
 
     Returns:
-        The table, and a note below it: a text, which a notebook shows as a table.
+        The table, and a note below it that says where samples are too few for a radius: a text, which a notebook
+        shows as a table.
 
     Raises:
         ValueError: If there are no runs, or one without records.
@@ -100,6 +102,8 @@ def _cells(runs: Runs, radii: Sequence[float]) -> tuple[list[str], list[list[str
     if not all(decides(counted, radius) for counted in table.values() for radius in (0.0, *radii)):
         note += " -: the run did not decide this radius (abstain: radius 0)."
     note += _noise_note(runs) + _part_note(runs)
+    if short := limits_note(runs, radii):
+        note += f" {short}"
     reason = incomparable(runs)
     if reason:
         return header, rows, [], f"{note} No best-sigma row: {reason}."

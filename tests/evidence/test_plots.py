@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from toys import full_disk
 
-from robust_hub.evidence.limits import Limit, limits_of
+from robust_hub.evidence.limit import Limit
+from robust_hub.evidence.limits import limits_of
 from robust_hub.evidence.plots import _draw, plot_curves
 from robust_hub.evidence.records import Record, Run
 from robust_hub.guarantee.reach import largest_radius

@@ -49,6 +49,15 @@ def test_a_table_says_what_noise_its_runs_are_of_and_that_a_best_is_chosen() -> 
     assert "Noise:" not in markdown_table([Run(tuple(make_rows(SMALL)), {}, Path("log.tsv"))])
 
 
+def test_a_table_says_where_samples_are_too_few_for_its_radii() -> None:
+    rows = [Record(0, 3, 3, 0.6, True, 1.0, n=1000, sigma=0.25, alpha=0.001)]
+    said = "A 0.0 may be for want of samples: at mine, n = 1,000 certifies no more than about 0.616, whatever the"
+    for radii, beyond in (((0.25, 0.5), False), ((0.25, 0.75), True)):
+        for table in (markdown_table({"mine": rows}, radii), latex_table({"mine": rows}, radii)):
+            assert (said in table) == beyond
+    assert said in markdown_table({"mine": rows}, (0.75,))._repr_html_()
+
+
 def test_runs_of_one_sigma_keep_apart() -> None:
     first = Run(tuple(make_rows(SMALL)), {"sigma": 0.25}, Path("a"))
     second = Run(tuple(make_rows(LARGE)), {"sigma": 0.25}, Path("b"))
