@@ -21,6 +21,7 @@ from robust_hub.guarantee.certificate import Certificate
 from robust_hub.images.photograph import as_png
 
 _NO_FILE = gr.update(value=None, visible=False)
+_NO_ROOM = "have whoever serves the page make room, then press Certify again"
 _REFUSED = (ValueError, TypeError, OSError, CheckpointError, MemoryError)
 
 
@@ -103,6 +104,8 @@ class Handlers:
                 yield _idle(status=fragments.progress(job.far))
         except work.StoppedError:
             yield _idle(status=fragments.halted(job.far, job.made))
+        except OSError as error:  # its own words name folders of the machine
+            yield _idle(status=fragments.failure(f"expected room for the files, got {error.strerror}: {_NO_ROOM}"))
         except _REFUSED as error:
             yield _idle(status=fragments.failure(str(error)))
 

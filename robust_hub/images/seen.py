@@ -35,7 +35,8 @@ def unreadable(error: Exception, where: str) -> str:
         got = f"one with more text in it than Pillow takes at {where} ({why})"
         return f"expected an image that can be decoded, got {got}: save it again without its text"
     if isinstance(error, UnidentifiedImageError) and why.startswith(_UNKNOWN):
-        why = "of no format that Pillow knows"
+        got = f"a damaged one at {where}, or one of no format that Pillow knows"
+        return f"expected an image that can be decoded, got {got}: replace or remove it"
     return f"expected an image that can be decoded, got a damaged one at {where} ({why}): replace or remove it"
 
 
