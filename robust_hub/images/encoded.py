@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robust_hub.bars import tqdm
+from robust_hub.images.damaged import naming_all
 from robust_hub.images.decoding import Decoders, Pixels, processes
 from robust_hub.images.source import Source
 from robust_hub.memory import free
@@ -35,7 +36,8 @@ class EncodedImages:
 
     def __init__(self, source: Source, size: int | None, channels: int = 3, workers: int | None = None) -> None:
         self.source, self.size, self.channels, self.workers = source, size, channels, workers
-        self._first = source.pixels(0, size, channels)
+        with naming_all(source, range(len(source.labels)), size, channels):
+            self._first = source.pixels(0, size, channels)
         self.shape = (len(source.labels), *self._first.shape)
         self._kept: tuple[Tensor, Tensor] | None = None  # pixels, and of each row its place among them or -1
 
@@ -82,7 +84,10 @@ class EncodedImages:
         count = processes() if self.workers is None else self.workers
         several = self.source.encoded and count > 1
         hidden = not progress or sys.stderr is None  # a program without a console has none
-        with tqdm(total=len(chosen), desc="decoding", unit="image", disable=hidden, delay=WORTH_A_BAR) as bar:
+        with (
+            naming_all(self.source, chosen, self.size, self.channels),
+            tqdm(total=len(chosen), desc="decoding", unit="image", disable=hidden, delay=WORTH_A_BAR) as bar,
+        ):
             if several and len(chosen) >= IN_PROCESSES:
                 self._in_processes(chosen, out, count, bar.update)
             else:

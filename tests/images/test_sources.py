@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robust_hub.images import source, tables
+from robust_hub.images import damaged, source, tables
 from robust_hub.images.data import load_data
 
 
@@ -306,6 +306,26 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "train-0.parquet").write_bytes(b"not parquet")
     with pytest.raises(ValueError, match=r"expected parquet files that can be read, got .*train-0\.parquet"):
         load_data(tmp_path)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_all_damaged_image_files_are_named_at_once(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = image_folder(tmp_path / "pets")
+    files = sorted(root.glob("*/*.png"))
+    bad = files[0 if first else 1 :: 2]
+    for file in bad:
+        file.write_bytes(file.read_bytes()[:40])
+    for named, more in ((10, ""), (2, f" and {len(bad) - 2} more")):
+        monkeypatch.setattr(damaged, "NAMED", named)
+        with pytest.raises(ValueError, match=f"got a damaged one at {bad[0]}.*: replace or remove it. ") as refused:
+            load_data(root)
+        words = f"{len(bad)} of the {len(files)} that were looked at: {', '.join(map(str, bad[:named]))}{more}"
+        assert str(refused.value).partition(". Damaged are ")[2] == words
+    monkeypatch.setattr(damaged, "SECONDS", 0.0)
+    with pytest.raises(ValueError, match="replace or remove it$"):
+        load_data(root)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
