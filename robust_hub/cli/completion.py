@@ -28,6 +28,11 @@ def complete_checkpoint(ctx: click.Context, param: click.Parameter, begun: str) 
     return _offer(begun, _folders_with(CONFIG, begun), otherwise="dir")
 
 
+def complete_source(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Offer the checkpoints that are here, and folders that hold one; else folders, which may lead to one."""
+    return _offer(begun, [*list_checkpoints(), *_folders_with(CONFIG, begun)], otherwise="dir")
+
+
 def complete_run(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
     """Offer folders that hold a run, and checkpoints; else folders, which may lead to one."""
     return _offer(begun, [*_folders_with(RUN, begun), *list_checkpoints()], otherwise="dir")

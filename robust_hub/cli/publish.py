@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from robust_hub.cli.completion import complete_base, complete_checkpoint, complete_data
+from robust_hub.cli.completion import complete_base, complete_checkpoint, complete_data, complete_source
 from robust_hub.cli.options import DTYPE, FILE, FOLDER, namespace_option
 from robust_hub.cli.output import emit, in_columns, json_option, note
 from robust_hub.models.family import NAMES, SUFFIX
@@ -251,11 +251,11 @@ def _published_words(published: Published) -> str:
 
 
 @click.command()
-@click.argument("source", shell_complete=complete_checkpoint)
+@click.argument("source", shell_complete=complete_source)
 @click.option("--revision", help="Branch, tag or commit of a repository.")
 @json_option
 def verify(source: str, revision: str | None) -> None:
-    """Check a checkpoint: SOURCE is its folder, or a repository on the Hub, owner/name.
+    """Check a checkpoint: SOURCE is its name, its folder, or a repository on the Hub, owner/name.
 
     Weights against their hashes, norm, layers, logits of fixed images, and every record.
 

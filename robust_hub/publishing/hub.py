@@ -21,7 +21,7 @@ from robust_hub.models.config import read_config
 from robust_hub.models.pins import read_pins, write_pin
 from robust_hub.models.remote import WORLD, fetch, reach, short
 from robust_hub.models.resnets import load_model
-from robust_hub.models.shelves import check_name
+from robust_hub.models.shelves import check_name, checkpoint_folder
 from robust_hub.models.stored import copy_whole, sha256
 from robust_hub.parsing import shown
 from robust_hub.publishing.cards import write_card
@@ -49,13 +49,13 @@ class Published:
 
 
 def verify(source: str | Path, *, revision: str | None = None) -> Path:
-    """Check a checkpoint folder, or one on the Hub, to the last number.
+    """Check a checkpoint of the shelf or in a folder, or one on the Hub, to the last number.
 
     Weights against the hashes, norm and stem of config.json, every layer, the logits of two fixed images, and each
     record's hash of the weights that it certified.
 
     Args:
-        source: A folder, or a repository "owner/name".
+        source: A name of `list_checkpoints`, a folder (which comes before a name), or a repository "owner/name".
         revision: Branch, tag or commit of the repository.
 
     Returns:
@@ -66,13 +66,13 @@ def verify(source: str | Path, *, revision: str | None = None) -> Path:
         ValueError: If records are damaged or of another network.
 
     Example:
-        >>> from robust_hub.models.shelves import checkpoint_folder
-        >>> verify(checkpoint_folder("resnet18s_ln_mixednoise")).name
+        >>> verify("resnet18s_ln_mixednoise").name
         'resnet18s_ln_mixednoise'
     """
     text = str(source)
     if Path(source).is_dir() or text.count("/") != 1 or text.startswith(("/", ".", "~")):
-        return check_folder(Path(source))
+        named = None if Path(source).is_dir() else checkpoint_folder(text)
+        return check_folder(Path(source) if named is None else named)
     return fetch(text, revision or "main", check=check_folder)
 
 

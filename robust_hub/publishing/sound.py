@@ -14,6 +14,7 @@ from robust_hub.models.foreign import check_promised
 from robust_hub.models.identity import probe
 from robust_hub.models.plain import check_plain_timm
 from robust_hub.models.resnets import load_model
+from robust_hub.parsing import shown
 from robust_hub.publishing.evidence import certification, check_class_names
 from robust_hub.publishing.shelf import check_run
 
@@ -45,6 +46,11 @@ def load_sound(folder: Path) -> nn.Module:
     Raises:
         CheckpointError: If its files are not those that config.json promises, or nobody could certify its images.
     """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"expected a checkpoint's name, a folder or a repository owner/name, got {shown(folder)}, which is none: "
+            "`robust-hub models` lists the names"
+        )
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} holds no {CONFIG}: it is no checkpoint of robust_hub")
     config = read_config(folder)

@@ -35,7 +35,7 @@ from robust_hub.models.checkpoint import save_checkpoint
 from robust_hub.models.config import read_config
 from robust_hub.models.pins import read_pins, write_pin
 from robust_hub.models.resnets import load_model
-from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.models.shelves import PACKAGED, checkpoint_folder, list_checkpoints
 from robust_hub.models.stored import sha256
 from robust_hub.provenance import Provenance
 from robust_hub.publishing.cards import write_card
@@ -654,8 +654,19 @@ def test_a_cut_connection_is_one_sentence_and_the_next_try_works(
 
 @pytest.mark.parametrize("source", ["/nowhere", "./nowhere", "nowhere"])
 def test_a_folder_that_is_not_there_is_no_repository(hub: Hub, source: str) -> None:
-    with pytest.raises(CheckpointError, match="holds no config.json"):
+    with pytest.raises(CheckpointError, match=f"expected a checkpoint's name, .* got {Path(source)}, which is none"):
         verify(source)
+    assert hub.log == []
+
+
+def test_a_name_of_the_shelf_is_verified_and_a_folder_comes_before_it(
+    hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verify("resnet18s_ln_mixednoise") == PACKAGED / "resnet18s_ln_mixednoise"
+    (tmp_path / "resnet18s_ln_mixednoise").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="holds no config.json"):
+        verify("resnet18s_ln_mixednoise")
     assert hub.log == []
 
 
@@ -664,7 +675,7 @@ import sys, torch
 from pathlib import Path
 from robust_hub.cli.main import main
 from robust_hub.models.resnets import load_model
-from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
+from robust_hub.models.shelves import PACKAGED, checkpoint_folder, list_checkpoints
 x = torch.linspace(-2, 2, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 known = {}
 for name in list_checkpoints():
