@@ -16,8 +16,8 @@ from robust_hub.publishing.evidence import certification
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"
-MAKERS = (
-    *("make_tables", "make_results", "make_training", "make_readme", "make_throughput", "make_attack", "make_trust"),
+MAKERS = (  # of what stands between marks; make_results makes its page whole, see test_results_page.py
+    *("make_tables", "make_training", "make_readme", "make_throughput", "make_attack", "make_trust"),
     *("make_read", "make_choose", "make_home", "make_own_data", "simulate_plans"),
 )
 PARTS = re.compile(r"(<!-- (?!end of )(.+?) -->\n).*?(?=<!-- end of \2 -->)", flags=re.DOTALL)
@@ -44,7 +44,7 @@ def test_published_numbers_are_those_of_the_records(maker):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("maker", [*MAKERS, "make_results"])
 def test_each_tool_runs_from_anywhere(maker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run(TOOLS / f"{maker}.py", "--check")

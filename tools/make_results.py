@@ -1,341 +1,195 @@
-"""Write docs/results.md from the records of the shelf; with --check only compare.
+"""Write docs/results.md from results.md.jinja and the records of the shelf; with --check only compare.
 
 Run it from anywhere: python tools/make_results.py [--check]
 
-The records come from `robust-hub reproduce` and `robust-hub shelve`; in docs/evidence the learning rates from
-tools/compare_rates.py and a run like it on an accelerator, batch norm's part from tools/batch_norm.py; accuracies under
-noise from tools/under_noise.py.
+The template holds the prose. Each number of ours in it is looked up, and what a sentence claims of numbers is checked:
+a claim that the records no longer bear out is named, and no page is written. The records come from `robust-hub
+reproduce` and `robust-hub shelve`; in docs/evidence the learning rates from tools/compare_rates.py and a run like it on
+an accelerator, batch norm's part from tools/batch_norm.py; accuracies under noise from tools/under_noise.py.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Sequence
-from math import exp
 from pathlib import Path
-from statistics import mean
+from typing import Any
 
-from pages import DOCS, EVIDENCE, write_or_check
-
-from robust_hub import ABSTAIN
-from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, proportion
-from robust_hub.evidence.identity import noise_words
-from robust_hub.evidence.records import Run
-from robust_hub.evidence.tables import set_rows
-from robust_hub.guarantee.plans import RADII
-from robust_hub.models.config import read_config
-from robust_hub.models.shelves import checkpoint_folder, list_checkpoints
-from robust_hub.paper.experiment import Experiment
-from robust_hub.paper.recorded import read_recorded
-from robust_hub.paper.results import results
-from robust_hub.paper.rows import SCALES, SIGMAS, Row, Scale
-from robust_hub.paper.tables import TABLES
-from robust_hub.provenance import CLEAN, Provenance
-from robust_hub.publishing.evidence import certification
-from robust_hub.publishing.evidence import under_noise as measured_under_noise
+from jinja2 import Environment, StrictUndefined
+from pages import DOCS, put_or_check
+from results_records import is_finished, network, shares
+from results_tables import each_sigma, larger, longer, noise_kinds, noises, norms, single_sigmas, tables
+from results_trials import (
+    FLOWERS_RATES,
+    LARGER_RATES,
+    batch_norm,
+    half_width,
+    minutes,
+    rates,
+    right_under_noise,
+    statistics,
+    training_accuracy,
+    training_of,
+    trial,
+    under_noise,
+    votes,
+)
 
 PAGE = DOCS / "results.md"
-RATES = EVIDENCE / "fine_tuning_rates.jsonl"
-LARGER_RATES = EVIDENCE / "fine_tuning_rates_h200.jsonl"
-FLOWERS_RATES = EVIDENCE / "fine_tuning_rates_flowers102.jsonl"
-BATCH_NORM = EVIDENCE / "batch_norm.jsonl"
-_READ: dict[tuple[str, str], tuple[Run, ...]] = {}
-SMALL, LONGER, LARGE = SCALES["small"], SCALES["small42"], SCALES["h200"]
-ROWS = {row.name: row for table in TABLES.values() for row in table.rows}  # each training once
+TEMPLATE = Path(__file__).with_name("results.md.jinja")
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_FRACTIONS: dict[float, str] = {
+    10: "a tenth",
+    20: "a fifth",
+    25: "a quarter",
+    30: "three tenths",
+    100 / 3: "a third",
+    40: "two fifths",
+    50: "half",
+    60: "three fifths",
+    200 / 3: "two thirds",
+    70: "seven tenths",
+    75: "three quarters",
+    80: "four fifths",
+    90: "nine tenths",
+}
+_NEAR = 5  # points that a share may be from the fraction that it is called
+# What the template calls: tables, then figures.
+TABLES = {
+    "tables": tables,
+    "noises": noises,
+    "each_sigma": each_sigma,
+    "larger_network": larger,
+    "norms": norms,
+    "single_sigmas": single_sigmas,
+    "under_noise": under_noise,
+    "longer_pretraining": longer,
+    "rates": rates,
+    "larger_rates": lambda: rates(LARGER_RATES),
+    "flowers_rates": lambda: rates(FLOWERS_RATES, "images of the validation split of Flowers-102"),
+    "batch_norm": batch_norm,
+}
+FIGURES = {
+    "network": network,
+    "is_finished": is_finished,
+    "shares": shares,
+    "noise_kinds": noise_kinds,
+    "trial": trial,
+    "votes": votes,
+    "half_width": half_width,
+    "LARGER_RATES": LARGER_RATES,
+    "statistics": statistics,
+    "seen": right_under_noise,
+    "training_of": training_of,
+    "training_accuracy": training_accuracy,
+    "minutes": minutes,
+}
 
 
-def tables() -> str:
-    """Set every table that has a finished row, but for the longer pretraining, which has a section of its own."""
-    finished = "\n".join(
-        results(table, scale, None)
-        for scale in SCALES.values()
-        for table in TABLES.values()
-        if scale is not LONGER and any(_runs(row, scale) for row in table.rows)
-    )
-    return finished or "No row is finished yet."
+def whole(value: float) -> str:
+    """Word a number without decimals."""
+    return f"{value:.0f}"
 
 
-def noises() -> str:
-    """Say on which noise the networks of the shelf were certified, and where their seeds are from."""
-    named: dict[str, list[str]] = {}
-    for name in list_checkpoints():
-        folder = checkpoint_folder(name)
-        for words in {noise_words(run.noise, run.reproduction) for run in (certification(folder) if folder else ())}:
-            named.setdefault(words, []).append(f"`{name}`")
-    least = min(named, key=lambda words: len(named[words]), default="")
-    return "\n".join(
-        f"- {', '.join(names) if words == least else f'{len(names)} others'}: noise {words}."
-        for words, names in sorted(named.items(), key=lambda pair: len(pair[1]))
-    )
+def in_words(value: float) -> str:
+    """Word a small number, rounded, such as "ten"."""
+    count = round(value)
+    return _NUMBERS[count] if 0 <= count < len(_NUMBERS) else str(count)
 
 
-def each_sigma() -> str:
-    """Set what every sigma of every row certifies, from which the tables take the best."""
-    radii = (0.0, *RADII)
-    header = ["scale", "network", "sigma", "abstained", "one class", *(f"r = {radius:g}" for radius in radii)]
-    lines, seen = [], set()
-    for scale in SCALES.values():
-        for row in ROWS.values():
-            for run in _runs(row, scale):
-                if run.path in seen:  # a row of many epochs at a scale where these are one
-                    continue
-                seen.add(run.path)
-                cells = [scale.name, _words(row), f"{run.sigma:g}", abstention_rate(run.records).percent]
-                said = Counter(record.predict for record in run.records if record.predict != ABSTAIN)
-                cells.append(f"{100 * max(said.values()) / said.total():.0f}" if said else "-")
-                cells += [certified_accuracy(run.records, radius).percent for radius in radii]
-                lines.append(cells)
-    return set_rows(header, lines)
+def span(values: Sequence[float]) -> str:
+    """Word the range of some numbers without decimals, such as "5 to 7"."""
+    return " to ".join(dict.fromkeys((whole(min(values)), whole(max(values)))))
 
 
-def _runs(row: Row, scale: Scale) -> tuple[Run, ...]:
-    """Read a row's runs, once; none where it is not finished."""
-    key = row.name, scale.name
-    if key not in _READ:
-        _READ[key] = read_recorded(Experiment(row, scale)).runs
-    return _READ[key]
+def listed(values: Sequence[float], digits: int = 1) -> str:
+    """Word some numbers in their order, such as "72, 67 and 48"."""
+    *first, last = (f"{value:.{digits}f}" for value in values)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
-def _words(row: Row) -> str:
-    """Say what a network is, such as "cifar100, ln: mixed noise, then clean images, one epoch"."""
-    before = "from scratch, " if row.pretrained is None else f"{_trained_on(row.pretrained)}, then "
-    kind = ", fixed features" if row.head_only else ""
-    length = "" if row.long or row.pretrained is None else ", one epoch"
-    return f"{row.dataset}, {row.norm}: {before}{_trained_on(row.tuned)}{kind}{length}"
+def fraction(*percents: float) -> str:
+    """Word percentages that are all near one fraction, such as "nine tenths".
 
-
-def norms(scale: Scale = SMALL) -> str:
-    """Set each norm of table 6 against batch norm: differences on the same images, and the paper's."""
-
-    def lines(sigmas: Sequence[float], title: str) -> str:
-        return _against(
-            "table6", "batch norm", title, _difference, lambda a, b: f"{a - b:+.1f}", sigmas, (scale, scale)
-        )
-
-    best = lines(SIGMAS, "points more than batch norm, best sigma")
-    same = lines(SIGMAS[:1], f"points more than batch norm, sigma {SIGMAS[0]:g}")
-    note = (
-        "Differences of the percentages, with 95 % intervals for the same images (Agresti and Min 2005); the paper's "
-        "are those of the best sigma."
-    )
-    return f"{best}\n\n{same}\n\n{note}"
-
-
-def longer() -> str:
-    """Set what a longer pretraining gives: each of its rows below the shorter one's, then both comparisons."""
-    lines = _below_one_another((SMALL, LONGER), "epochs", lambda scale: str(scale.pretrain["epochs"]))
-    return f"{lines}\n\n{norms(LONGER)}\n\n{single_sigmas(LONGER)}"
-
-
-def larger() -> str:
-    """Set what the larger network and its larger pretraining give: each of its rows below the small network's."""
-    return _below_one_another((SMALL, LARGE), "scale", lambda scale: f"`{scale.name}`")
-
-
-def _below_one_another(scales: tuple[Scale, Scale], title: str, cell: Callable[[Scale], str]) -> str:
-    """Set the rows that a second scale has, each below the first one's, the best sigma at each radius."""
-    header = ["network", title, "clean", *(f"r = {radius:g}" for radius in (0.0, *RADII))]
-    lines, seen = [], set()
-    for row in ROWS.values():
-        both = [_runs(row, scale) for scale in scales]
-        if row.pretrained is None or not all(both) or both[1][0].path in seen:
-            continue
-        seen.add(both[1][0].path)
-        for scale, runs in zip(scales, both, strict=True):
-            hits = _best(runs, RADII)
-            lines.append([_words(row), cell(scale), *(proportion(sum(hit), len(hit)).percent for hit in hits)])
-    return set_rows(header, lines)
-
-
-def single_sigmas(scale: Scale = SMALL) -> str:
-    """Set mixed noise against each row of table 5: its accuracies as shares of that row's, and the paper's."""
-    length = "" if scale is SMALL else f" after {scale.pretrain['epochs']} epochs"
-    lines = _against(
-        "table5",
-        "mixed noise",
-        f"mixed noise{length}, as a share of",
-        lambda row, mixed: _share(mixed, row),
-        lambda row, mixed: f"{100 * mixed / row:.0f} %",
-        scales=(SMALL, scale),
-    )
-    return f"{lines}\n\nRatios of the percentages of table 5, with 95 % intervals for the same images."
-
-
-def _against(
-    name: str,
-    reference: str,
-    title: str,
-    cell: Callable[[Sequence[bool], Sequence[bool]], str],
-    paper_cell: Callable[[float, float], str],
-    sigmas: Sequence[float] = SIGMAS,
-    scales: tuple[Scale, Scale] = (SMALL, SMALL),
-) -> str:
-    """Set every finished row of a table beside one of them, at clean images and every radius from 0.
-
-    Args:
-        name: A table.
-        reference: Label of the row that the others are set beside.
-        title: Head of the first column.
-        cell: Ours, from whether the row and the reference are right, image by image.
-        paper_cell: The paper's, from the row's percentage and the reference's.
-        sigmas: Those whose best counts at each radius.
-        scales: Scale of the rows, and of the one that they are set beside.
+    Raises:
+        ValueError: If there is none.
     """
-    table = TABLES[name]
-    header = [title, "clean", "paper", "r = 0"]
-    for radius in table.radii:
-        header += [f"r = {radius:g}", "paper"]
-    lines = []
-    base = next(row for row in table.rows if row.label == reference)
-    reference_runs = _runs(base, scales[1])
-    for row in table.rows:
-        both = (_runs(row, scales[0]), reference_runs)
-        runs = [[run for run in one if run.sigma in sigmas] for one in both]
-        if row is base or not all(runs):
-            continue
-        ours = [cell(one, two) for one, two in zip(*(_best(one, table.radii) for one in runs), strict=True)]
-        papers = [paper_cell(one, two) for one, two in zip(_papers(row), _papers(base), strict=True)]
-        pairs = [text for pair in zip(ours[2:], papers[1:], strict=True) for text in pair]
-        lines.append([row.label, ours[0], papers[0], ours[1], *pairs])
-    return set_rows(header, lines)
+    nearest = [min(_FRACTIONS, key=lambda near: abs(percent - near)) for percent in percents]
+    far = any(abs(percent - near) > _NEAR for percent, near in zip(percents, nearest, strict=True))
+    if far or len(set(nearest)) > 1:
+        got = ", ".join(f"{percent:.1f}" for percent in percents)
+        raise ValueError(f"expected percentages near one fraction, got {got}: word them otherwise in {TEMPLATE.name}")
+    return _FRACTIONS[nearest[0]]
 
 
-def _papers(row: Row) -> list[float]:
-    """Give the paper's clean accuracy and certified accuracies."""
-    return [row.paper_clean or 0.0, *(value for _, value in row.paper_certified)]
+def up_to(percent: float) -> str:
+    """Word the smallest fraction that a percentage does not exceed, such as "two thirds".
 
-
-def _best(runs: Sequence[Run], radii: Sequence[float]) -> list[list[bool]]:
-    """Give, for clean accuracy and every radius from 0, image by image whether the best of a row's sigmas is right."""
-    hits = [[record.base == record.label for record in runs[0].records]]
-    for radius in (0.0, *radii):
-        each = [[bool(r.correct) and r.radius >= radius for r in run.records] for run in runs]
-        hits.append(max(each, key=sum))
-    return hits
-
-
-def _difference(one: Sequence[bool], two: Sequence[bool]) -> str:
-    """Give the difference of two shares of the same images in points, with a 95 % interval.
-
-    Wald's interval after half an image is added to each of the four cells; Agresti and Min 2005.
+    Raises:
+        ValueError: If there is none.
     """
-    gained = sum(a and not b for a, b in zip(one, two, strict=True))
-    lost = sum(b and not a for a, b in zip(one, two, strict=True))
-    n, d = len(one) + 2, gained - lost
-    width = 1.96 * (gained + lost + 1 - d * d / n) ** 0.5
-    return f"{100 * d / len(one):+.1f} [{100 * (d - width) / n:+.1f}, {100 * (d + width) / n:+.1f}]"
+    for near, word in _FRACTIONS.items():
+        if percent <= near:
+            return word
+    raise ValueError(f"expected a percentage up to 90, got {percent:.1f}: word it otherwise in {TEMPLATE.name}")
 
 
-def _share(one: Sequence[bool], two: Sequence[bool]) -> str:
-    """Give the ratio of two shares of the same images in percent, with a 95 % interval of its logarithm.
+WORDS: dict[str, Callable[..., str]] = {
+    "whole": whole,
+    "in_words": in_words,
+    "span": span,
+    "listed": listed,
+    "fraction": fraction,
+    "up_to": up_to,
+}
 
-    For the interval half an image is added to what either, and what both, have right, so that it can be taken of none.
+
+class Claims:
+    """What the page says of its numbers, and what of it is false."""
+
+    def __init__(self) -> None:
+        self.false: list[str] = []
+
+    def says(self, words: str, holds: bool) -> str:
+        """Give words of a sentence, and note them if they do not hold."""
+        if not holds:
+            self.false.append(words)
+        return words
+
+    def check(self) -> None:
+        """Refuse a page that says what does not hold.
+
+        Raises:
+            ValueError: With the words of every claim that is false.
+        """
+        if self.false:
+            said = "; ".join(f'"{words}"' for words in self.false)
+            raise ValueError(f"expected what {TEMPLATE.name} says, got other records for {said}: write them anew there")
+
+
+def render(template: str, names: dict[str, Any]) -> str:
+    """Fill a template in, a number that has decimals with one of them.
+
+    Raises:
+        ValueError: If it claims what does not hold.
+        UndefinedError: If it has a name that is not there.
     """
-    if not any(two):
-        return "-"
-    both = sum(x and y for x, y in zip(one, two, strict=True)) + 0.5
-    a, b = sum(one) + 0.5, sum(two) + 0.5
-    factor = exp(1.96 * max(1 / a + 1 / b - 2 * both / (a * b), 0.0) ** 0.5)
-    return f"{100 * sum(one) / sum(two):.0f} % [{100 * a / b / factor:.0f}, {100 * a / b * factor:.0f}]"
-
-
-def rates(trials: Path = RATES, measured_on: str = "training images of CIFAR-10") -> str:
-    """Set the trials of learning rates."""
-    rows = [json.loads(line) for line in trials.read_text().splitlines()]
-    rows.sort(
-        key=lambda row: (
-            row["sigma"],
-            row["norm"],
-            row["pretrained"],
-            row["pretraining_epochs"],
-            row["head_only"],
-            row["epochs"],
-            row["learning_rate"],
-        )
+    environment = Environment(
+        undefined=StrictUndefined,
+        finalize=lambda value: f"{value:.1f}" if isinstance(value, float) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    header = ["norm", "pretrained on", "epochs", "fine-tuned on", "epochs", "features", "classifier", "clean"]
-    lines = []
-    for row in rows:
-        head = row["learning_rate"] * row["head_scale"]
-        cells = [
-            row["norm"],
-            _trained_on(row["pretrained"]),
-            str(row["pretraining_epochs"]),
-            _trained_on([row["sigma"]]),
-            str(row["epochs"]),
-            "fixed" if row["head_only"] else f"{row['learning_rate']:g}",
-            f"{head:g}",
-            *(f"{row[name]:.1f}" for name in ("clean", "noisy", "radius 0.25")),
-        ]
-        lines.append(cells)
-    images = {row["images"] for row in rows}
-    return (
-        set_rows([*header, "under noise", "r = 0.25"], lines)
-        + f"\n\n{', '.join(map(str, images))} held-out {measured_on}, one run each."
-    )
+    claims = Claims()
+    text = environment.from_string(template).render(**WORDS, says=claims.says, **names)
+    claims.check()
+    return text
 
 
-def _trained_on(sigmas: Sequence[float]) -> str:
-    """Say what a training saw."""
-    if len(sigmas) > 1:
-        return "mixed noise"
-    return f"sigma {sigmas[0]:g}" if sigmas[0] else "clean images"
-
-
-def under_noise() -> str:
-    """Set what pretraining gives: accuracy on held-out images of the pretraining set under each noise."""
-    rows = []
-    for name in list_checkpoints():
-        folder = checkpoint_folder(name)
-        measured = None if folder is None else measured_under_noise(folder)
-        if folder is None or measured is None:
-            continue
-        training = read_config(folder).provenance or Provenance()
-        values = list(measured.accuracies.values())
-        cells = [f"`{name}`", _trained_on(training.sigmas or CLEAN), str(training.epochs), measured.dtype]
-        cells += [*(value.percent for value in values), f"{100 * mean(value.value for value in values):.1f}"]
-        rows.append((list(measured.accuracies), f"{values[0].n:,}", measured.data, cells))
-    sigmas, images, data, _ = rows[0]
-    assert all(row[:3] == (sigmas, images, data) for row in rows)
-    columns = [f"sigma {sigma:g}" if sigma else "clean" for sigma in sigmas]
-    header = ["checkpoint", "pretrained on", "epochs", "network in", *columns, "mean"]
-    note = f"{images} validation images of {data}, percent with Wilson 95 % intervals, one draw of noise an image."
-    return set_rows(header, [row[3] for row in rows]) + f"\n\n{note}"
-
-
-def batch_norm() -> str:
-    """Set what of clean fine-tuning costs a batch-norm network its robustness."""
-    rows = [json.loads(line) for line in BATCH_NORM.read_text().splitlines()]
-    header = ["statistics of batch norm", "features", "clean", "under noise", "r = 0.25", "shift"]
-    lines = []
-    for row in rows:
-        numbers = [f"{row[name]:.1f}" for name in ("clean", "noisy", "radius 0.25", "shift")]
-        lines.append([row["statistics"], row["features"], *numbers])
-    images = {row["images"] for row in rows}
-    return (
-        set_rows(header, lines)
-        + f"\n\n{', '.join(map(str, images))} held-out training images of CIFAR-10, one run each."
-    )
-
-
-def parts() -> dict[str, str]:
-    """Make every part of the page."""
-    return {
-        "records": tables(),
-        "noises": noises(),
-        "rates": rates(),
-        "larger rates": rates(LARGER_RATES),
-        "flowers rates": rates(FLOWERS_RATES, "images of the validation split of Flowers-102"),
-        "batch norm": batch_norm(),
-        "norms": norms(),
-        "each sigma": each_sigma(),
-        "single sigmas": single_sigmas(),
-        "under noise": under_noise(),
-        "longer": longer(),
-        "larger": larger(),
-    }
+def page() -> str:
+    """Make the page."""
+    return render(TEMPLATE.read_text(), {**FIGURES, **TABLES})
 
 
 if __name__ == "__main__":
-    write_or_check(PAGE, parts(), "tools/make_results.py")
+    put_or_check(PAGE, page(), "tools/make_results.py")

@@ -22,11 +22,23 @@ def write_or_check(page: Path, parts: Mapping[str, str], maker: str) -> None:
     Raises:
         SystemExit: With --check, if the page is not what the parts make of it.
     """
-    old = page.read_text()
-    new = fill(old, parts)
+    put_or_check(page, fill(page.read_text(), parts), maker)
+
+
+def put_or_check(page: Path, text: str, maker: str) -> None:
+    """Write a page, or with --check on the command line end with an error if it is another one.
+
+    Args:
+        page: A Markdown file.
+        text: What its records make of it.
+        maker: The command that writes the page, for the error.
+
+    Raises:
+        SystemExit: With --check, if the page is not this text.
+    """
     if "--check" not in sys.argv[1:]:
-        page.write_text(new)
-    elif new != old:
+        page.write_text(text)
+    elif text != page.read_text():
         raise SystemExit(f"{page.name} is not what its records say: run {maker}")
 
 
