@@ -121,3 +121,5 @@ def test_words_are_those_of_the_numbers():
     with pytest.raises(ValueError, match=r"^expected a percentage up to 90, got 93\.0: word it otherwise in"):
         up_to(93.0)
     assert render("{{ 1 / 3 }}, {{ 2 }} {{ says('words', true) }}", {}) == "0.3, 2 words"
+    with pytest.raises(ValueError, match='^expected what .* says, got other records for "some words"; "more": write'):
+        render("{{ says('some\nwords', 1 > 2) }} {{ says('true', 2 > 1) }} {{ says('more', false) }}", {})

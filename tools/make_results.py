@@ -152,7 +152,7 @@ class Claims:
     def says(self, words: str, holds: bool) -> str:
         """Give words of a sentence, and note them if they do not hold."""
         if not holds:
-            self.false.append(words)
+            self.false.append(" ".join(words.split()))
         return words
 
     def check(self) -> None:
@@ -192,4 +192,8 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    put_or_check(PAGE, page(), "tools/make_results.py")
+    try:
+        made = page()
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    put_or_check(PAGE, made, "tools/make_results.py")
