@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from robust_hub.bars import tqdm
+from robust_hub.bars import hiding_bars, tqdm
 from robust_hub.certification.compiling import CompileChoice, check_choice
 from robust_hub.certification.matching import Classes, match
 from robust_hub.certification.parts import find_part
@@ -127,7 +127,11 @@ def certify(
     batch_size = None if batch_size is None else check_samples("batch_size", batch_size)
     seed = None if seed is None else choose_seed(seed)
     check_choice(compile, model)
-    data = dataset if isinstance(dataset, ImageData) else _load(model, dataset, channels_of(model, mean))
+    data = (
+        dataset
+        if isinstance(dataset, ImageData)
+        else _load(model, dataset, channels_of(model, mean), progress=progress)
+    )
     check_size(model, data.image_shape)
     warn_batch_norm(model, "certification")
     warn_small_stem(model, data.image_shape, "certification")
@@ -157,10 +161,12 @@ def certify(
     return read_run(out)
 
 
-def _load(model: nn.Module, dataset: Any, channels: int) -> ImageData:
+def _load(model: nn.Module, dataset: Any, channels: int, *, progress: bool) -> ImageData:
     """Load the images that are certified of a data set, at the network's own size."""
-    read = partial(load_data, dataset, usual_size=own_size(model), channels=channels, in_memory=False)
-    data = find_part(model, dataset, read)
+    own = own_size(model)
+    read = partial(load_data, dataset, usual_size=own, channels=channels, in_memory=False, progress=progress)
+    with hiding_bars(not progress):
+        data = find_part(model, dataset, read)
     say_resized(data)
     return data
 

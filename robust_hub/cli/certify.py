@@ -144,7 +144,7 @@ def _certify_data(
         check_samples("every", every)
     if options["limit"] is not None:
         check_samples("limit", options["limit"])
-    model, data, rest = load_to_certify(**options)
+    model, data, rest = load_to_certify(progress=not quiet, **options)
     check_size(model, data.image_shape)
     if every is None:
         every = choose_every(len(data), out / f"sigma_{sigmas[0]:g}", rest["limit"])

@@ -192,6 +192,7 @@ def load(
     """
     from functools import partial
 
+    from robust_hub.bars import hiding_bars
     from robust_hub.certification.parts import find_part
     from robust_hub.images.data import load_data
     from robust_hub.images.pixels import channels_of
@@ -211,10 +212,11 @@ def load(
         progress=progress and is_main(),
         **columns,
     )
-    images = find_part(network, data, read, **columns) if split is None else read(split)
-    say_resized(images)
-    if "val" in rest and rest["val"] is None:
-        from robust_hub.training.apart import validation_of
+    with hiding_bars(not progress):
+        images = find_part(network, data, read, **columns) if split is None else read(split)
+        say_resized(images)
+        if "val" in rest and rest["val"] is None:
+            from robust_hub.training.apart import validation_of
 
-        rest["val"] = validation_of(images, data, partial(read, **at_size_of(images)), **columns)
+            rest["val"] = validation_of(images, data, partial(read, **at_size_of(images)), **columns)
     return network, images, rest

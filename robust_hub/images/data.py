@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from robust_hub.bars import hiding_bars
 from robust_hub.images.encoded import EncodedImages, too_large
 from robust_hub.images.indices import as_indices, evenly
 from robust_hub.images.labels import class_indices
@@ -261,7 +262,7 @@ def load_data(
             memory.
         num_workers: Processes that decode, or threads where the images are few; 0 or 1 for this one alone, None for
             one a CPU.
-        progress: Whether to show a bar where decoding takes more than a second.
+        progress: Whether to show a bar where decoding takes more than a second, and the bars of datasets.
 
     Returns:
         The images, as uint8 of one size, upright by their EXIF notes, what is transparent in front of white
@@ -296,7 +297,8 @@ def load_data(
             got = f"{source.image_shape}: give channels to the first load_data"
             raise ValueError(f"expected images of {channels} channels, got {got}")
         return source
-    opened = find(source, split, image_column, label_column, layout)
+    with hiding_bars(not progress):
+        opened = find(source, split, image_column, label_column, layout)
     labels, classes = _check_labels(opened, split)
     encoded = EncodedImages(opened, size, 3 if channels is None else channels, num_workers)
     came = None

@@ -14,6 +14,7 @@ from urllib.error import URLError
 
 import torch
 
+from robust_hub.bars import quiet
 from robust_hub.images.items import items_source
 from robust_hub.images.layouts import read_folder
 from robust_hub.images.seen import first_line
@@ -72,7 +73,7 @@ def _named(source: str | Path, split: str, columns: tuple[str | None, str | None
         raise ValueError(f"expected a folder of images or parquet files, got {got}: {advice}")
     library = need("datasets", f"there is no folder {name}, and reading '{name}' from the Hub")
     try:
-        with _offline_unless_reached(library, name):
+        with _offline_unless_reached(library, name), quiet(library):
             loaded = library.load_dataset(name)
     except Exception as error:
         if unwritable := cache_trouble(error, []):

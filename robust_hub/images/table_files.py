@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from robust_hub.bars import quiet
 from robust_hub.images.files_found import Folder
 from robust_hub.images.seen import first_line
 from robust_hub.images.source import Source, need
@@ -97,7 +98,8 @@ def shard_source(files: list[Path], root: Path, split: str, columns: Columns, na
     chosen = pick(split_files(files, root), split, str(root))
     library = need("datasets", f"reading the tar shards of {name}")
     try:
-        table = library.load_dataset("webdataset", data_files={"part": chosen}, split="part")
+        with quiet(library):
+            table = library.load_dataset("webdataset", data_files={"part": chosen}, split="part")
     except Exception as error:  # of datasets, tarfile and the system
         if unwritable := cache_trouble(error, chosen):
             raise ValueError(unwritable) from error

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
 from typing import Any
 
+from robust_hub.bars import quiet
 from robust_hub.images.source import Source, need
 
 PREFERRED = {"image": ("image", "img"), "label": ("label", "labels", "fine_label", "target", "class")}
@@ -19,13 +22,17 @@ USUAL = {
 
 def read_parquet(files: list[str], name: str) -> Any:
     """Open parquet files as a datasets.Dataset, which stays on disk, or without that package as a pyarrow.Table."""
+    read: Callable[[], Any]
     try:
-        read = partial(import_module("datasets").load_dataset, "parquet", data_files={"part": files}, split="part")
+        datasets = import_module("datasets")
+        read = partial(datasets.load_dataset, "parquet", data_files={"part": files}, split="part")
+        bars: AbstractContextManager[None] = quiet(datasets)
     except ImportError:
         pyarrow = need("pyarrow.parquet", f"reading the parquet files of {name}")
-        read = partial(pyarrow.read_table, files, partitioning=None)
+        read, bars = partial(pyarrow.read_table, files, partitioning=None), nullcontext()
     try:
-        table = read()
+        with bars:
+            table = read()
     except Exception as error:
         got = f"{files[0]}: {error.__cause__ or error}"
         if unwritable := cache_trouble(error, files):

@@ -70,7 +70,7 @@ def reproduce(
     for experiment in experiments:
         _check_trainings(experiment)
     waiting = [experiment for experiment in experiments if not read_own(experiment)]
-    images = _load(table, scale, _needed_data(waiting), data)
+    images = _load(table, scale, _needed_data(waiting), data, progress)
     for experiment in waiting:
         announce(f"{table.name}, {scale.name}: {table.label(experiment.row)}")
         _run(experiment, images, progress)
@@ -111,13 +111,15 @@ def _needed_data(waiting: Sequence[Experiment]) -> list[tuple[str, str]]:
     return sorted(needed)
 
 
-def _load(table: Table, scale: Scale, needed: Sequence[tuple[str, str]], data: Mapping[str, Source]) -> Images:
+def _load(
+    table: Table, scale: Scale, needed: Sequence[tuple[str, str]], data: Mapping[str, Source], progress: bool
+) -> Images:
     """Read all data before the first training; raise if some are not named."""
     missing = sorted({name for name, _ in needed} - data.keys())
     if missing:
         words = " ".join(f"--data {name}=FOLDER" for name in missing)
         raise ValueError(f"expected data for {table.name} at scale {scale.name}: {', '.join(missing)}; say {words}")
-    return {(name, split): load_data(data[name], split, size=SIZE) for name, split in needed}
+    return {(name, split): load_data(data[name], split, size=SIZE, progress=progress) for name, split in needed}
 
 
 def _run(experiment: Experiment, images: Images, progress: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from robust_hub.bars import hiding_bars
 from robust_hub.images.data import ImageData, load_data
 from robust_hub.images.noise import NoiseMixture
 from robust_hub.images.pixels import channels_of
@@ -166,7 +167,8 @@ def _load(
     say_resized(data)
     if val is not None or not isinstance(dataset, str | Path | Mapping):
         return data, val
-    return data, validation_of(data, dataset, partial(load_data, dataset, **how, **at_size_of(data)))
+    with hiding_bars(not how["progress"]):
+        return data, validation_of(data, dataset, partial(load_data, dataset, **how, **at_size_of(data)))
 
 
 def _recipe(images: int, learning_rate: float | Sequence[float] | None, **said: Any) -> Recipe:

@@ -308,6 +308,23 @@ def test_bad_folders(tmp_path: Path) -> None:
         load_data(tmp_path)
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_without_progress_the_bars_of_datasets_are_hidden_and_come_back(
+    asked: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, datasets = parquet(tmp_path / "table"), pytest.importorskip("datasets")
+    assert not datasets.are_progress_bars_disabled()
+    load_data(root, progress=asked)
+    assert ("Generating" in capsys.readouterr().err) == asked
+    assert not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        load_data(parquet(tmp_path / "other"), progress=asked)
+        assert datasets.are_progress_bars_disabled() and capsys.readouterr().err == ""
+    finally:
+        datasets.enable_progress_bars()
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_all_damaged_image_files_are_named_at_once(
     first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

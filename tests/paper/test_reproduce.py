@@ -54,7 +54,7 @@ def images(classes: int, seed: int, split: str) -> ImageData:
 
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    def load(name: str, split: str, size: int) -> ImageData:
+    def load(name: str, split: str, size: int, progress: bool) -> ImageData:
         return images(4 if name == "a" else 3, len(name), split)
 
     monkeypatch.setattr(module, "load_data", load)
@@ -169,7 +169,7 @@ def test_what_was_made_in_another_way_is_not_shown_as_the_scales(
 def finished_row(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load_data", lambda name, split, size: images(4 if name == "a" else 3, len(name), split))
+        patch.setattr(module, "load_data", lambda name, split, **_: images(4 if name == "a" else 3, len(name), split))
         reproduce(replace(TABLE, rows=TABLE.rows[:1]), SCALE, {"shapes": "a", "spots": "bb"}, out, progress=False)
     return out
 
