@@ -52,7 +52,7 @@ _FRACTIONS: dict[float, str] = {
     80: "four fifths",
     90: "nine tenths",
 }
-_NEAR = 5  # points that a share may be from the fraction that it is called
+_NEAR = 3  # points that a share may be from the fraction that it is called
 # What the template calls: tables, then figures.
 TABLES = {
     "tables": tables,
