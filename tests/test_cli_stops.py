@@ -164,15 +164,18 @@ def finetune():
     ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
 main(["finetune"], prog_name="robust-hub")
 """
-# A child of a command, such as a worker, that is sent the signal which the command has a handler for.
+# A child of a command, such as a worker, that is sent the signal which the command has a handler for. Python 3.12 and
+# newer warn of a fork beside threads.
 WORKER = """
-import os, signal, sys, time
+import os, signal, sys, time, warnings
 from robust_hub.cli import stopping
 from robust_hub.cli.main import main
 stopping.PATIENCE = 0.1
 @main.command()
 def finetune():
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         time.sleep(60)
     time.sleep(0.1)

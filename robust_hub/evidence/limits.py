@@ -22,6 +22,7 @@ def limits_of(runs: Runs) -> dict[str, Limit]:
         ValueError: If there are no runs, or one without records.
 
     Example:
+        >>> from robust_hub.evidence.record import Record
         >>> records = [Record(0, 3, 3, 0.6, True, 1.0, n=1000, sigma=0.25, alpha=0.001)]
         >>> limit = limits_of({"sigma = 0.25": records})["sigma = 0.25"]
         >>> round(limit.radius, 3), limit.words
@@ -48,6 +49,7 @@ def limits_note(runs: Runs, radii: Sequence[float]) -> str:
         ValueError: If there are no runs, or one without records.
 
     Example:
+        >>> from robust_hub.evidence.record import Record
         >>> records = [Record(0, 3, 3, 0.6, True, 1.0, n=1000, sigma=0.25, alpha=0.001)]
         >>> limits_note({"sigma = 0.25": records}, (0.25, 0.75)).partition(":")[2]
         ' at sigma = 0.25, n = 1,000 certifies no more than about 0.616, whatever the network.'

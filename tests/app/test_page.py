@@ -295,6 +295,14 @@ def test_the_bare_word_of_work_that_was_cancelled_is_not_shown(visitor: Visitor)
         assert "Error" not in visitor.page.inner_text(f"#{part}")
 
 
+def test_a_tracker_that_nobody_sees_is_not_read_aloud_either(visitor: Visitor) -> None:
+    """Gradio's "processing | 0.1/0.4s", which it makes transparent where no progress is to be shown."""
+    for state, read in (("hide", False), ("", True)):
+        bare = f"beforeend', '<div class=\"{state}\" data-testid=status-tracker>processing {state}</div>"
+        visitor.page.evaluate(f"document.querySelector('#refused').insertAdjacentHTML('{bare}')")
+        assert (f"processing {state}".strip() in visitor.page.inner_text("#refused")) == read
+
+
 def test_several_sigmas_have_a_radius_each_and_a_note_where_none_was_trained_on(visitor: Visitor) -> None:
     visitor.choose(samples=100, sigma=0.4)
     visitor.certify()
