@@ -29,7 +29,7 @@ from robust_hub.parsing import shown
 from robust_hub.provenance import summary
 from robust_hub.publishing.evidence import check_identified, under_noise
 from robust_hub.publishing.licences import check_licence, record_licence, warn_of_inherited
-from robust_hub.training.state import write_in_main
+from robust_hub.training.state import rate_folder, write_in_main
 
 _LONGEST = 50  # characters of a data set in the name of a folder: 200 bytes at most, of the 255 that disks allow
 
@@ -84,7 +84,7 @@ def shelve(
     _check_name(name, config, source)
     dtype = _dtype_of(runs) if dtype is None else dtype
     _round(model, dtype)
-    files = _certification_files(runs, model) | _training_files(source, model)  # now: they may lie in `folder`
+    files = _certification_files(runs, model) | _training_files(source, model, config)  # now: they may lie in `folder`
     if base is not None:
         read_weights(find_base(base, folder))  # so that its faults come up before anything is written
 
@@ -164,14 +164,19 @@ def _folder_word(data: object) -> str:
     return "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in name)[:_LONGEST]
 
 
-def _training_files(source: Path, model: nn.Module) -> dict[Path, bytes]:
-    """Read the log of a training and the accuracies under noise of this very network, by their path in its folder."""
-    names = [LOG, SPEED]
+def _training_files(source: Path, model: nn.Module, config: CheckpointConfig) -> dict[Path, bytes]:
+    """Read the log of a training and the accuracies under noise of this very network, by their path in its folder.
+
+    Of several learning rates that were tried the log is the chosen one's.
+    """
+    home = source / TRAINING
+    rate = None if config.provenance is None else config.provenance.learning_rate
+    logs = home if rate is None or (home / LOG).is_file() else rate_folder(home, rate)
+    files = {TRAINING / Path(name): logs / name for name in (LOG, SPEED)}
     measured = under_noise(source)
     if measured is not None and measured.weights == _weights_hash(model, measured.dtype):
-        names.append(UNDER_NOISE)
-    paths = [Path(TRAINING, name) for name in names]
-    return {path: (source / path).read_bytes() for path in paths if (source / path).is_file()}
+        files[Path(TRAINING, UNDER_NOISE)] = home / UNDER_NOISE
+    return {path: file.read_bytes() for path, file in files.items() if file.is_file()}
 
 
 def _add_files(folder: Path, files: Mapping[Path, bytes]) -> None:

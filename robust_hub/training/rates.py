@@ -16,7 +16,7 @@ from robust_hub.images.set_aside import holdout_split
 from robust_hub.training.judged import count_right
 from robust_hub.training.loop import Job, train_at
 from robust_hub.training.options import Options
-from robust_hub.training.state import read_result, write_result
+from robust_hub.training.state import rate_folder, read_result, write_result
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def train_rates(job: Job, data: ImageData, options: Options, folder: Path | None
     best: tuple[Trained, dict[str, Tensor]] | None = None
     for rate in rates:
         job.model.load_state_dict(initial)
-        tried = _try_rate(job, part, held, options, rate, None if folder is None else folder / f"lr-{rate:g}")
+        tried = _try_rate(job, part, held, options, rate, None if folder is None else rate_folder(folder, rate))
         if tried is not None and (best is None or _accuracy_of(tried) > _accuracy_of(best[0])):
             best = tried, {k: v.detach().cpu().clone() for k, v in job.model.state_dict().items()}
     if best is None:

@@ -214,6 +214,11 @@ class Keeper:
         replace_text(self.folder / LOG, "".join(json.dumps(row) + "\n" for row in done.history))
 
 
+def rate_folder(folder: Path, rate: float) -> Path:
+    """Give the folder in a training's, of which several learning rates were tried, that is of one of them."""
+    return folder / f"lr-{rate:g}"
+
+
 def read_result(folder: Path | None) -> dict[str, Any]:
     """Read what `write_result` wrote; empty if nothing was."""
     if folder is None or not (folder / RESULT).exists():

@@ -49,6 +49,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.name: path for path in home.iterdir()}
 
 
+def test_of_several_learning_rates_the_log_is_the_chosen_ones(tmp_path: Path) -> None:
+    digits = load_data("digits", split="train").subset(range(64))
+    result = finetune_clean(
+        load_model("resnet18s_ln_mixednoise"),
+        digits,
+        out=tmp_path / "run",
+        epochs=1,
+        learning_rate=(1e-6, 0.03),
+        batch_size=32,
+        progress=False,
+    )
+    folder = shelve(tmp_path / "run", NAME, shelf=tmp_path / "shelf")
+    chosen = tmp_path / "run" / "training" / f"lr-{result.learning_rate:g}"
+    assert (folder / "training" / "log.jsonl").read_bytes() == (chosen / "log.jsonl").read_bytes()
+    assert (folder / "training" / "speed.json").exists() == (chosen / "speed.json").exists()
+    assert json.loads((folder / "training" / "log.jsonl").read_text()) == result.history[0]
+    again = shelve(folder, NAME, shelf=tmp_path / "again")  # of what was shelved, whose log is in its place
+    assert (again / "training" / "log.jsonl").read_bytes() == (folder / "training" / "log.jsonl").read_bytes()
+
+
 def test_a_checkpoint_is_its_weights_records_and_log(made: dict[str, Path], tmp_path: Path) -> None:
     folder = shelve(made["run"], NAME, certified=[made["bfloat16_0.1"], made["bfloat16_0.25"]], shelf=tmp_path)
     assert folder == tmp_path / NAME
