@@ -1,6 +1,7 @@
-"""Write into docs/own-data.md how long README's commands took; with --check only compare.
+"""Write into docs/own-data.md how long README's commands took, and a network of photographs; --check only compares.
 
-Run it from anywhere: python tools/make_own_data.py [--check]. The record is of tools/time_newcomer.py.
+Run it from anywhere: python tools/make_own_data.py [--check]. The times are a record of tools/time_newcomer.py; the
+network and its records are the shelf's.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 from pages import DOCS, write_or_check
 from time_newcomer import RECORD
 
-from robust_hub.evidence.tables import set_rows
+from robust_hub.evidence.tables import markdown_table, set_rows
+from robust_hub.publishing.evidence import read_evidence
 
 PAGE = DOCS / "own-data.md"
 RADIUS = 0.25  # of the certified accuracy that is told
+PHOTOGRAPHS = "resnet18s_ln_mixednoise.tin_e42_clothing"
 
 
 def times(record: Mapping[str, Any]) -> str:
@@ -52,9 +55,20 @@ def _percent(accuracy: Mapping[str, float]) -> str:
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def network(name: str) -> str:
+    """Say what a network of the shelf is, and set its accuracies."""
+    evidence = read_evidence(name)
+    training, run = evidence.provenance, evidence.runs[0]
+    return (
+        f"`{name}` ([card](../model_cards/{name}/README.md)) was made so of {training.images:,} photographs in "
+        f"{training.epochs} epochs, and certified on the {len(run.records)} test images with n = "
+        f"{run.identity['n']:,} in {run.identity['dtype']}:\n\n{markdown_table(evidence.runs)}"
+    )
+
+
 def parts() -> dict[str, str]:
     """Make every part of the page."""
-    return {"times": times(json.loads(RECORD.read_text()))}
+    return {"times": times(json.loads(RECORD.read_text())), "photographs": network(PHOTOGRAPHS)}
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ DATA_SETS = {
         "latter's training images (six near-duplicates were found at a correlation of 0.985, a lower bound): these "
         "accuracies may be slightly high.",
     ),
+    "clothing-small": DataSet(None, "photographs of clothing (alexeygrigorev/clothing-dataset-small)", "CC0 1.0"),
     "digits": DataSet(None, "scikit-learn's digits", "CC BY 4.0"),
 }
 
