@@ -36,6 +36,16 @@ def train() -> str:
     return training.markdown(json.loads((BENCH / "train.json").read_text()))
 
 
+def slower() -> str:
+    """Set the same on slower CPUs, and say what float32 could gain there at most."""
+    result = json.loads((BENCH / "train_slower.json").read_text())
+    ours = result["rows"]["ours"]
+    return (
+        f"{training.markdown(result)}\nOurs in float32 runs at {100 * ours['share']:.0f} % of the rate of matrix "
+        f"products there: at all of it, it would be {ours['times_plain'] / ours['share']:.2f} times the plain loop."
+    )
+
+
 def plans() -> str:
     """Set the fixed budget beside the sequential plan, on the same images."""
     settings, *rows = (json.loads(line) for line in COMPARED.read_text().splitlines())
@@ -83,7 +93,7 @@ def _share(right: list[bool]) -> str:
 
 def parts() -> dict[str, str]:
     """Make every part of the page."""
-    return {"records": bench(), "batches": batches(), "plans": plans(), "training": train()}
+    return {"records": bench(), "batches": batches(), "plans": plans(), "training": train(), "slower": slower()}
 
 
 if __name__ == "__main__":
