@@ -31,19 +31,9 @@ def batches() -> str:
     return markdown(json.loads((BENCH / "float32_plain_batches.json").read_text()))
 
 
-def train() -> str:
+def train(record: str) -> str:
     """Set the bench of training."""
-    return training.markdown(json.loads((BENCH / "train.json").read_text()))
-
-
-def slower() -> str:
-    """Set the same on slower CPUs, and say what float32 could gain there at most."""
-    result = json.loads((BENCH / "train_slower.json").read_text())
-    ours = result["rows"]["ours"]
-    return (
-        f"{training.markdown(result)}\nOurs in float32 runs at {100 * ours['share']:.0f} % of the rate of matrix "
-        f"products there: at all of it, it would be {ours['times_plain'] / ours['share']:.2f} times the plain loop."
-    )
+    return training.markdown(json.loads((BENCH / record).read_text()))
 
 
 def plans() -> str:
@@ -93,7 +83,8 @@ def _share(right: list[bool]) -> str:
 
 def parts() -> dict[str, str]:
     """Make every part of the page."""
-    return {"records": bench(), "batches": batches(), "plans": plans(), "training": train(), "slower": slower()}
+    trainings = {"training": train("train.json"), "slower": train("train_slower.json")}
+    return {"records": bench(), "batches": batches(), "plans": plans(), **trainings}
 
 
 if __name__ == "__main__":
