@@ -105,7 +105,8 @@ class Handlers:
         except work.StoppedError:
             yield _idle(status=fragments.halted(job.far, job.made))
         except OSError as error:  # its own words name folders of the machine
-            yield _idle(status=fragments.failure(f"expected room for the files, got {error.strerror}: {_NO_ROOM}"))
+            got = error.strerror or "an error of the system"
+            yield _idle(status=fragments.failure(f"expected room for the files, got {got}: {_NO_ROOM}"))
         except _REFUSED as error:
             yield _idle(status=fragments.failure(str(error)))
 

@@ -29,6 +29,15 @@ class Limit:
         return f"{self.words} than about {self.radius:.3f}" if self.words.endswith("no more") else self.words
 
 
+def want_of_samples(words: str) -> str:
+    """Say that an accuracy of 0 may be the samples' and not the network's.
+
+    Args:
+        words: Which samples certify no more.
+    """
+    return f"A 0.0 may be for want of samples: {words}, whatever the network."
+
+
 def limit_of(records: Sequence[Record], identity: Mapping[str, Any] = MappingProxyType({})) -> Limit | None:
     """Give the limit that its samples set to a run.
 

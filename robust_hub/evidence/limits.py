@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from robust_hub.evidence.comparisons import Runs, labelled, listed
-from robust_hub.evidence.limit import Limit, limit_of
+from robust_hub.evidence.limit import Limit, limit_of, want_of_samples
 
 
 def limits_of(runs: Runs) -> dict[str, Limit]:
@@ -59,7 +59,7 @@ def limits_note(runs: Runs, radii: Sequence[float]) -> str:
         if max(radii, default=0.0) >= one.radius:
             short.setdefault(one.sentence, []).append(label)
     words = [f"{_listed(labels)}, {what}" for what, labels in short.items()]
-    return f"A 0.0 may be for want of samples: {'; '.join(words)}, whatever the network." if words else ""
+    return want_of_samples("; ".join(words)) if words else ""
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robust_hub.evidence.accuracy import abstention_rate, certified_accuracy, clean_accuracy, decides, grid_of
-from robust_hub.evidence.limit import Limit
+from robust_hub.evidence.limit import Limit, want_of_samples
 from robust_hub.evidence.record import Record
 from robust_hub.evidence.tally import tally
 from robust_hub.guarantee.plans import RADII
@@ -35,5 +35,5 @@ def run_html(heading: str, records: Sequence[Record], noise: str, seen: int = 0,
     words += f" At least {seen:,} of them are ones on which the network was trained." if seen else ""
     words += f" Noise: {noise}." if noise else ""
     if limit is not None and limit.radius <= radii[-1]:
-        words += f" A 0.0 may be for want of samples: {limit.sentence}, whatever the network."
+        words += f" {want_of_samples(limit.sentence)}"
     return block(heading, rows([], cells), note(words))

@@ -45,4 +45,4 @@ def _others(source: Source, rows: Sequence[int], size: int | None, channels: int
     if len(found) < 2:
         return ""
     more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
-    return f". Damaged are {len(found):,} of the {looked:,} that were looked at: {', '.join(found[:NAMED])}{more}"
+    return f". Of the {looked:,} that were looked at {len(found):,} can't be read: {', '.join(found[:NAMED])}{more}"

@@ -338,8 +338,8 @@ def test_all_damaged_image_files_are_named_at_once(
         monkeypatch.setattr(damaged, "NAMED", named)
         with pytest.raises(ValueError, match=f"got a damaged one at {bad[0]}.*: replace or remove it. ") as refused:
             load_data(root)
-        words = f"{len(bad)} of the {len(files)} that were looked at: {', '.join(map(str, bad[:named]))}{more}"
-        assert str(refused.value).partition(". Damaged are ")[2] == words
+        words = f"{len(files)} that were looked at {len(bad)} can't be read: {', '.join(map(str, bad[:named]))}{more}"
+        assert str(refused.value).partition(". Of the ")[2] == words
     monkeypatch.setattr(damaged, "SECONDS", 0.0)
     with pytest.raises(ValueError, match="replace or remove it$"):
         load_data(root)
